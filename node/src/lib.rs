@@ -1,0 +1,1 @@
+//! The Holdfast server: pure composition in `lns`, actors as its shells, `io` that alone touches the world.

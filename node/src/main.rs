@@ -1,0 +1,3 @@
+//! The `holdfast` program.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The `holdfast-testbed` program.
+
+fn main() {}
