@@ -1,1 +1,4 @@
 //! The Holdfast server: pure composition in `lns`, actors as its shells, `io` that alone touches the world.
+
+pub mod dataplane;
+pub mod io;
