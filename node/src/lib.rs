@@ -1,1 +1,3 @@
 //! The Holdfast server: pure composition in `lns`, actors as its shells, `io` that alone touches the world.
+
+pub mod config;
