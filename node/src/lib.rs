@@ -1,3 +1,5 @@
 //! The Holdfast server: pure composition in `lns`, actors as its shells, `io` that alone touches the world.
 
+pub mod api;
 pub mod config;
+pub mod metrics;

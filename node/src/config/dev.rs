@@ -149,15 +149,14 @@ impl fmt::Display for DialIn {
         writeln!(f)?;
         writeln!(f, "To dial in with xl2tpd, /etc/xl2tpd/xl2tpd.conf:")?;
         writeln!(f, "  [global]")?;
-        match port {
-            1701 => writeln!(f, "  port = 1702          ; only where both run on one host")?,
-            other => writeln!(
-                f,
-                "  port = {other}          ; xl2tpd dials the port that it listens on itself"
-            )?,
-        }
+        // Two daemons on one host cannot share a port.
+        writeln!(
+            f,
+            "  port = {}          ; any but ours, where both run on one host",
+            if port == 1702 { 1703 } else { 1702 }
+        )?;
         writeln!(f, "  [lac holdfast]")?;
-        writeln!(f, "  lns = {target}")?;
+        writeln!(f, "  lns = {target}:{port}")?;
         writeln!(f, "  pppoptfile = /etc/ppp/options.holdfast")?;
         writeln!(f, "and /etc/ppp/options.holdfast:")?;
         for option in ["noauth", "noipdefault", "nodefaultroute", "mtu 1492", "mru 1492"] {

@@ -51,8 +51,8 @@ impl Config {
         })?;
         let (variables, mut mistakes) = overrides(environment);
         let names = variables
-            .iter()
-            .map(|(variable, _)| (key_of(variable), variable.clone()))
+            .keys()
+            .map(|variable| (key_of(variable), variable.clone()))
             .collect();
         let reader = Reader::new(file.to_owned(), lines, names);
         match merge(text, variables) {
