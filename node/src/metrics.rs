@@ -73,7 +73,6 @@ counters! {
     TunnelActorRestarts => "tunnel_actor_restarts_total", "Tunnel actors born again after a panic.";
     ArbiterRestarts => "arbiter_restarts_total", "Control threads born again after a panic.";
     PanicLoops => "panic_loops_total", "Sessions and tunnels closed because their actor kept panicking.";
-    LogSuppressed => "log_suppressed_total", "Log lines about hostile or broken input held back by the rate limit.";
     Reloads => "reloads_total", "Configurations reloaded.";
     ReloadsFailed => "reloads_failed_total", "Reloads that changed nothing because of a mistake in the file.";
 }
