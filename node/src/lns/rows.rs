@@ -1,18 +1,127 @@
 //! Rows of the session table from and to the plain structures of `protocol` and `ppp`.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use holdfast_cluster::records::{
-    CloseReason, NcpRow, PppRow, Prefix, SessionRow, SessionState, TunnelRow, TunnelState,
+    CloseReason as CloseReasonRow, NcpRow, PppRow, Prefix, QueuedMessage, SessionRow, SessionState, TunnelRow, TunnelState,
 };
 use holdfast_ppp::{AuthMethod, Cause, Ncp, NcpConfig, OpenLink, OpenNcp};
 use holdfast_protocol::avp::{DisconnectCause, ResultCode};
-use holdfast_protocol::connection::{CallSnapshot, CallState, ConnectionState, Snapshot};
+use holdfast_protocol::call::{CallRole, CallSnapshot, CallState};
+use holdfast_protocol::connection::{CloseReason, Connection, Peer, Snapshot, State};
 use holdfast_protocol::message::{Cdn, Iccn, Icrq};
 use holdfast_protocol::{SessionId, TunnelId};
 
+use super::Now;
 use super::session::{Grant, SEQUENCE_BLOCK};
 use super::tunnel::terminate_cause;
+
+/// What a tunnel's connection is born from.
+///
+/// # Panics
+/// If the row has no ids; rows in the table have.
+pub fn snapshot(row: &TunnelRow, sessions: &[Arc<SessionRow>], now: Now, connect_timeout: Duration) -> Snapshot {
+    let left = |deadline_ms: u64| now.monotonic + Duration::from_millis(deadline_ms.saturating_sub(now.table_ms));
+    Snapshot {
+        local: row.id().expect("a row in the table has a tunnel id"),
+        peer: Peer {
+            tunnel: u16::try_from(row.peer_tunnel_id).ok().and_then(TunnelId::new),
+            host_name: row.host_name.clone(),
+            vendor_name: (!row.vendor_name.is_empty()).then(|| row.vendor_name.clone()),
+            firmware: u16::try_from(row.firmware).ok(),
+            framing: row.framing,
+            bearer: Some(row.bearer),
+            receive_window: low16(row.peer_window),
+        },
+        state: connection_state(row.state()),
+        deadline: (row.deadline_ms > 0).then(|| left(row.deadline_ms)),
+        challenge: row.challenge.as_slice().try_into().ok(),
+        ns: row.ns as u16,
+        nr: row.nr as u16,
+        unacknowledged: row.unacknowledged.iter().map(|message| (message.ns as u16, message.octets.clone())).collect(),
+        calls: sessions.iter().filter_map(|row| call_snapshot(row, now, connect_timeout)).collect(),
+    }
+}
+
+fn call_snapshot(row: &SessionRow, now: Now, connect_timeout: Duration) -> Option<CallSnapshot> {
+    let waits = row.state() == SessionState::WaitConnect;
+    let age = Duration::from_millis(now.table_ms.saturating_sub(row.created_ms));
+    Some(CallSnapshot {
+        local: row.id()?,
+        peer: u16::try_from(row.peer_session_id).ok().and_then(SessionId::new),
+        role: CallRole::Lns,
+        state: if waits { CallState::WaitConnect } else { CallState::Established },
+        deadline: waits.then(|| now.monotonic + connect_timeout.saturating_sub(age)),
+        dial: None,
+    })
+}
+
+/// A tunnel's first row, from a connection that has just queued its SCCRP.
+pub fn first_tunnel_row(connection: &Connection, now: Now) -> TunnelRow {
+    let snapshot = connection.snapshot();
+    let left = snapshot.deadline.map_or(0, |deadline| {
+        u64::try_from(deadline.saturating_sub(now.monotonic).as_millis()).unwrap_or(u64::MAX)
+    });
+    TunnelRow {
+        tunnel_id: u32::from(snapshot.local.get()),
+        state: TunnelState::HalfOpen.into(),
+        created_ms: now.table_ms,
+        deadline_ms: now.table_ms + left,
+        peer_tunnel_id: snapshot.peer.tunnel.map_or(0, |id| u32::from(id.get())),
+        host_name: snapshot.peer.host_name,
+        vendor_name: snapshot.peer.vendor_name.unwrap_or_default(),
+        firmware: snapshot.peer.firmware.map_or(0, u32::from),
+        protocol_version: 0x0100,
+        framing: snapshot.peer.framing,
+        bearer: snapshot.peer.bearer.unwrap_or_default(),
+        peer_window: u32::from(snapshot.peer.receive_window),
+        challenge: snapshot.challenge.map(|challenge| challenge.to_vec()).unwrap_or_default(),
+        ns: u32::from(snapshot.ns),
+        nr: u32::from(snapshot.nr),
+        unacknowledged: snapshot
+            .unacknowledged
+            .into_iter()
+            .map(|(ns, octets)| QueuedMessage { ns: u32::from(ns), octets })
+            .collect(),
+        ..TunnelRow::default()
+    }
+}
+
+/// The row's state for a connection's.
+pub fn tunnel_state(state: State) -> TunnelState {
+    match state {
+        State::WaitCtlReply | State::WaitCtlConn => TunnelState::HalfOpen,
+        State::Established => TunnelState::Established,
+        State::Closing => TunnelState::Closing,
+        State::Closed | State::Idle => TunnelState::Closed,
+    }
+}
+
+fn connection_state(state: TunnelState) -> State {
+    match state {
+        TunnelState::HalfOpen => State::WaitCtlConn,
+        TunnelState::Established => State::Established,
+        TunnelState::Closing => State::Closing,
+        TunnelState::Closed => State::Closed,
+    }
+}
+
+/// Why a tunnel ended, for its row.
+pub fn close_reason(reason: &CloseReason) -> CloseReasonRow {
+    let (result, by_peer) = match reason {
+        CloseReason::Peer(result) => (result.as_ref(), true),
+        CloseReason::Local(result) => (Some(result), false),
+        CloseReason::NoAnswer | CloseReason::TieLost => (None, false),
+    };
+    CloseReasonRow {
+        result_code: result.map_or(0, |result| u32::from(result.result)),
+        error_code: result.and_then(|result| result.error).map_or(0, u32::from),
+        message: result.map(|result| result.text.clone()).unwrap_or_default(),
+        by_peer,
+    }
+}
 
 /// A session's first row: what the ICRQ brought.
 pub fn session_from_icrq(
@@ -48,7 +157,7 @@ pub fn add_iccn(row: &mut SessionRow, iccn: &Iccn) {
     row.private_group = iccn.private_group.clone().unwrap_or_default();
     row.sequencing_required = iccn.sequencing_required;
     if iccn.sequencing_required {
-        row.sequence_reserved = u64::from(SEQUENCE_BLOCK);
+        row.sequence_reserved = SEQUENCE_BLOCK;
     }
 }
 
@@ -149,11 +258,11 @@ pub fn ppp_proxy(proxy: &holdfast_protocol::message::Proxy) -> holdfast_ppp::Pro
         initial_received: proxy.initial_received_confreq.clone(),
         last_sent: proxy.last_sent_confreq.clone(),
         last_received: proxy.last_received_confreq.clone(),
-        auth_type: proxy.authen_type,
-        name: proxy.authen_name.clone(),
-        challenge: proxy.authen_challenge.clone(),
-        id: proxy.authen_id,
-        response: proxy.authen_response.clone(),
+        authen_type: proxy.authen_type,
+        authen_name: proxy.authen_name.clone(),
+        authen_challenge: proxy.authen_challenge.clone(),
+        authen_id: proxy.authen_id.map(|id| id as u8),
+        authen_response: proxy.authen_response.clone().map(holdfast_ppp::Secret::new),
     }
 }
 

@@ -18,7 +18,7 @@ use super::tunnel::SessionRequest;
 use super::{Now, rows};
 
 /// Data sequence numbers are reserved in blocks of this many, so that a successor can start after the block's end.
-pub const SEQUENCE_BLOCK: u32 = 4096;
+pub const SEQUENCE_BLOCK: u64 = 4096;
 
 /// What the shell has to do for its session, in order.
 #[derive(Debug)]
@@ -26,7 +26,12 @@ pub enum Command {
     /// Send this PPP frame to the subscriber.
     SendFrame(Vec<u8>),
     /// Ask who this is; the answer comes back through [`Session::handle_grant`] or [`Session::handle_refusal`].
-    Authenticate(Box<AuthRequest>),
+    Authenticate {
+        /// Names the question in the answer.
+        serial: u32,
+        /// What the subscriber offers.
+        request: Box<AuthRequest>,
+    },
     /// Ask the tunnel.
     Request(SessionRequest),
     /// The subscriber is online: the Configure-Ack has just been released.
@@ -50,6 +55,8 @@ pub struct Grant {
     pub replaces: Option<SessionKey>,
     /// What goes into the CHAP Success or PAP Ack.
     pub message: Vec<u8>,
+    /// For MS-CHAPv2: the proof that we know the password too.
+    pub ms_chap_success: Option<Vec<u8>>,
 }
 
 /// See the module.
@@ -104,25 +111,26 @@ impl Session {
     }
 
     /// Data came from the subscriber at some time since the last call: the line is alive and, if open, in use.
-    pub fn note_data(&mut self, now: Now) {
-        self.link.note_received(now.monotonic);
+    pub fn note_data(&mut self) {
+        self.link.note_received();
         self.link.set_data_seen();
     }
 
     /// The subscriber is who they say and has an address.
-    pub fn handle_grant(&mut self, now: Now, grant: Grant) {
+    pub fn handle_grant(&mut self, now: Now, serial: u32, grant: Grant) {
         let verdict = Verdict::Accept {
             ipcp: Some(IpcpConfig { local: grant.local, peer: grant.address, dns: grant.dns }),
             message: grant.message.clone(),
+            ms_chap_success: grant.ms_chap_success.clone(),
         };
         self.grant = Some(Box::new(grant));
-        self.link.verdict(now.monotonic, verdict);
+        self.link.verdict(now.monotonic, serial, verdict);
         self.settle(now);
     }
 
     /// The subscriber is refused; the text goes to them.
-    pub fn handle_refusal(&mut self, now: Now, message: Vec<u8>) {
-        self.link.verdict(now.monotonic, Verdict::Reject { message });
+    pub fn handle_refusal(&mut self, now: Now, serial: u32, message: Vec<u8>) {
+        self.link.verdict(now.monotonic, serial, Verdict::Reject { message, ms_chap_error: None });
         self.settle(now);
     }
 
@@ -148,7 +156,7 @@ impl Session {
             return;
         }
         let mut row = self.latest_row();
-        row.sequence_reserved = row.sequence_reserved.wrapping_add(SEQUENCE_BLOCK);
+        row.sequence_reserved += SEQUENCE_BLOCK;
         self.ask(Serial::Sequence, row, None);
         self.settle(now);
     }
@@ -179,9 +187,11 @@ impl Session {
         while let Some(output) = self.link.poll_output() {
             match output {
                 Output::Frame(frame) => self.commands.push_back(Command::SendFrame(frame)),
-                Output::Authenticate(request) => self.commands.push_back(Command::Authenticate(Box::new(request))),
+                Output::Authenticate { serial, request } => {
+                    self.commands.push_back(Command::Authenticate { serial, request });
+                }
                 Output::Commit { serial, transition } => self.commit(now, serial, transition),
-                Output::Finished(cause) => self.finish(&cause),
+                Output::Finished(cause) => self.finish(cause),
                 Output::Count(counter) => self.commands.push_back(Command::Count(counter)),
                 Output::Up(_) | Output::Down(_) => {}
             }
@@ -214,7 +224,7 @@ impl Session {
         SessionRow::clone(self.asked.back().map_or(&self.row, |(_, row)| row))
     }
 
-    fn finish(&mut self, cause: &Cause) {
+    fn finish(&mut self, cause: Cause) {
         let (cdn, terminate_cause) = rows::cdn(cause);
         self.commands.push_back(Command::Request(SessionRequest::End { cdn, terminate_cause }));
     }

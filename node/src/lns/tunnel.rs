@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_cluster::commands::{ChangeTunnel, PutSession, RemoveSession, SessionChange, SessionKey, TunnelUpdate};
-use holdfast_cluster::limits::{SESSION_CHANGES_MAX, TOMBSTONE_MS};
+use holdfast_cluster::limits::{ID_REST_MS, SESSION_CHANGES_MAX, TABLE_TIME_STEP_MS, TOMBSTONE_MS};
 use holdfast_cluster::records::{QueuedMessage, SessionRow, SessionState, TunnelRow, TunnelState};
 use holdfast_protocol::avp::ResultCode;
-use holdfast_protocol::connection::{Connection, Event, Progress, Settings};
+use holdfast_protocol::channel::Progress;
+use holdfast_protocol::connection::{CloseReason, Connection, Event, Settings};
 use holdfast_protocol::iana::{call_result, error_code};
 use holdfast_protocol::message::{Cdn, Iccn, Icrq, Proxy};
 use holdfast_protocol::{SessionId, TunnelId};
@@ -25,6 +26,9 @@ use super::{Now, rows};
 
 /// Draws of a session id before the tunnel counts as full. With half of the ids in use, 64 draws fail once in 2^64.
 const SESSION_ID_DRAWS: u32 = 64;
+
+/// How long a freed session id rests; a little longer than the table asks for, whose clock runs in steps.
+const SESSION_ID_REST: Duration = Duration::from_millis(ID_REST_MS + 2 * TABLE_TIME_STEP_MS);
 
 /// What the shell has to do for its tunnel, in order.
 #[derive(Debug)]
@@ -55,8 +59,8 @@ pub enum Command {
     },
     /// The tunnel is up.
     Established,
-    /// The tunnel is down; a tombstone stays. The text is for the log.
-    Closed(String),
+    /// The tunnel is down; a tombstone stays.
+    Closed(CloseReason),
     /// A change was refused: this core is void, the tunnel has to be born again from its row.
     Rebirth(String),
     /// The tombstone is gone.
@@ -74,8 +78,8 @@ pub enum Occurrence {
     CallRefused,
     /// A call ended before its ICCN.
     CallAbandoned,
-    /// The peer did not answer a full retransmission cycle.
-    PeerSilent,
+    /// A message was at fault; what the RFC asks for has been done.
+    Fault,
 }
 
 /// Whether new calls are taken; the shell says so before each input.
@@ -150,12 +154,17 @@ pub struct Tunnel {
     waiting: BTreeMap<SessionId, SessionRow>,
     /// Every session that the table has or is about to have.
     sessions: BTreeSet<SessionId>,
+    /// Ids that were freed lately, with the time from which they may be drawn again.
+    resting: BTreeMap<SessionId, Duration>,
+    /// The LAC has forgotten this tunnel: nothing is said any more.
+    abandoned: bool,
     max_sessions: usize,
     entropy: Entropy,
     accounting_prefix: u64,
     removal_at: Option<Duration>,
     policy: CallPolicy,
     terminate_cause: u32,
+    close_reason: Option<CloseReason>,
     commands: VecDeque<Command>,
 }
 
@@ -163,7 +172,9 @@ impl Tunnel {
     /// Born from its row: unacknowledged messages are due at once, connected sessions start at once.
     pub fn born(now: Now, settings: Settings, birth: &Birth<'_>) -> Self {
         let id = birth.row.id().expect("a row in the table has a tunnel id");
-        let connection = Connection::restore(settings, now.monotonic, &rows::snapshot(birth.row, birth.sessions, now));
+        let connect_timeout = settings.connect_timeout;
+        let snapshot = rows::snapshot(birth.row, birth.sessions, now, connect_timeout);
+        let connection = Connection::restore(settings, now.monotonic, &snapshot);
         let mut tunnel = Self {
             id,
             life: birth.life,
@@ -176,12 +187,15 @@ impl Tunnel {
             held: Vec::new(),
             waiting: BTreeMap::new(),
             sessions: BTreeSet::new(),
+            resting: BTreeMap::new(),
+            abandoned: false,
             max_sessions: birth.max_sessions,
             entropy: Entropy::new(birth.seed),
             accounting_prefix: birth.accounting_prefix,
             removal_at: None,
             policy: CallPolicy::Accept,
             terminate_cause: terminate_cause::LOST_CARRIER,
+            close_reason: None,
             commands: VecDeque::new(),
         };
         tunnel.adopt_sessions(birth.sessions);
@@ -210,6 +224,11 @@ impl Tunnel {
         self.id
     }
 
+    /// The life under which this actor's changes are accepted.
+    pub fn life(&self) -> u64 {
+        self.life
+    }
+
     /// The state that the table has or is about to have.
     pub fn state(&self) -> TunnelState {
         self.state
@@ -227,7 +246,7 @@ impl Tunnel {
 
     /// A control message for this tunnel, whose source has been checked.
     pub fn handle_input(&mut self, now: Now, datagram: &[u8]) {
-        if self.connection.handle_input(now.monotonic, datagram).is_err() {
+        if self.abandoned || self.connection.handle_input(now.monotonic, datagram).is_err() {
             self.commands.push_back(Command::Count(Occurrence::ControlDropped));
         }
         self.settle(now);
@@ -271,8 +290,9 @@ impl Tunnel {
                 self.held.push(Command::SessionAccepted { session, serial });
             }
             SessionRequest::End { cdn, terminate_cause } => {
-                self.connection.close_call(now.monotonic, session, cdn);
-                self.forget_session(session, terminate_cause);
+                // A full queue keeps the CDN back; the LAC clears the call when its own timers run out.
+                let _ = self.connection.close_call(now.monotonic, session, cdn);
+                self.forget_session(now, session, terminate_cause);
             }
         }
         self.settle(now);
@@ -293,13 +313,20 @@ impl Tunnel {
     /// Ends the tunnel without a word to the peer: a restarted LAC uses the same ids for its new tunnel, and anything we
     /// said for the old one would hit the new one.
     pub fn abandon(&mut self, now: Now) {
-        self.connection.abandon(now.monotonic);
-        self.settle(now);
+        if !self.abandoned && self.state != TunnelState::Closed {
+            self.abandoned = true;
+            self.drop_sessions();
+            self.held.push(Command::Closed(CloseReason::NoAnswer));
+            self.settle(now);
+        }
     }
 
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Now) {
-        self.connection.handle_timeout(now.monotonic);
+        if !self.abandoned {
+            self.connection.handle_timeout(now.monotonic);
+        }
+        self.resting.retain(|_, rested| *rested > now.monotonic);
         let again: Vec<_> = self.proposals.due(now.monotonic).map(|p| p.change.clone()).collect();
         self.commands.extend(again.into_iter().map(Command::Propose));
         if self.removal_at.is_some_and(|at| at <= now.monotonic) {
@@ -311,7 +338,8 @@ impl Tunnel {
 
     /// When [`Self::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        [self.connection.poll_timeout(), self.proposals.poll_timeout(), self.removal_at].into_iter().flatten().min()
+        let connection = if self.abandoned { None } else { self.connection.poll_timeout() };
+        [connection, self.proposals.poll_timeout(), self.removal_at].into_iter().flatten().min()
     }
 
     /// The next thing to do.
@@ -325,6 +353,9 @@ impl Tunnel {
             self.on_event(now, event);
         }
         self.propose(now);
+        if self.abandoned {
+            return;
+        }
         while let Some(datagram) = self.connection.poll_transmit(now.monotonic) {
             self.commands.push_back(Command::Transmit(datagram));
         }
@@ -333,69 +364,88 @@ impl Tunnel {
     fn on_event(&mut self, now: Now, event: Event) {
         match event {
             Event::Established => self.held.push(Command::Established),
-            Event::CallRequested { request } => self.on_call_requested(now, &request),
-            Event::CallConnected { session, iccn } => self.on_call_connected(session, iccn),
-            Event::CallClosed { session, .. } => {
+            Event::CallRequested { peer, icrq } => self.on_call_requested(now, peer, &icrq),
+            Event::CallConnected { local, iccn } => self.on_call_connected(local, &iccn),
+            Event::CallClosed { local: Some(session), .. } => {
                 if self.waiting.contains_key(&session) {
                     self.commands.push_back(Command::Count(Occurrence::CallAbandoned));
                 }
-                self.forget_session(session, terminate_cause::LOST_CARRIER);
+                self.forget_session(now, session, terminate_cause::LOST_CARRIER);
             }
             Event::Closed(reason) => {
-                for session in std::mem::take(&mut self.sessions) {
-                    self.held.push(Command::StopSession(session));
-                }
-                self.waiting.clear();
-                self.changes.clear();
-                self.held.push(Command::Closed(format!("{reason:?}")));
+                self.close_reason = Some(reason.clone());
+                self.drop_sessions();
+                self.held.push(Command::Closed(reason));
             }
+            Event::Fault(_) => self.commands.push_back(Command::Count(Occurrence::Fault)),
+            // What the row needs of these is in the connection's state; the rest is a LAC's.
+            Event::Finished
+            | Event::CallClosed { local: None, .. }
+            | Event::CallAnswered { .. }
+            | Event::WanErrors { .. }
+            | Event::SetLinkInfo { .. } => {}
         }
     }
 
-    fn on_call_requested(&mut self, now: Now, request: &Icrq) {
+    /// The table removes the sessions together with the tunnel's state.
+    fn drop_sessions(&mut self) {
+        for session in std::mem::take(&mut self.sessions) {
+            self.held.push(Command::StopSession(session));
+        }
+        self.waiting.clear();
+        self.changes.clear();
+    }
+
+    fn on_call_requested(&mut self, now: Now, peer: SessionId, icrq: &Icrq) {
         let refusal = match &self.policy {
             CallPolicy::Refuse(code, text) => Some((*code, *text)),
             CallPolicy::Accept if self.sessions.len() >= self.max_sessions => {
-                Some((error_code::NO_RESOURCES, "session limit reached"))
+                Some((error_code::INSUFFICIENT_RESOURCES, "session limit of the tunnel reached"))
             }
             CallPolicy::Accept => None,
         };
         let session = if refusal.is_none() { self.draw_session_id() } else { None };
-        let Some(session) = session else {
-            let (code, text) = refusal.unwrap_or((error_code::NO_RESOURCES, "no free session id"));
-            let cdn = Cdn::new(ResultCode::with_error(call_result::GENERAL_ERROR, code, text));
-            self.connection.reject_call(now.monotonic, request.assigned_session_id, cdn);
-            self.commands.push_back(Command::Count(Occurrence::CallRefused));
+        let accepted = session.filter(|session| self.connection.accept_call(now.monotonic, peer, *session).is_ok());
+        let Some(session) = accepted else {
+            let (code, text) = refusal.unwrap_or((error_code::INSUFFICIENT_RESOURCES, "no free session id"));
+            self.refuse_call(now, peer, code, text);
             return;
         };
-        let row = rows::session_from_icrq(self.id, session, request, self.accounting_id(), now.table_ms);
-        self.connection.accept_call(now.monotonic, request.assigned_session_id, session);
+        let row = rows::session_from_icrq(self.id, session, icrq, self.accounting_id(), now.table_ms);
         self.sessions.insert(session);
         self.waiting.insert(session, row.clone());
         self.changes.push_back(PutSession { row: Some(row), replaces: None }.into());
+    }
+
+    fn refuse_call(&mut self, now: Now, peer: SessionId, code: u16, text: &'static str) {
+        let cdn = Cdn::new(ResultCode::with_error(call_result::GENERAL_ERROR, code, text));
+        // A full queue keeps the CDN back; the LAC clears the call when its own timers run out.
+        let _ = self.connection.reject_call(now.monotonic, peer, cdn);
+        self.commands.push_back(Command::Count(Occurrence::CallRefused));
     }
 
     /// A free id, drawn at random: unpredictable, and late data of an old session finds no new one.
     fn draw_session_id(&mut self) -> Option<SessionId> {
         (0..SESSION_ID_DRAWS)
             .filter_map(|_| SessionId::new(self.entropy.next_u16()))
-            .find(|id| !self.sessions.contains(id) && !self.connection.is_session_resting(*id))
+            .find(|id| !self.sessions.contains(id) && !self.resting.contains_key(id))
     }
 
     fn accounting_id(&mut self) -> String {
         format!("{:08x}{:016x}", self.accounting_prefix as u32, self.entropy.next())
     }
 
-    fn on_call_connected(&mut self, session: SessionId, iccn: Box<Iccn>) {
+    fn on_call_connected(&mut self, session: SessionId, iccn: &Iccn) {
         let Some(mut row) = self.waiting.remove(&session) else { return };
-        rows::add_iccn(&mut row, &iccn);
+        rows::add_iccn(&mut row, iccn);
         let proxy = (!iccn.proxy.is_empty()).then(|| Box::new(iccn.proxy.clone()));
         self.changes.push_back(PutSession { row: Some(row.clone()), replaces: None }.into());
         self.held.push(Command::StartSession { session, row: Arc::new(row), proxy });
     }
 
-    fn forget_session(&mut self, session: SessionId, terminate_cause: u32) {
+    fn forget_session(&mut self, now: Now, session: SessionId, terminate_cause: u32) {
         if self.sessions.remove(&session) {
+            self.resting.insert(session, now.monotonic + SESSION_ID_REST);
             self.waiting.remove(&session);
             let session_id = u32::from(session.get());
             self.changes.push_back(RemoveSession { session_id, terminate_cause }.into());
@@ -419,7 +469,11 @@ impl Tunnel {
         progress.received != self.proposed.received
             || progress.queued != self.proposed.queued
             || !self.changes.is_empty()
-            || rows::tunnel_state(self.connection.state()) != self.state
+            || self.state_now() != self.state
+    }
+
+    fn state_now(&self) -> TunnelState {
+        if self.abandoned { TunnelState::Closed } else { rows::tunnel_state(self.connection.state()) }
     }
 
     fn next_change(&mut self, now: Now) -> ChangeTunnel {
@@ -449,20 +503,24 @@ impl Tunnel {
 
     /// The change of state, if there is one.
     fn update(&mut self, now: Now) -> Option<TunnelUpdate> {
-        let state = rows::tunnel_state(self.connection.state());
+        let state = self.state_now();
         if state == self.state {
             return None;
         }
         self.state = state;
+        // A tombstone goes on acknowledging; without a peer, or with one that has forgotten the tunnel, there is nothing
+        // to acknowledge.
+        let mourned = !self.abandoned && !self.connection.is_finished();
         self.deadline_ms = match state {
             TunnelState::HalfOpen | TunnelState::Established => 0,
-            TunnelState::Closing | TunnelState::Closed => now.table_ms + TOMBSTONE_MS,
+            TunnelState::Closing | TunnelState::Closed if mourned => now.table_ms + TOMBSTONE_MS,
+            TunnelState::Closing | TunnelState::Closed => now.table_ms,
         };
         self.schedule_removal(now);
         Some(TunnelUpdate {
             state: Some(state.into()),
             deadline_ms: Some(self.deadline_ms),
-            close_reason: self.connection.close_reason().map(rows::close_reason),
+            close_reason: self.close_reason.take().map(|reason| rows::close_reason(&reason)),
             ..TunnelUpdate::default()
         })
     }
