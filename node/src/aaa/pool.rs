@@ -339,6 +339,7 @@ impl Pools {
             if now.saturating_sub(since) < RESERVATION_LIFE {
                 return;
             }
+            self.reservations.pop_first();
             self.cancel(address);
         }
     }
