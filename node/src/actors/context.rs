@@ -4,18 +4,21 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use actix::prelude::*;
 use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use holdfast_ppp::LinkConfig;
 use holdfast_protocol::{SessionId, TunnelId};
 
+use super::accept;
 use super::directory::Directory;
-use super::forwarding::SharedEntries;
 use super::session::SessionActor;
 use super::shard::ShardSender;
 use super::table::TableHandle;
 use super::tunnel::TunnelActor;
-use crate::aaa::AddressBook;
+use crate::aaa::{LocalUsers, Pools};
 use crate::config::Config;
 use crate::io::{Dataplane, clock};
 use crate::lns::Now;
@@ -23,6 +26,8 @@ use crate::lns::admission::Admission;
 use crate::lns::entropy::Entropy;
 use crate::lns::timers::TimerTable;
 use crate::lns::tunnel::CallPolicy;
+use crate::metrics::{Limit, Metrics};
+use crate::server::Checkpoint;
 
 /// One per node, reachable from every Arbiter.
 #[derive(Debug)]
@@ -35,12 +40,14 @@ pub struct Shared {
     pub dataplane: Arc<Dataplane>,
     /// Who is where.
     pub directory: Arc<Directory>,
-    /// Counters and send sequences of sessions and tunnels, shared with the packet threads.
-    pub entries: Arc<SharedEntries>,
     /// Addresses: who has which, what is free.
-    pub addresses: Mutex<AddressBook>,
+    pub pools: Arc<Mutex<Pools>>,
+    /// The users of the configuration.
+    pub users: ArcSwap<LocalUsers>,
     /// The gate for unknown peers. Locked for an SCCRQ only.
-    pub admission: Mutex<Admission>,
+    pub admission: Arc<Mutex<Admission>>,
+    /// Link settings by LAC profile, made once; a reload clears them.
+    pub link_configs: DashMap<String, Arc<LinkConfig>>,
     /// The shards, by number.
     pub shards: Vec<ShardSender>,
     /// New calls and tunnels are refused: the node is being shut down.
@@ -49,12 +56,56 @@ pub struct Shared {
     pub next_life: AtomicU32,
     /// Names this process in accounting ids.
     pub incarnation: u64,
+    /// Counters and limits.
+    pub metrics: Arc<Metrics>,
+    /// When the process became ready, by the monotonic clock.
+    pub started: Duration,
+    /// Whether user data is forwarded.
+    pub tun_up: bool,
+    /// The TUN device's state in words.
+    pub tun_text: String,
+    /// Traffic counters as last written.
+    pub checkpoint: Checkpoint,
+    /// Whether panics may be injected.
+    pub fault_injection: bool,
 }
 
 impl Shared {
     /// The clocks now.
     pub fn now(&self) -> Now {
         Now { monotonic: clock::now(), table_ms: self.table.published().table_ms() }
+    }
+
+    /// Whether the node is being shut down.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Relaxed)
+    }
+
+    /// The link settings of a LAC profile.
+    pub fn link_config(&self, profile: &str) -> Arc<LinkConfig> {
+        if let Some(known) = self.link_configs.get(profile) {
+            return known.clone();
+        }
+        let made = accept::link_config(&self.config.load(), profile);
+        self.link_configs.insert(profile.to_owned(), made.clone());
+        made
+    }
+
+    /// Shows the configured bounds among the metrics.
+    pub fn publish_limits(&self) {
+        let config = self.config.load();
+        let l2tp = &config.l2tp;
+        let bounds = [
+            (Limit::HalfOpen, l2tp.half_open),
+            (Limit::HalfOpenPerSource, l2tp.half_open_per_source),
+            (Limit::SccrqRate, l2tp.sccrq_rate as usize),
+            (Limit::Tunnels, l2tp.max_tunnels),
+            (Limit::Sessions, l2tp.max_sessions),
+            (Limit::SessionsPerTunnel, l2tp.max_sessions_per_tunnel),
+        ];
+        for (limit, bound) in bounds {
+            self.metrics.set_limit(limit, bound as u64);
+        }
     }
 
     /// The shard of a tunnel.
@@ -73,7 +124,7 @@ impl Shared {
         use holdfast_protocol::iana::error_code::{INSUFFICIENT_RESOURCES, TRY_ANOTHER};
         let config = self.config.load();
         let profile_limit = config.lacs.iter().find(|lac| lac.name == profile).and_then(|lac| lac.max_sessions);
-        if self.closing.load(Relaxed) {
+        if self.is_closing() {
             CallPolicy::Refuse(TRY_ANOTHER, "shutting down")
         } else if self.table.published().reserve_in_use() {
             CallPolicy::Refuse(INSUFFICIENT_RESOURCES, "disk full")

@@ -2,7 +2,7 @@
 //!
 //! Derived data: everything here can be rebuilt from the table, and is when the process starts.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -52,14 +52,24 @@ pub struct SessionFacts {
     pub peer_session: SessionId,
     /// Shared with the packet threads.
     pub shared: Arc<SessionShared>,
+    /// The address that its row holds.
+    pub address: Option<Ipv4Addr>,
+    /// Who is online with it; empty while it is not open.
+    pub user: Arc<[u8]>,
 }
+
+/// Our ids of a session.
+pub type SessionIds = (TunnelId, SessionId);
 
 /// See the module.
 #[derive(Debug)]
 pub struct Directory {
     peers: DashMap<PeerKey, Known>,
     tunnels: DashMap<TunnelId, TunnelFacts>,
-    sessions: DashMap<(TunnelId, SessionId), SessionFacts>,
+    sessions: DashMap<SessionIds, SessionFacts>,
+    addresses: DashMap<Ipv4Addr, SessionIds>,
+    reserved: DashMap<SessionIds, Ipv4Addr>,
+    users: DashMap<Arc<[u8]>, u32>,
     profiles: DashMap<Arc<str>, ProfileUse>,
     tunnels_of_shard: Vec<AtomicUsize>,
     session_count: AtomicUsize,
@@ -80,6 +90,9 @@ impl Directory {
             peers: DashMap::new(),
             tunnels: DashMap::new(),
             sessions: DashMap::new(),
+            addresses: DashMap::new(),
+            reserved: DashMap::new(),
+            users: DashMap::new(),
             profiles: DashMap::new(),
             tunnels_of_shard: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             session_count: AtomicUsize::new(0),
@@ -232,24 +245,89 @@ impl Directory {
         }
     }
 
-    /// A session's row as applied; `facts` for a new one.
-    pub(super) fn put_session(&self, tunnel: TunnelId, session: SessionId, facts: SessionFacts) {
-        if self.sessions.insert((tunnel, session), facts).is_none() {
-            self.session_count.fetch_add(1, Relaxed);
-            if let Some(facts) = self.tunnels.get(&tunnel) {
-                self.profiles.entry(facts.profile.clone()).or_default().sessions += 1;
+    /// Sessions that a user has open, `but` not counted.
+    pub fn sessions_of_user(&self, user: &[u8], but: SessionIds) -> u32 {
+        let open = self.users.get(user).map_or(0, |count| *count);
+        let own = self.sessions.get(&but).is_some_and(|facts| *facts.user == *user);
+        open.saturating_sub(u32::from(own))
+    }
+
+    /// The session that has this address.
+    pub fn holder(&self, address: Ipv4Addr) -> Option<SessionIds> {
+        self.addresses.get(&address).map(|holder| *holder)
+    }
+
+    /// The address that a session has, reserved or confirmed.
+    pub fn address_of(&self, session: SessionIds) -> Option<Ipv4Addr> {
+        let reserved = self.reserved.get(&session).map(|address| *address);
+        reserved.or_else(|| self.sessions.get(&session).and_then(|facts| facts.address))
+    }
+
+    /// Notes an address that is reserved for a session; gives the one that was before.
+    pub fn reserve(&self, session: SessionIds, address: Ipv4Addr) -> Option<Ipv4Addr> {
+        self.reserved.insert(session, address)
+    }
+
+    /// Takes a reservation out.
+    pub fn unreserve(&self, session: SessionIds) -> Option<Ipv4Addr> {
+        self.reserved.remove(&session).map(|(_, address)| address)
+    }
+
+    /// Tunnels that are not on their way out.
+    pub fn live_tunnels(&self) -> Vec<TunnelId> {
+        let live = |state| matches!(state, TunnelState::HalfOpen | TunnelState::Established);
+        self.tunnels.iter().filter(|facts| live(facts.state)).map(|facts| *facts.key()).collect()
+    }
+
+    /// A session's row as applied; gives what was known before.
+    pub(super) fn put_session(&self, session: SessionIds, facts: SessionFacts) -> Option<SessionFacts> {
+        if let Some(address) = facts.address {
+            self.addresses.insert(address, session);
+            self.reserved.remove_if(&session, |_, reserved| *reserved == address);
+        }
+        if !facts.user.is_empty() {
+            *self.users.entry(facts.user.clone()).or_default() += 1;
+        }
+        let before = self.sessions.insert(session, facts);
+        match &before {
+            Some(before) => self.forget_user(&before.user),
+            None => {
+                self.session_count.fetch_add(1, Relaxed);
+                if let Some(facts) = self.tunnels.get(&session.0) {
+                    self.profiles.entry(facts.profile.clone()).or_default().sessions += 1;
+                }
             }
+        }
+        before
+    }
+
+    /// A session is gone; gives what was known of it.
+    pub(super) fn remove_session(&self, session: SessionIds) -> Option<SessionFacts> {
+        let (_, before) = self.sessions.remove(&session)?;
+        self.session_count.fetch_sub(1, Relaxed);
+        if let Some(facts) = self.tunnels.get(&session.0) {
+            let mut used = self.profiles.entry(facts.profile.clone()).or_default();
+            used.sessions = used.sessions.saturating_sub(1);
+        }
+        self.forget_user(&before.user);
+        self.forget_address(session, before.address);
+        Some(before)
+    }
+
+    /// The session holds this address no longer.
+    pub(super) fn forget_address(&self, session: SessionIds, address: Option<Ipv4Addr>) {
+        if let Some(address) = address {
+            self.addresses.remove_if(&address, |_, holder| *holder == session);
         }
     }
 
-    /// A session is gone.
-    pub(super) fn remove_session(&self, tunnel: TunnelId, session: SessionId) {
-        if self.sessions.remove(&(tunnel, session)).is_some() {
-            self.session_count.fetch_sub(1, Relaxed);
-            if let Some(facts) = self.tunnels.get(&tunnel) {
-                let mut used = self.profiles.entry(facts.profile.clone()).or_default();
-                used.sessions = used.sessions.saturating_sub(1);
-            }
+    fn forget_user(&self, user: &Arc<[u8]>) {
+        if user.is_empty() {
+            return;
         }
+        if let Some(mut count) = self.users.get_mut(user) {
+            *count = count.saturating_sub(1);
+        }
+        self.users.remove_if(user, |_, count| *count == 0);
     }
 }

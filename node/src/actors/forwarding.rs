@@ -8,8 +8,9 @@ use holdfast_cluster::table::{Effect, Table};
 use holdfast_protocol::{SessionId, TunnelId};
 use ipnet::IpNet;
 
-use super::directory::{Directory, SessionFacts};
-use crate::dataplane::sequence::{BLOCK, SendSequence};
+use super::directory::{Directory, SessionFacts, SessionIds};
+use crate::aaa::Pools;
+use crate::dataplane::sequence::SendSequence;
 use crate::dataplane::{SessionEntry, SessionShared, TableUpdate, TunnelEntry};
 use crate::io::{Dataplane, clock};
 use crate::lns::admission::Admission;
@@ -29,6 +30,7 @@ pub struct Forwarding {
     dataplane: Arc<Dataplane>,
     directory: Arc<Directory>,
     admission: Arc<Mutex<Admission>>,
+    pools: Arc<Mutex<Pools>>,
     limits: LinkLimits,
     shards: usize,
 }
@@ -39,10 +41,11 @@ impl Forwarding {
         dataplane: Arc<Dataplane>,
         directory: Arc<Directory>,
         admission: Arc<Mutex<Admission>>,
+        pools: Arc<Mutex<Pools>>,
         limits: LinkLimits,
-        shards: usize,
     ) -> Self {
-        Self { dataplane, directory, admission, limits, shards }
+        let shards = dataplane.shards();
+        Self { dataplane, directory, admission, pools, limits, shards }
     }
 
     /// Derives everything from the table: data flows before any actor is born.
@@ -61,12 +64,17 @@ impl Forwarding {
             Effect::TunnelChanged { tunnel, row } => self.put_tunnel(*tunnel, row),
             Effect::TunnelRemoved { tunnel } => {
                 self.directory.remove_tunnel(*tunnel);
-                self.dataplane.update(TableUpdate::RemoveTunnel(*tunnel));
+                self.update(TableUpdate::RemoveTunnel(*tunnel));
             }
             Effect::SessionChanged { tunnel, session, row, .. } => self.put_session(*tunnel, *session, row),
             Effect::SessionRemoved { tunnel, session, .. } => {
-                self.directory.remove_session(*tunnel, *session);
-                self.dataplane.update(TableUpdate::RemoveSession(*tunnel, *session));
+                let ids = (*tunnel, *session);
+                let held = self.directory.remove_session(ids).and_then(|facts| facts.address);
+                if let Some(address) = held {
+                    let mut pools = self.pools.lock().expect("nothing panics with the pools locked");
+                    pools.release(clock::now(), address, ids);
+                }
+                self.update(TableUpdate::RemoveSession(*tunnel, *session));
             }
             Effect::GroupTaken { .. }
             | Effect::SessionReplaced { .. }
@@ -80,7 +88,7 @@ impl Forwarding {
         let Some(facts) = self.directory.tunnel(tunnel) else { return };
         self.count_half_open(before, row.state(), facts.peer.ip());
         if before.is_none() {
-            self.dataplane.update(TableUpdate::Tunnel(TunnelEntry {
+            self.update(TableUpdate::Tunnel(TunnelEntry {
                 tunnel,
                 peer: facts.peer,
                 local: facts.local,
@@ -105,19 +113,46 @@ impl Forwarding {
 
     fn put_session(&mut self, tunnel: TunnelId, session: SessionId, row: &SessionRow) {
         let Some(peer_session) = u16::try_from(row.peer_session_id).ok().and_then(SessionId::new) else { return };
+        let ids = (tunnel, session);
         let known = self.directory.session(tunnel, session);
         let shared = known.map_or_else(|| self.new_shared(row), |facts| facts.shared);
-        shared.sequence.grant(u64::from(row.sequence_reserved));
-        self.directory.put_session(tunnel, session, SessionFacts { peer_session, shared: shared.clone() });
+        shared.sequence.grant(row.sequence_reserved);
+        let user: Arc<[u8]> = if row.is_open() { row.user().unwrap_or_default().into() } else { Arc::default() };
+        let facts = SessionFacts { peer_session, shared: shared.clone(), address: address(row), user };
+        let now_held = facts.address;
+        let before = self.directory.put_session(ids, facts);
+        self.settle_addresses(ids, before.and_then(|before| before.address), now_held, row);
         if row.state() == SessionState::Connected {
-            self.dataplane.update(TableUpdate::Session(self.entry(tunnel, session, peer_session, row, shared)));
+            self.update(TableUpdate::Session(self.entry(tunnel, session, peer_session, row, shared)));
+        }
+    }
+
+    /// Tells the pools which address the session has from now on, and which no longer.
+    fn settle_addresses(&self, ids: SessionIds, before: Option<Ipv4Addr>, now: Option<Ipv4Addr>, row: &SessionRow) {
+        if before == now {
+            return;
+        }
+        let mut pools = self.pools.lock().expect("nothing panics with the pools locked");
+        if let Some(address) = before {
+            self.directory.forget_address(ids, before);
+            pools.release(clock::now(), address, ids);
+        }
+        if let Some(address) = now {
+            pools.confirm(address, &String::from_utf8_lossy(row.user().unwrap_or_default()), ids);
+        }
+    }
+
+    /// The packet threads end only with the node.
+    fn update(&self, update: TableUpdate) {
+        if self.dataplane.update(update).is_err() {
+            tracing::debug!("the packet threads have ended");
         }
     }
 
     /// A session that this process sees for the first time. What its predecessor had reserved may be used up, so ours start
     /// behind it, in a block that is reserved by the row's next change.
     fn new_shared(&self, row: &SessionRow) -> Arc<SessionShared> {
-        let reserved = u64::from(row.sequence_reserved);
+        let reserved = row.sequence_reserved;
         Arc::new(SessionShared::new(self.shards, SendSequence::new(reserved, reserved)))
     }
 
@@ -158,6 +193,3 @@ pub fn address(row: &SessionRow) -> Option<Ipv4Addr> {
 fn net(prefix: &holdfast_cluster::records::Prefix) -> Option<IpNet> {
     IpNet::new(prefix.ip()?, u8::try_from(prefix.length).ok()?).ok()
 }
-
-/// The first numbers of a session whose LAC requires sequencing.
-pub const FIRST_BLOCK: u64 = BLOCK;
