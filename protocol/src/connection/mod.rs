@@ -18,8 +18,6 @@ mod refusal;
 mod settings;
 mod snapshot;
 mod state;
-#[cfg(test)]
-mod tests;
 mod tie;
 mod timers;
 
