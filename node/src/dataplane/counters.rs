@@ -80,6 +80,8 @@ drop_reasons! {
     NoSocket = "no_socket",
     /// A control or PPP message longer than [`crate::io::MAX_DATAGRAM`] octets.
     Oversize = "oversize",
+    /// A datagram larger than the MTU of the interface it leaves by: the sessions' MTU is set too high for it.
+    OuterTooBig = "outer_too_big",
     /// The kernel did not take a datagram.
     SendFailed = "send_failed",
 }
@@ -180,7 +182,10 @@ impl ShardCounters {
         add(&self.taken_over, 1);
     }
     pub(crate) fn count_drop(&self, reason: DropReason) {
-        add(&self.drops[reason as usize], 1);
+        self.count_drops(reason, 1);
+    }
+    pub(crate) fn count_drops(&self, reason: DropReason, packets: u64) {
+        add(&self.drops[reason as usize], packets);
     }
 
     /// The totals now. Any thread may ask.
@@ -243,13 +248,18 @@ pub struct SessionShared {
 }
 
 impl SessionShared {
-    /// For a session forwarded by `shards` shards. `sequence` holds the Ns that are committed for this node's use; see
+    /// For a session forwarded by `shards` shards, all of the node's ([`crate::io::Dataplane::shards`]). `sequence` holds the Ns that are committed for this node's use; see
     /// [`SendSequence::new`].
     pub fn new(shards: usize, sequence: SendSequence) -> Self {
         Self {
             shards: (0..shards).map(|_| SessionCounters::default()).collect(),
             sequence,
         }
+    }
+
+    /// For how many shards it was made.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
     }
 
     pub(crate) fn count_received(&self, shard: usize, octets: usize) {

@@ -473,9 +473,12 @@ impl Worker {
     fn flush(&mut self) {
         let flushed = self.send.flush(&self.shard.sockets);
         self.shard.counters.count_sent(flushed.sent);
-        for _ in 0..flushed.failed {
-            self.shard.counters.count_drop(DropReason::SendFailed);
-        }
+        self.shard
+            .counters
+            .count_drops(DropReason::OuterTooBig, flushed.too_big);
+        self.shard
+            .counters
+            .count_drops(DropReason::SendFailed, flushed.failed);
     }
 }
 
