@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 
 use holdfast_cluster::records::{SessionRow, SessionState, TunnelRow, TunnelState};
-use holdfast_cluster::table::{Effect, Table};
+use holdfast_cluster::{Effect, Table};
 use holdfast_protocol::{SessionId, TunnelId};
 use ipnet::IpNet;
 
@@ -46,6 +46,11 @@ impl Forwarding {
     ) -> Self {
         let shards = dataplane.shards();
         Self { dataplane, directory, admission, pools, limits, shards }
+    }
+
+    /// The indexes that are kept up to date here.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
     }
 
     /// Derives everything from the table: data flows before any actor is born.

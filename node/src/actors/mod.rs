@@ -11,11 +11,13 @@
 //! A handler that panics is contained by [`supervision`]: the core is dropped and born again from its row. No packet of a
 //! subscriber's data passes through here.
 
+pub mod accept;
 pub mod context;
 pub mod directory;
 pub mod forwarding;
 pub mod session;
 pub mod shard;
+pub mod subscriber;
 pub mod supervision;
 pub mod table;
 pub mod tunnel;

@@ -1,6 +1,5 @@
 //! The shell of one session: feeds its core, sends its frames, asks who the subscriber is, and has it born again when it panics.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,11 +12,10 @@ use holdfast_protocol::{SessionId, TunnelId};
 use super::context::{ShardContext, TimerKey};
 use super::supervision::{PanicHistory, contain};
 use super::tunnel;
-use super::{accept, subscriber};
-use crate::dataplane::SessionShared;
-use crate::io::PppDestination;
+use super::subscriber;
+use crate::io::PppRoute;
 use crate::lns::session::{Command, Session};
-use crate::metrics::{self, Counter};
+use crate::metrics::Counter;
 
 /// PPP control frames that may wait for one session; more are dropped and come again.
 const MAILBOX: usize = 32;
@@ -59,8 +57,7 @@ pub struct SessionActor {
     id: SessionId,
     /// `None` while the session waits for its rebirth.
     core: Option<Box<Session>>,
-    destination: Option<PppDestination>,
-    shared: Option<Arc<SessionShared>>,
+    route: Option<Box<PppRoute>>,
     data_packets_seen: u64,
     panics: PanicHistory,
 }
@@ -107,8 +104,7 @@ impl SessionActor {
             tunnel,
             id,
             core: None,
-            destination: None,
-            shared: None,
+            route: None,
             data_packets_seen: 0,
             panics: PanicHistory::default(),
         }
@@ -121,7 +117,7 @@ impl SessionActor {
         let data = self.new_data();
         let survived = contain(|| {
             if data {
-                core.note_data(now);
+                core.note_data();
             }
             work(&mut core, now);
             let mut commands = Vec::new();
@@ -144,13 +140,13 @@ impl SessionActor {
 
     /// Whether the subscriber has sent data since this was last asked.
     fn new_data(&mut self) -> bool {
-        let Some(shared) = &self.shared else { return false };
-        let packets = shared.totals().received_packets;
+        let Some(route) = &self.route else { return false };
+        let packets = route.shared.totals().received_packets;
         std::mem::replace(&mut self.data_packets_seen, packets) != packets
     }
 
     fn on_panic(&mut self, ctx: &mut Context<Self>) {
-        metrics::count(Counter::SessionPanics);
+        self.shard.shared.metrics.count(Counter::SessionActorRestarts);
         tracing::error!(tunnel = %self.tunnel, session = %self.id, "the session's actor panicked; it is born again from its row");
         if self.panics.panicked(self.shard.now().monotonic) {
             self.tell_tunnel(tunnel::Order::GiveUpSession(self.id));
@@ -163,25 +159,27 @@ impl SessionActor {
     fn carry_out(&mut self, ctx: &mut Context<Self>, command: Command) {
         match command {
             Command::SendFrame(frame) => {
-                if let (Some(destination), Some(shared)) = (&self.destination, &self.shared) {
-                    // One node is its own fresh owner: the frame has no deadline.
-                    self.shard.shared.dataplane.send_ppp(self.shard.index, destination, shared, &frame, None);
+                if let Some(route) = &self.route {
+                    // One node is its own fresh owner, so the frame has no deadline. One that the packet thread cannot take is
+                    // sent again by PPP's restart timer.
+                    let _ = self.shard.shared.dataplane.send_ppp(PppRoute::clone(route), frame, None);
                 }
             }
-            Command::Authenticate(request) => {
+            Command::Authenticate { serial, request } => {
                 let decision = subscriber::decide(&self.shard.shared, self.tunnel, self.id, &request);
                 self.run(ctx, |core, now| match decision {
-                    Ok(grant) => core.handle_grant(now, grant),
-                    Err(message) => core.handle_refusal(now, message),
+                    Ok(grant) => core.handle_grant(now, serial, grant),
+                    Err(message) => core.handle_refusal(now, serial, message),
                 });
             }
             Command::Request(request) => self.tell_tunnel(tunnel::Ask(self.id, request)),
             Command::Online => {
+                self.shard.shared.metrics.count(Counter::SessionsOpened);
                 if let Some(core) = &self.core {
                     subscriber::log_online(self.tunnel, core.row());
                 }
             }
-            Command::Count(counter) => metrics::count_ppp(counter),
+            Command::Count(counter) => self.shard.shared.metrics.count(ppp_counter(counter)),
         }
     }
 
@@ -197,13 +195,24 @@ impl SessionActor {
     }
 
     fn be_born(&mut self, ctx: &mut Context<Self>, row: Arc<SessionRow>, proxy: Option<&Proxy>) {
-        let shared = &self.shard.shared;
-        let Some((destination, profile)) = shared.entries.destination(self.tunnel, self.id) else {
+        let shared = self.shard.shared.clone();
+        let (Some(tunnel), Some(session)) =
+            (shared.directory.tunnel(self.tunnel), shared.directory.session(self.tunnel, self.id))
+        else {
+            // Removed from the table meanwhile: the word for this actor is on its way.
             return;
         };
-        self.destination = Some(destination);
-        self.shared = shared.entries.session(self.tunnel, self.id);
-        let config = accept::link_config(&shared.config.load(), &profile);
+        self.route = Some(Box::new(PppRoute {
+            tunnel: self.tunnel,
+            session: self.id,
+            local: tunnel.local,
+            peer: tunnel.peer,
+            peer_tunnel: tunnel.peer_tunnel,
+            peer_session: session.peer_session,
+            sequencing: row.sequencing_required,
+            shared: session.shared,
+        }));
+        let config = shared.link_config(&tunnel.profile);
         let (now, seed) = (self.shard.now(), self.shard.seed());
         match contain(|| Box::new(Session::born(now, config, row, proxy, seed))) {
             Some(core) => {

@@ -13,17 +13,17 @@ use std::time::Duration;
 use actix::prelude::*;
 use holdfast_cluster::commands::Reclaim;
 use holdfast_cluster::records::SessionRow;
-use holdfast_cluster::table::Refusal;
+use holdfast_cluster::Refusal;
 use holdfast_protocol::{SessionId, TunnelId};
-use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
+use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot};
 
 use super::context::{Shared, ShardContext, TimerKey};
 use super::session::{self, SessionActor};
 use super::table::{Image, ReplyTo};
 use super::tunnel::{self, TunnelActor};
-use super::{accept, supervision};
+use super::accept;
 use crate::io::Inbound;
-use crate::metrics::{self, Counter};
+use crate::metrics::{Counter, Limit};
 
 /// How often the timer table is looked at.
 const TURN: Duration = Duration::from_millis(10);
@@ -140,7 +140,7 @@ struct Arrivals {
     packets_in_turn: usize,
 }
 
-impl futures_core::Stream for Arrivals {
+impl tokio_stream::Stream for Arrivals {
     type Item = Arrival;
 
     fn poll_next(mut self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Option<Arrival>> {
@@ -162,12 +162,20 @@ impl futures_core::Stream for Arrivals {
 pub struct ShardActor {
     context: Rc<ShardContext>,
     inbox: Arc<Mutex<Inbox>>,
+    /// Dropped with the actor: that is how its end is noticed.
+    _alive: oneshot::Sender<()>,
 }
 
 impl ShardActor {
-    /// A shard whose tunnels are to be born from `images`, under the lives that these name, or after a reclaim.
-    pub fn new(shared: Arc<Shared>, index: usize, seed: u64, inbox: Arc<Mutex<Inbox>>) -> Self {
-        Self { context: Rc::new(ShardContext::new(shared, index, seed)), inbox }
+    /// A shard without tunnels; they are born by [`bear_all`]. `alive` is dropped with the actor.
+    pub fn new(
+        shared: Arc<Shared>,
+        index: usize,
+        seed: u64,
+        inbox: Arc<Mutex<Inbox>>,
+        alive: oneshot::Sender<()>,
+    ) -> Self {
+        Self { context: Rc::new(ShardContext::new(shared, index, seed)), inbox, _alive: alive }
     }
 
     fn on_input(&self, input: ShardInput) {
@@ -197,23 +205,24 @@ impl ShardActor {
             Inbound::Control { tunnel, datagram, .. } => {
                 let Some(tunnel) = TunnelId::new(tunnel) else { return };
                 let Some(address) = self.context.tunnels.borrow().get(&tunnel).cloned() else {
-                    metrics::count(Counter::ControlUnknownTunnel);
+                    // The packet thread knows the tunnel, so the table has it: its birth got lost.
+                    reclaim_tunnel(&self.context.shared, tunnel);
                     return;
                 };
                 if address.try_send(tunnel::Datagram(datagram)).is_err() {
-                    metrics::count(Counter::MailboxFull);
+                    self.context.shared.metrics.hit(Limit::Mailbox);
                 }
             }
             Inbound::Ppp { tunnel, session, frame } => {
                 let Some(address) = self.context.sessions.borrow().get(&(tunnel, session)).cloned() else {
-                    metrics::count(Counter::PppUnknownSession);
+                    self.context.shared.metrics.count(Counter::PppUnknownSession);
                     return;
                 };
                 if address.try_send(session::Frame(frame)).is_err() {
-                    metrics::count(Counter::MailboxFull);
+                    self.context.shared.metrics.hit(Limit::Mailbox);
                 }
             }
-            Inbound::SequenceLow { tunnel, session } => {
+            Inbound::SequenceLow { tunnel, session, .. } => {
                 self.to_session(tunnel, session, session::Order::ReserveSequence);
             }
         }
@@ -226,7 +235,6 @@ impl ShardActor {
                 if let Some(refusal) = refusal {
                     tracing::debug!(%tunnel, %refusal, "the tunnel was not born");
                 }
-                accept::forget(&self.context, tunnel);
                 tunnel::stop(&self.context, tunnel);
             }
         }
@@ -316,5 +324,5 @@ pub fn bear_all(shared: &Arc<Shared>, index: usize, reclaim: bool) {
 pub fn reclaim_tunnel(shared: &Shared, tunnel: TunnelId) {
     let life = shared.new_life(tunnel);
     let command = Reclaim { tunnel_id: u32::from(tunnel.get()), life };
-    shared.table.propose(ReplyTo::Birth { tunnel }, command);
+    shared.table.propose(ReplyTo::Birth { tunnel, key: None }, command);
 }

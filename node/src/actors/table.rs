@@ -13,14 +13,16 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 use holdfast_cluster::commands::Command;
 use holdfast_cluster::records::{SessionRow, TunnelRow};
 use holdfast_cluster::replica::{Output, Replica, ReplicaError};
-use holdfast_cluster::table::{Effect, Table, Verdict};
+use holdfast_cluster::{Effect, Table, Verdict};
 use holdfast_protocol::{SessionId, TunnelId};
 use tokio::sync::oneshot;
 
+use super::directory::PeerKey;
 use super::forwarding::Forwarding;
 use super::shard::{ShardInput, ShardSender};
+use crate::api::TableStatus;
 use crate::io::clock;
-use crate::metrics::{self, Counter};
+use crate::metrics::{Counter, Metrics};
 
 /// Requests waiting for the table's thread. A proposal that finds it full is sent again by its owner.
 pub const REQUESTS_MAX: usize = 65_536;
@@ -45,6 +47,8 @@ pub enum ReplyTo {
     Birth {
         /// The tunnel.
         tunnel: TunnelId,
+        /// The peer's key that was claimed for it, if it is a new one.
+        key: Option<PeerKey>,
     },
     /// To a tunnel's actor: its tombstone is to go.
     Removal {
@@ -92,6 +96,11 @@ pub struct Published {
     table_ms: AtomicU64,
     reserve_in_use: AtomicBool,
     epochs: [AtomicU32; 256],
+    term: AtomicU64,
+    leader: AtomicU64,
+    is_leader: AtomicBool,
+    applied: AtomicU64,
+    stopped: AtomicBool,
 }
 
 impl Published {
@@ -105,6 +114,24 @@ impl Published {
         self.reserve_in_use.load(Relaxed)
     }
 
+    /// Whether the thread has ended.
+    pub fn stopped(&self) -> bool {
+        self.stopped.load(Relaxed)
+    }
+
+    /// For `holdfast status`; the sizes on disk are not known here.
+    pub fn status(&self) -> TableStatus {
+        let role = if self.is_leader.load(Relaxed) { "leader" } else { "follower" };
+        TableStatus {
+            role: role.into(),
+            leader_id: self.leader.load(Relaxed),
+            term: self.term.load(Relaxed),
+            commit_index: self.applied.load(Relaxed),
+            applied_index: self.applied.load(Relaxed),
+            ..TableStatus::default()
+        }
+    }
+
     /// The epoch of a group's owner.
     pub fn epoch(&self, group: u8) -> u32 {
         self.epochs[usize::from(group)].load(Relaxed)
@@ -116,6 +143,7 @@ impl Published {
 pub struct TableHandle {
     requests: Sender<Request>,
     published: Arc<Published>,
+    metrics: Arc<Metrics>,
 }
 
 impl std::fmt::Debug for Request {
@@ -136,8 +164,9 @@ impl TableHandle {
 
     /// Proposes a command. Should the queue be full the proposal vanishes, as one can in a cluster: its owner sends it again.
     pub fn propose(&self, reply: ReplyTo, command: impl Into<Command>) {
+        self.metrics.count(Counter::Proposals);
         if let Err(TrySendError::Full(_)) = self.requests.try_send(Request::Propose(reply, command.into())) {
-            metrics::count(Counter::ProposalsDropped);
+            self.metrics.count(Counter::ProposalsDropped);
         }
     }
 
@@ -171,6 +200,7 @@ pub struct TableThread {
     shards: Vec<ShardSender>,
     replies: HashMap<u64, ReplyTo>,
     next_token: u64,
+    metrics: Arc<Metrics>,
 }
 
 impl std::fmt::Debug for TableThread {
@@ -186,17 +216,27 @@ impl TableThread {
         replica: Replica,
         forwarding: Forwarding,
         shards: Vec<ShardSender>,
+        metrics: Arc<Metrics>,
     ) -> std::io::Result<(TableHandle, thread::JoinHandle<Result<(), ReplicaError>>)> {
         let (sender, requests) = bounded(REQUESTS_MAX);
         let published = Arc::new(Published {
             table_ms: AtomicU64::new(replica.table().now_ms()),
             reserve_in_use: AtomicBool::new(false),
             epochs: std::array::from_fn(|group| AtomicU32::new(replica.table().group(group as u8).epoch)),
+            term: AtomicU64::new(0),
+            leader: AtomicU64::new(0),
+            is_leader: AtomicBool::new(false),
+            applied: AtomicU64::new(replica.table().applied()),
+            stopped: AtomicBool::new(false),
         });
-        let handle = TableHandle { requests: sender, published: published.clone() };
-        let mut thread =
-            Self { replica, requests, published, forwarding, shards, replies: HashMap::new(), next_token: 0 };
-        let joined = thread::Builder::new().name("table".into()).spawn(move || thread.run())?;
+        let handle = TableHandle { requests: sender, published: published.clone(), metrics: metrics.clone() };
+        let replies = HashMap::new();
+        let mut thread = Self { replica, requests, published, forwarding, shards, replies, next_token: 0, metrics };
+        let joined = thread::Builder::new().name("table".into()).spawn(move || {
+            let outcome = thread.run();
+            thread.published.stopped.store(true, Relaxed);
+            outcome
+        })?;
         Ok((handle, joined))
     }
 
@@ -208,7 +248,7 @@ impl TableThread {
             let now = clock::now();
             if now.saturating_sub(ticked) >= TICK {
                 ticked = now;
-                self.replica.tick(now);
+                self.replica.tick(now, clock::unix())?;
             }
             self.advance()?;
             for query in queries {
@@ -245,23 +285,48 @@ impl TableThread {
             Ok(()) => {
                 self.replies.insert(token, reply);
             }
-            Err(_) => metrics::count(Counter::ProposalsDropped),
+            Err(_) => self.metrics.count(Counter::ProposalsDropped),
         }
     }
 
+    /// Has everything that was proposed written and judged, and hands out what follows.
     fn advance(&mut self) -> Result<(), ReplicaError> {
-        for output in self.replica.advance()? {
-            match output {
-                Output::Effect(effect) => self.on_effect(&effect),
-                Output::Verdict { token, verdict } => self.on_verdict(token, verdict),
+        loop {
+            self.replica.advance()?;
+            while let Some(output) = self.replica.poll_output() {
+                self.on_output(output);
+            }
+            if !self.replica.has_work() {
+                break;
             }
         }
+        self.publish();
+        Ok(())
+    }
+
+    fn on_output(&mut self, output: Output) {
+        match output {
+            Output::Effect(effect) => self.on_effect(&effect),
+            Output::Verdict { token, verdict } => self.on_verdict(token, verdict),
+            Output::SnapshotTaken { index } => {
+                self.metrics.count(Counter::Snapshots);
+                tracing::debug!(index, "snapshot of the session table written");
+            }
+            Output::SnapshotFailed { reason } => tracing::warn!(reason, "no snapshot of the session table could be written; the log goes on without"),
+        }
+    }
+
+    fn publish(&self) {
+        let leadership = self.replica.leadership();
+        self.published.term.store(leadership.term, Relaxed);
+        self.published.leader.store(leadership.leader.unwrap_or(0), Relaxed);
+        self.published.is_leader.store(leadership.is_self, Relaxed);
+        self.published.applied.store(self.replica.table().applied(), Relaxed);
         self.published.table_ms.store(self.replica.table().now_ms(), Relaxed);
         let reserve = self.replica.reserve_in_use();
         if reserve != self.published.reserve_in_use.swap(reserve, Relaxed) {
             log_reserve(reserve);
         }
-        Ok(())
     }
 
     fn on_effect(&mut self, effect: &Effect) {
@@ -277,6 +342,9 @@ impl TableThread {
 
     fn on_verdict(&mut self, token: u64, verdict: Verdict) {
         let Some(reply) = self.replies.remove(&token) else { return };
+        if !verdict.is_accepted() {
+            self.metrics.count(Counter::ProposalsRefused);
+        }
         let refusal = match &verdict {
             Verdict::Accepted { .. } => None,
             Verdict::Refused(refusal) => Some(refusal.clone()),
@@ -289,8 +357,11 @@ impl TableThread {
             }
             ReplyTo::Change { tunnel, revision } => (tunnel, ShardInput::ChangeVerdict { tunnel, revision, refusal }),
             ReplyTo::Removal { tunnel } => (tunnel, ShardInput::RemovalVerdict { tunnel, refusal }),
-            ReplyTo::Birth { tunnel } => {
+            ReplyTo::Birth { tunnel, key } => {
                 let image = Image::of(self.replica.table(), tunnel).filter(|_| refusal.is_none());
+                if let (Some(key), None) = (key, &image) {
+                    self.forwarding.directory().disclaim(&key, tunnel);
+                }
                 (tunnel, ShardInput::Birth { tunnel, image: image.map(Box::new), refusal })
             }
         };

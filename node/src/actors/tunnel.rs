@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use holdfast_cluster::commands::RemoveTunnel;
-use holdfast_cluster::table::Refusal;
+use holdfast_cluster::Refusal;
 use holdfast_protocol::avp::ResultCode;
+use holdfast_protocol::connection::CloseReason;
 use holdfast_protocol::iana::{call_result, error_code, stop_result};
 use holdfast_protocol::message::Cdn;
 use holdfast_protocol::{SessionId, TunnelId};
@@ -20,7 +21,8 @@ use super::table::{Image, ReplyTo, session_row};
 use super::{accept, session};
 use crate::dataplane::TunnelShared;
 use crate::lns::tunnel::{Birth, Command, Occurrence, SessionRequest, Tunnel, terminate_cause};
-use crate::metrics::{self, Counter};
+use crate::metrics::Counter;
+use crate::throttled;
 
 /// Control messages that may wait for one tunnel; more are dropped and come again.
 const MAILBOX: usize = 256;
@@ -175,7 +177,7 @@ impl TunnelActor {
     }
 
     fn on_panic(&mut self, ctx: &mut Context<Self>) {
-        metrics::count(Counter::TunnelPanics);
+        self.shard.shared.metrics.count(Counter::TunnelActorRestarts);
         tracing::error!(tunnel = %self.id, "the tunnel's actor panicked; it is born again from its row");
         self.give_up |= self.panics.panicked(self.shard.now().monotonic);
         // The supervisor calls `restarting`.
@@ -185,7 +187,9 @@ impl TunnelActor {
     fn carry_out(&mut self, ctx: &mut Context<Self>, command: Command) {
         match command {
             Command::Transmit(datagram) => {
-                self.shard.shared.dataplane.send_control(self.shard.index, self.local, self.peer, &datagram);
+                self.shard.shared.metrics.count(Counter::ControlSent);
+                // A datagram that the packet thread cannot take is sent again by the control channel.
+                let _ = self.shard.shared.dataplane.send_control(self.shard.index, self.local, self.peer, datagram);
             }
             Command::Propose(change) => {
                 let reply = ReplyTo::Change { tunnel: self.id, revision: change.revision };
@@ -200,16 +204,38 @@ impl TunnelActor {
                 session::order(&self.shard, self.id, session, session::Order::Accepted(serial));
             }
             Command::Established => accept::on_established(&self.shard, self.id),
-            Command::Closed(reason) => tracing::info!(tunnel = %self.id, peer = %self.peer, reason, "tunnel closed"),
+            Command::Closed(reason) => self.on_closed(&reason),
             Command::Rebirth(refusal) => {
-                metrics::count(Counter::ChangesRefused);
+                self.shard.shared.metrics.count(Counter::TunnelRebirths);
                 tracing::warn!(tunnel = %self.id, refusal, "a change was refused; the tunnel is born again from its row");
                 self.core = None;
                 ctx.stop();
             }
             Command::Finished => stop(&self.shard, self.id),
-            Command::Count(occurrence) => count(occurrence),
+            Command::Count(occurrence) => self.count(occurrence),
         }
+    }
+
+    fn on_closed(&self, reason: &CloseReason) {
+        let metrics = &self.shard.shared.metrics;
+        metrics.count(Counter::TunnelsClosed);
+        match reason {
+            CloseReason::NoAnswer => metrics.count(Counter::TunnelsNoAnswer),
+            CloseReason::Local(result) if result.result == stop_result::NOT_AUTHORIZED => {
+                metrics.count(Counter::TunnelSecretWrong);
+            }
+            CloseReason::Local(_) | CloseReason::Peer(_) | CloseReason::TieLost => {}
+        }
+        throttled!(info, tunnel = %self.id, peer = %self.peer, profile = self.profile, ?reason, "tunnel closed");
+    }
+
+    fn count(&self, occurrence: Occurrence) {
+        self.shard.shared.metrics.count(match occurrence {
+            Occurrence::ControlDropped => Counter::ControlDropped,
+            Occurrence::CallRefused => Counter::CallsRefused,
+            Occurrence::CallAbandoned => Counter::CallsAbandoned,
+            Occurrence::Fault => Counter::ControlMalformed,
+        });
     }
 
     fn propose_removal(&self) {
@@ -228,7 +254,7 @@ impl TunnelActor {
         self.peer = peer;
         self.local = local;
         self.profile.clone_from(&row.profile);
-        self.shared = self.shard.shared.entries.tunnel(self.id);
+        self.shared = self.shard.shared.directory.tunnel(self.id).map(|facts| facts.shared);
         let config = self.shard.shared.config.load();
         let birth = Birth {
             row,
@@ -238,14 +264,14 @@ impl TunnelActor {
             accounting_prefix: self.shard.shared.incarnation,
             max_sessions: config.l2tp.max_sessions_per_tunnel,
         };
-        let settings = accept::settings(&config, &row.profile);
+        let settings = accept::settings(&config, &row.profile, None);
         let now = self.shard.now();
         match contain(|| Box::new(Tunnel::born(now, settings, &birth))) {
             Some(core) => self.core = Some(core),
             None => return self.on_panic(ctx),
         }
         if self.give_up {
-            metrics::count(Counter::PanicLoops);
+            self.shard.shared.metrics.count(Counter::PanicLoops);
             let result = ResultCode::with_error(
                 stop_result::GENERAL_ERROR,
                 error_code::INSUFFICIENT_RESOURCES,
@@ -272,15 +298,6 @@ impl TunnelActor {
         let result = ResultCode::with_error(call_result::ADMINISTRATIVE, error_code::NONE, text);
         self.run(ctx, |core, now| core.disconnect(now, session, Cdn::new(result), cause));
     }
-}
-
-fn count(occurrence: Occurrence) {
-    metrics::count(match occurrence {
-        Occurrence::ControlDropped => Counter::ControlDropped,
-        Occurrence::CallRefused => Counter::CallsRefused,
-        Occurrence::CallAbandoned => Counter::CallsAbandoned,
-        Occurrence::PeerSilent => Counter::PeersSilent,
-    });
 }
 
 impl Actor for TunnelActor {
@@ -356,7 +373,7 @@ impl Handler<Order> for TunnelActor {
             }
             Order::BearSession(session) => self.bear_session(session),
             Order::GiveUpSession(session) => {
-                metrics::count(Counter::PanicLoops);
+                self.shard.shared.metrics.count(Counter::PanicLoops);
                 self.clear(ctx, session, "internal error", terminate_cause::NAS_ERROR);
             }
             Order::InjectPanic => self.run(ctx, |core, _| panic!("injected into tunnel {}", core.id())),

@@ -18,7 +18,7 @@ use crate::actors::forwarding;
 use crate::actors::shard::ShardInput;
 use crate::actors::{session, tunnel};
 use crate::api::{
-    ApiError, Backend, ErrorCode, Page, ReloadReport, SessionInfo, ShardStatus, StateCount, StatusReport, TableStatus,
+    ApiError, Backend, ErrorCode, Page, ReloadReport, SessionInfo, ShardStatus, StateCount, StatusReport,
     Target, TunStatus, TunnelInfo,
 };
 use crate::config;
@@ -361,19 +361,5 @@ const fn config_method(method: holdfast_ppp::AuthMethod) -> config::AuthMethod {
         holdfast_ppp::AuthMethod::Pap => config::AuthMethod::Pap,
         holdfast_ppp::AuthMethod::ChapMd5 => config::AuthMethod::ChapMd5,
         holdfast_ppp::AuthMethod::MsChapV2 => config::AuthMethod::MsChapV2,
-    }
-}
-
-impl TableStatus {
-    /// A node of one leads itself.
-    pub(crate) fn of(leadership: &holdfast_cluster::replica::Leadership, table: &Table) -> Self {
-        Self {
-            role: leadership.role().into(),
-            leader_id: leadership.leader,
-            term: leadership.term,
-            commit_index: leadership.commit,
-            applied_index: table.applied(),
-            ..Self::default()
-        }
     }
 }

@@ -14,6 +14,7 @@ mod shards;
 mod start;
 mod stop;
 
+pub use checkpoint::Checkpoint;
 pub use start::StartError;
 
 use std::process::ExitCode;

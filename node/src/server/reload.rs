@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::start::admission_limits;
+use crate::aaa::LocalUsers;
 use crate::actors::context::Shared;
 use crate::api::ReloadReport;
 use crate::config::{Config, Reload};
@@ -23,6 +24,7 @@ pub fn apply(shared: &Shared, log: &LogControl, file: &Config) -> ReloadReport {
     if let Err(error) = log.set_level(&config.log.level) {
         tracing::warn!(%error, "the log level could not be changed");
     }
+    shared.users.store(Arc::new(LocalUsers::new(&config.users)));
     shared.config.store(Arc::new(config));
     shared.link_configs.clear();
     shared.publish_limits();

@@ -1,11 +1,12 @@
 //! From a configuration to a running node.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use dashmap::DashMap;
 use holdfast_cluster::Verdict;
 use holdfast_cluster::commands::Take;
 use holdfast_cluster::log::{DiskLog, LogError};
@@ -13,7 +14,7 @@ use holdfast_cluster::replica::{Replica, ReplicaConfig, ReplicaError};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Stop, checkpoint, shards};
-use crate::aaa::AddressBook;
+use crate::aaa::{LocalUsers, Pools};
 use crate::actors::context::Shared;
 use crate::actors::directory::Directory;
 use crate::actors::forwarding::{Forwarding, LinkLimits};
@@ -75,12 +76,12 @@ impl Node {
         let dataplane = Arc::new(Dataplane::start(gateway, sockets, tun.ok(), senders)?);
         let directory = Arc::new(Directory::new(count));
         let admission = Arc::new(Mutex::new(Admission::new(clock::now(), admission_limits(&config))));
+        let pools = Arc::new(Mutex::new(Pools::new(&config.pools, &config.users)));
+        checkpoint::seed_pools(&mut pools.lock().expect("just made"), replica.table());
         let limits = LinkLimits { mtu: config.ppp.mtu, mss_clamp: config.ppp.mss_clamp };
         let mut forwarding =
-            Forwarding::new(dataplane.clone(), directory.clone(), admission.clone(), limits, count);
+            Forwarding::new(dataplane.clone(), directory.clone(), admission.clone(), pools.clone(), limits);
         forwarding.rebuild(replica.table());
-        let mut addresses = AddressBook::new(&config);
-        checkpoint::seed_addresses(&mut addresses, replica.table());
         let incarnation = replica.table().next_incarnation(config.node.id);
         let (inputs, inboxes): (Vec<_>, Vec<_>) = receivers.into_iter().map(inbox).unzip();
         let metrics = Arc::new(Metrics::default());
@@ -89,11 +90,13 @@ impl Node {
             .await
             .map_err(|why| StartError::NotReady(data_dir, why))?;
         let shared = Arc::new(Shared {
+            users: ArcSwap::from_pointee(LocalUsers::new(&config.users)),
             config: ArcSwap::from_pointee(config),
             table,
             dataplane,
             directory,
-            addresses: Mutex::new(addresses),
+            pools,
+            link_configs: DashMap::new(),
             admission,
             shards: inputs,
             closing: AtomicBool::new(false),
@@ -103,8 +106,10 @@ impl Node {
             started: clock::now(),
             tun_up: has_tun,
             tun_text,
+            fault_injection: std::env::var_os("HOLDFAST_FAULT_INJECTION").is_some(),
             checkpoint: checkpoint::Checkpoint::default(),
         });
+        shared.publish_limits();
         shared.checkpoint.load(&shared.config.load().node.data_dir);
         let shards = shards::Supervisor::start(&shared, inboxes);
         tracing::info!(
@@ -132,8 +137,20 @@ fn shard_count(config: &Config) -> usize {
 
 fn open_table(config: &Config) -> Result<Replica, StartError> {
     let log = DiskLog::open(&config.node.data_dir)?;
-    let (replica, report) = Replica::open(ReplicaConfig::single(config.node.id), log)?;
-    tracing::info!(%report, "session table recovered");
+    let (replica, recovery) = Replica::open(ReplicaConfig::single(config.node.id, rand::random()), log)?;
+    if let Some(cut) = &recovery.cut {
+        tracing::warn!(
+            path = %cut.path.display(),
+            offset = cut.offset,
+            octets = cut.octets,
+            "the log's last write was torn before it was synced: cut off; nothing that was promised to a peer is lost"
+        );
+    }
+    tracing::info!(
+        tunnels = replica.table().tunnel_count(),
+        sessions = replica.table().session_count(),
+        "session table recovered"
+    );
     Ok(replica)
 }
 
@@ -213,12 +230,5 @@ async fn take_groups(table: &TableHandle, node: u64, incarnation: u64) -> Result
         if table.published().stopped() {
             return Err("the session table's thread has ended".into());
         }
-    }
-}
-
-impl Node {
-    /// Whether the node may still take calls.
-    pub(super) fn close_the_door(&self) {
-        self.shared.closing.store(true, Relaxed);
     }
 }
