@@ -2,6 +2,8 @@
 
 pub mod aaa;
 pub mod api;
+pub mod cli;
 pub mod config;
 pub mod logging;
 pub mod metrics;
+pub mod server;
