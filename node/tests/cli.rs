@@ -160,7 +160,10 @@ fn mistakes_on_the_command_line() {
     let cases: [(&[&str], &str); 7] = [
         (&["run"], "--dev"),
         (&["run", "--dev", "--config", "h.toml"], "cannot be used with"),
-        (&["run", "--config", "h.toml", "--data", "/tmp"], "--dev"),
+        (
+            &["run", "--config", "h.toml", "--data", "/tmp"],
+            "cannot be used with",
+        ),
         (&["run", "--dev", "--listen", "nowhere"], "not an address"),
         (&["run", "--dev", "--port", "0"], "0 is not in"),
         (&["disconnect", "0/7"], "neither TUNNEL nor TUNNEL/SESSION"),
@@ -188,6 +191,49 @@ fn no_daemon() {
             "{}",
             outcome.err
         );
+    }
+}
+
+#[test]
+fn the_node_is_found() {
+    let folder = folder();
+    let data = folder.path().join(".local/share/holdfast-dev");
+    fs::create_dir_all(&data).unwrap();
+    let reply = || {
+        vec![
+            "{\"disconnected\":{\"sessions\":2}}".to_owned(),
+            "{\"end\":{\"count\":1}}".to_owned(),
+        ]
+    };
+    let ask = |args: &[&str], variable: Option<&str>| {
+        let mut command = command(folder.path());
+        command.args(["disconnect", "256"]).args(args);
+        if let Some(socket) = variable {
+            command.env("HOLDFAST_API__SOCKET", socket);
+        }
+        let output = command.output().expect("the program runs");
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+        )
+    };
+    let cases: [(&str, &[&str], Option<&str>); 4] = [
+        ("a.sock", &["--socket", "a.sock"], Some("b.sock")),
+        ("b.sock", &[], Some("b.sock")),
+        (
+            ".local/share/holdfast-dev/holdfast.sock",
+            &["--dev"],
+            Some("b.sock"),
+        ),
+        ("holdfast.sock", &["--data", "."], None),
+    ];
+    for (socket, args, variable) in cases {
+        let path = folder.path().join(socket);
+        let _ = fs::remove_file(&path);
+        let server = answer(&path, reply());
+        let expected = (Some(0), "tunnel 256 is being ended, with 2 sessions\n".to_owned());
+        assert_eq!(ask(args, variable), expected, "{socket}");
+        server.join().unwrap();
     }
 }
 

@@ -29,6 +29,9 @@ fn socket(args: &NodeArgs) -> Result<PathBuf, CliError> {
     if let Some(data) = &args.data {
         return Ok(dev::socket(data));
     }
+    if let Some(socket) = std::env::var_os("HOLDFAST_API__SOCKET").filter(|_| !args.dev) {
+        return Ok(socket.into());
+    }
     let standard = Path::new(STANDARD_SOCKET);
     if !args.dev && standard.exists() {
         return Ok(standard.to_owned());

@@ -127,25 +127,26 @@ struct RunArgs {
     #[arg(long)]
     dev: bool,
     /// Listen there, with a random password instead of demo's
-    #[arg(long, value_name = "ADDRESS[:PORT]", requires = "dev", value_parser = run::parse_listen)]
+    #[arg(long, value_name = "ADDRESS[:PORT]", conflicts_with = "config", value_parser = run::parse_listen)]
     listen: Option<std::net::SocketAddr>,
     /// Another port on 127.0.0.1
-    #[arg(long, value_name = "PORT", requires = "dev", conflicts_with = "listen",
+    #[arg(long, value_name = "PORT", conflicts_with_all = ["config", "listen"],
           value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
     /// Keep data there instead of in ~/.local/share/holdfast-dev
-    #[arg(long, value_name = "DIR", requires = "dev")]
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
     data: Option<PathBuf>,
     /// The operator's socket, instead of holdfast.sock in the data folder
-    #[arg(long, value_name = "PATH", requires = "dev")]
+    #[arg(long, value_name = "PATH", conflicts_with = "config")]
     socket: Option<PathBuf>,
 }
 
-/// Which node to talk to: by default the one at the standard path, or else the `--dev` one.
+/// Which node to talk to: by default the one that `HOLDFAST_API__SOCKET` names, or at the standard path, or the
+/// `--dev` one.
 #[derive(Debug, Args)]
 struct NodeArgs {
-    /// The node's socket
-    #[arg(long, value_name = "PATH", env = "HOLDFAST_API__SOCKET", conflicts_with_all = ["config", "dev", "data"])]
+    /// The node's socket [default: /run/holdfast/holdfast.sock, else that of --dev]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["config", "dev", "data"])]
     socket: Option<PathBuf>,
     /// The node that runs with this file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["dev", "data"])]
