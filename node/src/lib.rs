@@ -3,6 +3,7 @@
 pub mod aaa;
 pub mod actors;
 pub mod api;
+pub mod cli;
 pub mod config;
 pub mod dataplane;
 pub mod io;

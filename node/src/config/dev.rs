@@ -11,7 +11,7 @@ use super::model::{
 use super::{Pattern, Secret};
 
 /// Name and, on loopback, password of the one user.
-const DEMO: &str = "demo";
+pub const DEMO: &str = "demo";
 /// Where data lie below the home folder.
 const FOLDER: &str = ".local/share/holdfast-dev";
 
