@@ -435,7 +435,7 @@ impl Worker {
         }
         let mut out = [0; icmp::MAX_ERROR];
         let packet = &self.send.slot()[HEADROOM..HEADROOM + view.length];
-        if let Some(length) = icmp::too_big(packet, &view, self.shard.policy.own_address, mtu, &mut out) {
+        if let Some(length) = icmp::too_big(packet, &view, mtu, &mut out) {
             self.icmp_left -= 1;
             self.write_tun(&out[..length]);
         }
