@@ -4,6 +4,7 @@
 //! instruction. Readers on other threads add up the shards; a sum may be a few packets old but never decreases.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use super::sequence::SendSequence;
 
@@ -94,6 +95,13 @@ impl DropReason {
 /// Adds to a counter of which the caller is the only writer.
 fn add(counter: &AtomicU64, amount: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(amount), Relaxed);
+}
+
+/// "Nothing was received yet" where a time is noted in milliseconds since boot.
+const NEVER: u64 = 0;
+
+fn since_boot(noted_ms: u64) -> Option<Duration> {
+    (noted_ms != NEVER).then(|| Duration::from_millis(noted_ms))
 }
 
 /// What one shard counts. Only that shard's thread may call the `count_` methods.
@@ -284,13 +292,14 @@ impl SessionShared {
         self.shards[shard].last_received_ms.store(now_ms, Relaxed);
     }
 
-    /// When the last data message came from the LAC, PPP control included: milliseconds of CLOCK_BOOTTIME, 0 = never.
-    pub fn last_received_ms(&self) -> u64 {
-        self.shards
+    /// When the last data message came from the LAC, PPP control included: time since boot, by the millisecond.
+    pub fn last_received(&self) -> Option<Duration> {
+        let latest = self
+            .shards
             .iter()
             .map(|shard| shard.last_received_ms.load(Relaxed))
-            .max()
-            .unwrap_or(0)
+            .max();
+        since_boot(latest.unwrap_or(NEVER))
     }
 
     /// The totals over all shards now.
@@ -320,9 +329,9 @@ impl TunnelShared {
         self.last_received_ms.store(now_ms, Relaxed);
     }
 
-    /// When the last datagram came from the tunnel's peer: milliseconds of CLOCK_BOOTTIME, 0 = never.
-    pub fn last_received_ms(&self) -> u64 {
-        self.last_received_ms.load(Relaxed)
+    /// When the last datagram came from the tunnel's peer: time since boot, by the millisecond.
+    pub fn last_received(&self) -> Option<Duration> {
+        since_boot(self.last_received_ms.load(Relaxed))
     }
 }
 
@@ -349,7 +358,8 @@ mod tests {
             ),
             (1, 0)
         );
-        assert_eq!(shared.last_received_ms(), 77);
+        assert_eq!(shared.last_received(), Some(Duration::from_millis(77)));
+        assert_eq!(TunnelShared::default().last_received(), None);
     }
 
     #[test]
