@@ -200,12 +200,10 @@ impl Worker {
                     self.shard.counters.count_ppp();
                 }
             }
-            Uplink::Packet { session, packet } => {
+            Uplink::Packet { packet } => {
                 if self.write_tun(&octets[packet]) {
                     self.shard.counters.count_uplink();
                 } else {
-                    let shared = &self.table.session(session).shared;
-                    shared.count_drop(self.shard.policy.shard, DropReason::TunRefused);
                     self.shard.counters.count_drop(DropReason::TunRefused);
                 }
             }
