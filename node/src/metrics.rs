@@ -49,9 +49,12 @@ counters! {
     ControlDuplicate => "control_duplicate_total", "Control messages received again and acknowledged only.";
     ControlMalformed => "control_malformed_total", "Control messages that could not be decoded.";
     ControlUnknownTunnel => "control_unknown_tunnel_total", "Control messages for a tunnel that does not exist.";
+    ControlDropped => "control_dropped_total", "Control messages with a bad header, out of window, or for a tunnel that has ended.";
+    PppUnknownSession => "ppp_unknown_session_total", "PPP control frames for a session whose actor is not born yet.";
     ControlQueueFull => "control_queue_full_total", "Datagrams dropped on their way from a packet thread to control.";
     CallsReceived => "calls_received_total", "ICRQs that arrived.";
     CallsRefused => "calls_refused_total", "Calls refused: a limit reached, no resources, shutting down.";
+    CallsAbandoned => "calls_abandoned_total", "Calls that ended before their ICCN.";
     SessionsOpened => "sessions_opened_total", "Sessions that entered PPP open.";
     SessionsClosed => "sessions_closed_total", "Sessions that ended, open or not.";
     SessionsReplaced => "sessions_replaced_total", "Stale sessions replaced by a redial of the same user.";
@@ -66,6 +69,8 @@ counters! {
     PoolExhausted => "pool_exhausted_total", "Authentications rejected because the pool had no free address.";
     Proposals => "table_proposals_total", "Changes proposed to the session table.";
     ProposalsRefused => "table_proposals_refused_total", "Changes that the session table refused.";
+    ProposalsDropped => "table_proposals_dropped_total", "Changes dropped because too many were waiting; their owners send them again.";
+    TunnelRebirths => "tunnel_rebirths_total", "Tunnels born again from their row because a change was refused.";
     LogEntries => "table_log_entries_total", "Log entries applied to the session table.";
     Snapshots => "table_snapshots_total", "Snapshots of the session table written.";
     DiskFull => "disk_full_total", "Writes that failed because the disk was full.";
@@ -117,6 +122,7 @@ limits! {
     LacTunnels => "lac_max_tunnels", "tunnels", "Tunnels of one LAC profile, where it sets a limit.";
     LacSessions => "lac_max_sessions", "sessions", "Sessions of one LAC profile, where it sets a limit.";
     UserSessions => "user_max_sessions", "sessions", "Sessions of one user, where he has a limit; beyond it he is rejected.";
+    Mailbox => "mailbox", "messages", "Messages waiting for one tunnel (256) or session (32); beyond it they are dropped and come again.";
     ApiConnections => "api_connections", "connections", "Operators' connections; beyond it a new one is told so and closed.";
 }
 

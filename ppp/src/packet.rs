@@ -240,7 +240,8 @@ mod tests {
         #[test]
         fn arbitrary_octets_never_panic(octets in proptest::collection::vec(any::<u8>(), 0..300)) {
             if let Ok(packet) = Packet::parse(&octets) {
-                prop_assert_eq!(Packet::parse(&packet.encode()), Ok(packet));
+                let again = packet.encode();
+                prop_assert_eq!(Packet::parse(&again), Ok(packet));
                 let _ = parse_options(packet.data);
             }
             if let Ok(options) = parse_options(&octets) {

@@ -28,6 +28,8 @@ pub(super) enum Held {
     Packet(Vec<u8>),
     /// The peer rejects the protocol.
     Rejected,
+    /// We give it up.
+    GivenUp(Cause),
 }
 
 /// The peer's newest Configure-Request that we would acknowledge.
@@ -149,6 +151,9 @@ impl Machine {
         let Ok(packet) = Packet::parse(octets) else {
             return shared.outputs.count(Counter::MalformedPacket);
         };
+        if matches!(self.ncps[at].held, Some(Held::GivenUp(_))) {
+            return shared.outputs.count(Counter::WrongPhase);
+        }
         if self.ncps[at].negotiator.would_leave(&packet) {
             self.leave_ncp(at, &packet, octets, shared);
         } else if packet.code == code::CONFIGURE_REQUEST {
@@ -215,7 +220,7 @@ impl Machine {
                     layer.negotiator.answer(packet, &answer, &layer.options, run);
                 });
             }
-            Err(trouble) => self.ncp_trouble(now, at, trouble, shared),
+            Err(trouble) => self.ncp_trouble(at, trouble, shared),
         }
     }
 
@@ -225,20 +230,14 @@ impl Machine {
             fed = layer.negotiator.handle_packet(packet, &mut layer.options, run);
         });
         if let Err(trouble) = fed {
-            self.ncp_trouble(now, at, trouble, shared);
+            self.ncp_trouble(at, trouble, shared);
         }
     }
 
-    fn ncp_trouble(&mut self, now: Duration, at: usize, trouble: Trouble, shared: &mut Shared) {
+    fn ncp_trouble(&mut self, at: usize, trouble: Trouble, shared: &mut Shared) {
         match trouble {
             Trouble::Discard => shared.outputs.count(Counter::Discarded),
-            Trouble::Fatal(cause) => {
-                self.ncps[at].failure = Some(cause);
-                self.run_ncp(now, at, shared, |layer, run| {
-                    layer.negotiator.happen(Event::Close, &layer.options, run);
-                });
-                self.close_without_ncps(now, shared);
-            }
+            Trouble::Fatal(cause) => self.ncps[at].held = Some(Held::GivenUp(cause)),
         }
     }
 
@@ -304,6 +303,13 @@ impl Machine {
             self.setup_deadline = Some(now + shared.config.setup_timeout);
         }
         match held {
+            Held::GivenUp(cause) => {
+                self.ncps[at].failure = Some(*cause);
+                self.run_ncp(now, at, shared, |layer, run| {
+                    layer.negotiator.happen(Event::Close, &layer.options, run);
+                });
+                self.close_without_ncps(now, shared);
+            }
             Held::Rejected => {
                 self.run_ncp(now, at, shared, |layer, run| {
                     layer.negotiator.happen(Event::FatalReject, &layer.options, run);
