@@ -14,6 +14,8 @@ pub mod replica;
 pub mod table;
 
 mod ids;
+#[cfg(test)]
+mod testing;
 
 pub use ids::first_life;
 pub use replica::{Output, Replica, ReplicaConfig, ReplicaError};

@@ -119,6 +119,13 @@ pub(super) fn read(octets: &[u8], offset: usize, file: u64) -> Result<Frame, NoF
     if u32_at(rest, 4) != checksum(file, covered) {
         return Err(NoFrame::Broken("the checksum is wrong"));
     }
+    let padding = rest
+        .iter()
+        .take(framed_octets(length))
+        .skip(FRAME_HEADER_OCTETS + length);
+    if padding.into_iter().any(|octet| *octet != 0) {
+        return Err(NoFrame::Broken("the padding is not zero"));
+    }
     if rest[12] > FRAME_VERSION {
         return Err(NoFrame::Newer(rest[12]));
     }

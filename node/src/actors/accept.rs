@@ -6,18 +6,18 @@ use std::sync::Arc;
 
 use holdfast_cluster::commands::CreateTunnel;
 use holdfast_ppp::{AuthMethod, LinkConfig};
-use holdfast_protocol::TunnelId;
-use holdfast_protocol::connection::{Refusal, Settings};
+use holdfast_protocol::{Refusal, Settings, TunnelId};
 
-use super::context::{Shared, ShardContext};
+use super::context::{ShardContext, Shared};
 use super::shard::ShardInput;
 use super::table::ReplyTo;
 use super::tunnel;
 use crate::config::{self, Config, LacConfig};
 use crate::lns::acceptor::{self, Candidate, Profile, Rejection};
 use crate::lns::admission::Dropped;
-use crate::logging::{Escaped, throttled};
+use crate::logging::Escaped;
 use crate::metrics::{Counter, Limit};
+use crate::throttled;
 
 /// Draws of a tunnel id before the node counts as full.
 const TUNNEL_ID_DRAWS: u32 = 256;
@@ -41,7 +41,10 @@ pub fn on_sccrq(shard: &Rc<ShardContext>, from: SocketAddr, to: SocketAddr, data
 }
 
 fn admit(shared: &Shared, from: SocketAddr) -> Result<(), Dropped> {
-    let mut admission = shared.admission.lock().expect("nothing panics with the admission locked");
+    let mut admission = shared
+        .admission
+        .lock()
+        .expect("nothing panics with the admission locked");
     admission.admit(shared.now().monotonic, from.ip())
 }
 
@@ -70,7 +73,10 @@ fn on_candidate(
         let same = known.sccrq_hash == candidate.hash;
         // A late duplicate comes once; the same octets again, or others, are a LAC that has restarted.
         if same && (!known.established || known.repeats <= 1) {
-            let input = ShardInput::Control { tunnel: known.tunnel, datagram: datagram.to_vec() };
+            let input = ShardInput::Control {
+                tunnel: known.tunnel,
+                datagram: datagram.to_vec(),
+            };
             return shared.shard_of(known.tunnel).send(input);
         }
         if !known.established {
@@ -88,7 +94,13 @@ fn on_candidate(
             if shared.directory.claim(key, local, candidate.hash) {
                 let life = u64::from(shared.table.published().epoch(local.group())) << 32;
                 let create = CreateTunnel { life, row: Some(row) };
-                shared.table.propose(ReplyTo::Birth { tunnel: local, key: Some(key) }, create);
+                shared.table.propose(
+                    ReplyTo::Birth {
+                        tunnel: local,
+                        key: Some(key),
+                    },
+                    create,
+                );
             }
         }
         Err(rejection) => reject(shard, from, to, rejection),
@@ -121,7 +133,9 @@ fn draw_tunnel_id(shard: &Rc<ShardContext>) -> Option<TunnelId> {
             // The id's low octet settles the shard: move a random id to the wanted one.
             let random = entropy.next_u16();
             let group = usize::from(random >> 8);
-            let index = (usize::from(random & 0xff) / shards * shards + (wanted + shards - group % shards) % shards) & 0xff;
+            let index = (usize::from(random & 0xff) / shards * shards
+                + (wanted + shards - group % shards) % shards)
+                & 0xff;
             TunnelId::new(random & 0xff00 | index as u16)
         })
         .find(|id| !directory.has_tunnel(*id))
@@ -149,7 +163,10 @@ fn reject(shard: &Rc<ShardContext>, from: SocketAddr, to: SocketAddr, rejection:
 
 fn answer(shard: &Rc<ShardContext>, from: SocketAddr, to: SocketAddr, refusal: &Refusal) {
     // Sent once; a LAC that misses it asks again.
-    let _ = shard.shared.dataplane.send_control(shard.index, Some(to), from, refusal.octets.clone());
+    let _ = shard
+        .shared
+        .dataplane
+        .send_control(shard.index, Some(to), from, refusal.octets.clone());
 }
 
 fn profile(lac: &LacConfig) -> Profile {
@@ -162,7 +179,7 @@ fn profile(lac: &LacConfig) -> Profile {
 }
 
 fn protocol_secret(secret: &config::Secret) -> holdfast_protocol::Secret {
-    holdfast_protocol::Secret::new(secret.expose().as_bytes())
+    holdfast_protocol::Secret::new(secret.expose())
 }
 
 /// The settings of a tunnel of this profile. A row that is reborn brings its own challenge.
@@ -195,7 +212,9 @@ pub fn link_config(config: &Config, profile: &str) -> Arc<LinkConfig> {
         echo_interval: config.ppp.echo_interval,
         echo_failures: config.ppp.echo_failures,
         setup_timeout: config.ppp.setup_timeout,
-        accept_proxy: lac.and_then(|lac| lac.accept_proxy).unwrap_or(config.ppp.accept_proxy),
+        accept_proxy: lac
+            .and_then(|lac| lac.accept_proxy)
+            .unwrap_or(config.ppp.accept_proxy),
         ..LinkConfig::default()
     })
 }
@@ -218,7 +237,10 @@ pub fn on_established(shard: &Rc<ShardContext>, tunnel: TunnelId) {
     for stale in shared.directory.superseded_by(tunnel) {
         tracing::info!(%stale, %tunnel, "the LAC has restarted: its stale tunnel is dropped");
         shared.metrics.count(Counter::TunnelsReplaced);
-        shared.shard_of(stale).send(ShardInput::Tunnel { tunnel: stale, order: tunnel::Order::Abandon });
+        shared.shard_of(stale).send(ShardInput::Tunnel {
+            tunnel: stale,
+            order: tunnel::Order::Abandon,
+        });
     }
 }
 

@@ -73,7 +73,10 @@ pub struct Shared {
 impl Shared {
     /// The clocks now.
     pub fn now(&self) -> Now {
-        Now { monotonic: clock::now(), table_ms: self.table.published().table_ms() }
+        Now {
+            monotonic: clock::since_boot(),
+            table_ms: self.table.published().table_ms(),
+        }
     }
 
     /// Whether the node is being shut down.
@@ -121,17 +124,21 @@ impl Shared {
 
     /// Whether a tunnel of `profile` may take another call now.
     pub fn call_policy(&self, profile: &str) -> CallPolicy {
-        use holdfast_protocol::iana::error_code::{INSUFFICIENT_RESOURCES, TRY_ANOTHER};
+        use holdfast_protocol::iana::error_code::{NO_RESOURCES, TRY_ANOTHER};
         let config = self.config.load();
-        let profile_limit = config.lacs.iter().find(|lac| lac.name == profile).and_then(|lac| lac.max_sessions);
+        let profile_limit = config
+            .lacs
+            .iter()
+            .find(|lac| lac.name == profile)
+            .and_then(|lac| lac.max_sessions);
         if self.is_closing() {
             CallPolicy::Refuse(TRY_ANOTHER, "shutting down")
         } else if self.table.published().reserve_in_use() {
-            CallPolicy::Refuse(INSUFFICIENT_RESOURCES, "disk full")
+            CallPolicy::Refuse(NO_RESOURCES, "disk full")
         } else if self.directory.sessions() >= config.l2tp.max_sessions {
-            CallPolicy::Refuse(INSUFFICIENT_RESOURCES, "session limit of the node reached")
+            CallPolicy::Refuse(NO_RESOURCES, "session limit of the node reached")
         } else if profile_limit.is_some_and(|limit| self.directory.sessions_of_profile(profile) >= limit) {
-            CallPolicy::Refuse(INSUFFICIENT_RESOURCES, "session limit of the LAC profile reached")
+            CallPolicy::Refuse(NO_RESOURCES, "session limit of the LAC profile reached")
         } else {
             CallPolicy::Accept
         }

@@ -41,6 +41,8 @@ pub struct TunnelFacts {
     pub profile: Arc<str>,
     /// As last applied.
     pub state: TunnelState,
+    /// Whether the LAC has acknowledged our StopCCN.
+    pub heard: bool,
     /// Shared with the packet threads.
     pub shared: Arc<TunnelShared>,
 }
@@ -123,7 +125,9 @@ impl Directory {
     /// The shard with the fewest tunnels.
     pub fn emptiest_shard(&self) -> usize {
         let counts = self.tunnels_of_shard.iter().enumerate();
-        counts.min_by_key(|(_, count)| count.load(Relaxed)).map_or(0, |(shard, _)| shard)
+        counts
+            .min_by_key(|(_, count)| count.load(Relaxed))
+            .map_or(0, |(shard, _)| shard)
     }
 
     /// Whether the table or a proposal has this tunnel id.
@@ -152,7 +156,12 @@ impl Directory {
     /// A tunnel is about to be proposed for this key. `false` if another one holds it half-open.
     pub fn claim(&self, key: PeerKey, tunnel: TunnelId, sccrq_hash: u64) -> bool {
         let mut claimed = true;
-        let new = Known { tunnel, sccrq_hash, established: false, repeats: 0 };
+        let new = Known {
+            tunnel,
+            sccrq_hash,
+            established: false,
+            repeats: 0,
+        };
         self.peers
             .entry(key)
             .and_modify(|known| {
@@ -172,10 +181,14 @@ impl Directory {
 
     /// The other established tunnels of the peer that have the same key: a restarted LAC forgot them.
     pub fn superseded_by(&self, tunnel: TunnelId) -> Vec<TunnelId> {
-        let Some(facts) = self.tunnel(tunnel) else { return Vec::new() };
+        let Some(facts) = self.tunnel(tunnel) else {
+            return Vec::new();
+        };
         self.tunnels
             .iter()
-            .filter(|other| *other.key() != tunnel && other.peer == facts.peer && other.peer_tunnel == facts.peer_tunnel)
+            .filter(|other| {
+                *other.key() != tunnel && other.peer == facts.peer && other.peer_tunnel == facts.peer_tunnel
+            })
             .filter(|other| matches!(other.state, TunnelState::HalfOpen | TunnelState::Established))
             .map(|other| *other.key())
             .collect()
@@ -190,7 +203,9 @@ impl Directory {
         match before {
             None => self.tunnel_count_changed(tunnel, &profile, true),
             Some(TunnelState::Closed) => {}
-            Some(_) if row.state() == TunnelState::Closed => self.tunnel_count_changed(tunnel, &profile, false),
+            Some(_) if row.state() == TunnelState::Closed => {
+                self.tunnel_count_changed(tunnel, &profile, false)
+            }
             Some(_) => {}
         }
         let facts = TunnelFacts {
@@ -199,7 +214,11 @@ impl Directory {
             peer_tunnel,
             profile,
             state: row.state(),
-            shared: self.tunnels.get(&tunnel).map_or_else(Arc::default, |facts| facts.shared.clone()),
+            heard: self.tunnels.get(&tunnel).is_some_and(|facts| facts.heard),
+            shared: self
+                .tunnels
+                .get(&tunnel)
+                .map_or_else(Arc::default, |facts| facts.shared.clone()),
         };
         self.tunnels.insert(tunnel, facts);
         self.note_key((peer, peer_tunnel), tunnel, row);
@@ -211,7 +230,12 @@ impl Directory {
             TunnelState::HalfOpen | TunnelState::Established => {
                 let sccrq_hash = row.sccrq_hash.as_slice().try_into().map_or(0, u64::from_be_bytes);
                 let established = row.state() == TunnelState::Established;
-                let new = Known { tunnel, sccrq_hash, established, repeats: 0 };
+                let new = Known {
+                    tunnel,
+                    sccrq_hash,
+                    established,
+                    repeats: 0,
+                };
                 let mut known = self.peers.entry(key).or_insert(new);
                 if known.tunnel == tunnel {
                     known.established = established;
@@ -276,14 +300,34 @@ impl Directory {
     /// Tunnels that are not on their way out.
     pub fn live_tunnels(&self) -> Vec<TunnelId> {
         let live = |state| matches!(state, TunnelState::HalfOpen | TunnelState::Established);
-        self.tunnels.iter().filter(|facts| live(facts.state)).map(|facts| *facts.key()).collect()
+        self.tunnels
+            .iter()
+            .filter(|facts| live(facts.state))
+            .map(|facts| *facts.key())
+            .collect()
+    }
+
+    /// The LAC has acknowledged our StopCCN.
+    pub fn note_heard(&self, tunnel: TunnelId) {
+        if let Some(mut facts) = self.tunnels.get_mut(&tunnel) {
+            facts.heard = true;
+        }
+    }
+
+    /// Whether no tunnel waits for the acknowledgement of a StopCCN of ours.
+    pub fn all_quiet(&self) -> bool {
+        !self
+            .tunnels
+            .iter()
+            .any(|facts| facts.state == TunnelState::Closing && !facts.heard)
     }
 
     /// A session's row as applied; gives what was known before.
     pub(super) fn put_session(&self, session: SessionIds, facts: SessionFacts) -> Option<SessionFacts> {
         if let Some(address) = facts.address {
             self.addresses.insert(address, session);
-            self.reserved.remove_if(&session, |_, reserved| *reserved == address);
+            self.reserved
+                .remove_if(&session, |_, reserved| *reserved == address);
         }
         if !facts.user.is_empty() {
             *self.users.entry(facts.user.clone()).or_default() += 1;

@@ -45,7 +45,14 @@ impl Forwarding {
         limits: LinkLimits,
     ) -> Self {
         let shards = dataplane.shards();
-        Self { dataplane, directory, admission, pools, limits, shards }
+        Self {
+            dataplane,
+            directory,
+            admission,
+            pools,
+            limits,
+            shards,
+        }
     }
 
     /// The indexes that are kept up to date here.
@@ -71,13 +78,15 @@ impl Forwarding {
                 self.directory.remove_tunnel(*tunnel);
                 self.update(TableUpdate::RemoveTunnel(*tunnel));
             }
-            Effect::SessionChanged { tunnel, session, row, .. } => self.put_session(*tunnel, *session, row),
+            Effect::SessionChanged {
+                tunnel, session, row, ..
+            } => self.put_session(*tunnel, *session, row),
             Effect::SessionRemoved { tunnel, session, .. } => {
                 let ids = (*tunnel, *session);
                 let held = self.directory.remove_session(ids).and_then(|facts| facts.address);
                 if let Some(address) = held {
                     let mut pools = self.pools.lock().expect("nothing panics with the pools locked");
-                    pools.release(clock::now(), address, ids);
+                    pools.release(clock::since_boot(), address, ids);
                 }
                 self.update(TableUpdate::RemoveSession(*tunnel, *session));
             }
@@ -90,7 +99,9 @@ impl Forwarding {
 
     fn put_tunnel(&mut self, tunnel: TunnelId, row: &TunnelRow) {
         let before = self.directory.put_tunnel(tunnel, row);
-        let Some(facts) = self.directory.tunnel(tunnel) else { return };
+        let Some(facts) = self.directory.tunnel(tunnel) else {
+            return;
+        };
         self.count_half_open(before, row.state(), facts.peer.ip());
         if before.is_none() {
             self.update(TableUpdate::Tunnel(TunnelEntry {
@@ -107,9 +118,12 @@ impl Forwarding {
         let was = before == Some(TunnelState::HalfOpen);
         let is = now == TunnelState::HalfOpen;
         if was != is {
-            let mut admission = self.admission.lock().expect("nothing panics with the admission locked");
+            let mut admission = self
+                .admission
+                .lock()
+                .expect("nothing panics with the admission locked");
             if is {
-                admission.half_open_began(clock::now(), source);
+                admission.half_open_began(clock::since_boot(), source);
             } else {
                 admission.half_open_ended(source);
             }
@@ -117,33 +131,60 @@ impl Forwarding {
     }
 
     fn put_session(&mut self, tunnel: TunnelId, session: SessionId, row: &SessionRow) {
-        let Some(peer_session) = u16::try_from(row.peer_session_id).ok().and_then(SessionId::new) else { return };
+        let Some(peer_session) = u16::try_from(row.peer_session_id).ok().and_then(SessionId::new) else {
+            return;
+        };
         let ids = (tunnel, session);
         let known = self.directory.session(tunnel, session);
         let shared = known.map_or_else(|| self.new_shared(row), |facts| facts.shared);
         shared.sequence.grant(row.sequence_reserved);
-        let user: Arc<[u8]> = if row.is_open() { row.user().unwrap_or_default().into() } else { Arc::default() };
-        let facts = SessionFacts { peer_session, shared: shared.clone(), address: address(row), user };
+        let user: Arc<[u8]> = if row.is_open() {
+            row.user().unwrap_or_default().into()
+        } else {
+            Arc::default()
+        };
+        let facts = SessionFacts {
+            peer_session,
+            shared: shared.clone(),
+            address: address(row),
+            user,
+        };
         let now_held = facts.address;
         let before = self.directory.put_session(ids, facts);
         self.settle_addresses(ids, before.and_then(|before| before.address), now_held, row);
         if row.state() == SessionState::Connected {
-            self.update(TableUpdate::Session(self.entry(tunnel, session, peer_session, row, shared)));
+            self.update(TableUpdate::Session(self.entry(
+                tunnel,
+                session,
+                peer_session,
+                row,
+                shared,
+            )));
         }
     }
 
     /// Tells the pools which address the session has from now on, and which no longer.
-    fn settle_addresses(&self, ids: SessionIds, before: Option<Ipv4Addr>, now: Option<Ipv4Addr>, row: &SessionRow) {
+    fn settle_addresses(
+        &self,
+        ids: SessionIds,
+        before: Option<Ipv4Addr>,
+        now: Option<Ipv4Addr>,
+        row: &SessionRow,
+    ) {
         if before == now {
             return;
         }
         let mut pools = self.pools.lock().expect("nothing panics with the pools locked");
         if let Some(address) = before {
             self.directory.forget_address(ids, before);
-            pools.release(clock::now(), address, ids);
+            pools.release(clock::since_boot(), address, ids);
         }
         if let Some(address) = now {
-            pools.confirm(address, &String::from_utf8_lossy(row.user().unwrap_or_default()), ids);
+            pools.confirm(
+                address,
+                &String::from_utf8_lossy(row.user().unwrap_or_default()),
+                ids,
+            );
         }
     }
 
@@ -158,7 +199,10 @@ impl Forwarding {
     /// behind it, in a block that is reserved by the row's next change.
     fn new_shared(&self, row: &SessionRow) -> Arc<SessionShared> {
         let reserved = row.sequence_reserved;
-        Arc::new(SessionShared::new(self.shards, SendSequence::new(reserved, reserved)))
+        Arc::new(SessionShared::new(
+            self.shards,
+            SendSequence::new(reserved, reserved),
+        ))
     }
 
     fn entry(
@@ -170,15 +214,23 @@ impl Forwarding {
         shared: Arc<SessionShared>,
     ) -> SessionEntry {
         let ppp = row.ppp.as_ref();
-        let peer_mru = ppp.map_or(self.limits.mtu, |ppp| u16::try_from(ppp.peer_mru).unwrap_or(u16::MAX));
+        let peer_mru = ppp.map_or(self.limits.mtu, |ppp| {
+            u16::try_from(ppp.peer_mru).unwrap_or(u16::MAX)
+        });
         SessionEntry {
             tunnel,
             session,
             peer_session,
             open: row.is_open(),
             address: row.is_open().then(|| address(row)).flatten(),
-            routes: ppp.filter(|ppp| ppp.is_open()).map_or_else(Vec::new, |ppp| ppp.routes.iter().filter_map(net).collect()),
-            mtu: self.limits.mtu.min(peer_mru).max(crate::dataplane::table::MIN_MTU),
+            routes: ppp
+                .filter(|ppp| ppp.is_open())
+                .map_or_else(Vec::new, |ppp| ppp.routes.iter().filter_map(net).collect()),
+            mtu: self
+                .limits
+                .mtu
+                .min(peer_mru)
+                .max(crate::dataplane::table::MIN_MTU),
             mss_clamp: self.limits.mss_clamp,
             sequencing: row.sequencing_required,
             shared,

@@ -10,9 +10,9 @@ use holdfast_protocol::message::Proxy;
 use holdfast_protocol::{SessionId, TunnelId};
 
 use super::context::{ShardContext, TimerKey};
+use super::subscriber;
 use super::supervision::{PanicHistory, contain};
 use super::tunnel;
-use super::subscriber;
 use crate::io::PppRoute;
 use crate::lns::session::{Command, Session};
 use crate::metrics::Counter;
@@ -77,7 +77,10 @@ pub fn start(
             ctx.set_mailbox_capacity(MAILBOX);
             SessionActor::unborn(context, tunnel, session)
         });
-        shard.sessions.borrow_mut().insert((tunnel, session), address.clone());
+        shard
+            .sessions
+            .borrow_mut()
+            .insert((tunnel, session), address.clone());
         address
     });
     address.do_send(Born { row, proxy });
@@ -85,7 +88,10 @@ pub fn start(
 
 /// The session is gone from the table: so is its actor.
 pub fn stop(shard: &Rc<ShardContext>, tunnel: TunnelId, session: SessionId) {
-    shard.timers.borrow_mut().set(TimerKey::Session(tunnel, session), None);
+    shard
+        .timers
+        .borrow_mut()
+        .set(TimerKey::Session(tunnel, session), None);
     shard.sessions.borrow_mut().remove(&(tunnel, session));
     subscriber::release(&shard.shared, tunnel, session);
 }
@@ -117,7 +123,7 @@ impl SessionActor {
         let data = self.new_data();
         let survived = contain(|| {
             if data {
-                core.note_data();
+                core.note_data(now);
             }
             work(&mut core, now);
             let mut commands = Vec::new();
@@ -132,7 +138,10 @@ impl SessionActor {
         };
         self.panics.handled();
         self.core = Some(core);
-        self.shard.timers.borrow_mut().set(TimerKey::Session(self.tunnel, self.id), deadline);
+        self.shard
+            .timers
+            .borrow_mut()
+            .set(TimerKey::Session(self.tunnel, self.id), deadline);
         for command in commands {
             self.carry_out(ctx, command);
         }
@@ -162,7 +171,11 @@ impl SessionActor {
                 if let Some(route) = &self.route {
                     // One node is its own fresh owner, so the frame has no deadline. One that the packet thread cannot take is
                     // sent again by PPP's restart timer.
-                    let _ = self.shard.shared.dataplane.send_ppp(PppRoute::clone(route), frame, None);
+                    let _ = self
+                        .shard
+                        .shared
+                        .dataplane
+                        .send_ppp(PppRoute::clone(route), frame, None);
                 }
             }
             Command::Authenticate { serial, request } => {
@@ -196,9 +209,10 @@ impl SessionActor {
 
     fn be_born(&mut self, ctx: &mut Context<Self>, row: Arc<SessionRow>, proxy: Option<&Proxy>) {
         let shared = self.shard.shared.clone();
-        let (Some(tunnel), Some(session)) =
-            (shared.directory.tunnel(self.tunnel), shared.directory.session(self.tunnel, self.id))
-        else {
+        let (Some(tunnel), Some(session)) = (
+            shared.directory.tunnel(self.tunnel),
+            shared.directory.session(self.tunnel, self.id),
+        ) else {
             // Removed from the table meanwhile: the word for this actor is on its way.
             return;
         };
@@ -260,5 +274,25 @@ impl Handler<Order> for SessionActor {
             Order::Close(cause) => self.run(ctx, |core, now| core.close(now, cause)),
             Order::InjectPanic => self.run(ctx, |core, _| panic!("injected into session {}", core.id())),
         }
+    }
+}
+
+const fn ppp_counter(counter: holdfast_ppp::Counter) -> Counter {
+    use holdfast_ppp::Counter as Ppp;
+    match counter {
+        Ppp::MalformedFrame => Counter::PppMalformedFrame,
+        Ppp::MalformedPacket => Counter::PppMalformedPacket,
+        Ppp::WrongPhase => Counter::PppWrongPhase,
+        Ppp::Discarded => Counter::PppDiscarded,
+        Ppp::UnknownProtocol => Counter::PppUnknownProtocol,
+        Ppp::ProtocolRejected => Counter::PppProtocolRejected,
+        Ppp::LoopedEcho => Counter::PppLoopedEcho,
+        Ppp::ForeignMagic => Counter::PppForeignMagic,
+        Ppp::Information => Counter::PppInformation,
+        Ppp::AuthRepeated => Counter::PppAuthRepeated,
+        Ppp::WithheldDropped => Counter::PppWithheldDropped,
+        Ppp::RequestRepeated => Counter::PppRequestRepeated,
+        Ppp::ProxyLcpRefused => Counter::ProxyLcpRefused,
+        Ppp::ProxyAuthRefused => Counter::ProxyAuthRefused,
     }
 }

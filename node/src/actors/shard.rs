@@ -11,17 +11,17 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use actix::prelude::*;
+use holdfast_cluster::Refusal;
 use holdfast_cluster::commands::Reclaim;
 use holdfast_cluster::records::SessionRow;
-use holdfast_cluster::Refusal;
 use holdfast_protocol::{SessionId, TunnelId};
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot};
 
-use super::context::{Shared, ShardContext, TimerKey};
-use super::session::{self, SessionActor};
+use super::accept;
+use super::context::{ShardContext, Shared, TimerKey};
+use super::session;
 use super::table::{Image, ReplyTo};
 use super::tunnel::{self, TunnelActor};
-use super::accept;
 use crate::io::Inbound;
 use crate::metrics::{Counter, Limit};
 
@@ -124,7 +124,10 @@ pub struct Inbox {
 /// An inbox and the way to it. `packets` comes from the packet thread.
 pub fn inbox(packets: mpsc::Receiver<Inbound>) -> (ShardSender, Arc<Mutex<Inbox>>) {
     let (sender, inputs) = mpsc::unbounded_channel();
-    (ShardSender(sender), Arc::new(Mutex::new(Inbox { inputs, packets })))
+    (
+        ShardSender(sender),
+        Arc::new(Mutex::new(Inbox { inputs, packets })),
+    )
 }
 
 /// One thing out of an inbox.
@@ -153,7 +156,10 @@ impl tokio_stream::Stream for Arrivals {
             return Poll::Pending;
         }
         self.packets_in_turn += 1;
-        self.inbox.packets.poll_recv(task).map(|packet| packet.map(Arrival::Packet))
+        self.inbox
+            .packets
+            .poll_recv(task)
+            .map(|packet| packet.map(Arrival::Packet))
     }
 }
 
@@ -175,35 +181,62 @@ impl ShardActor {
         inbox: Arc<Mutex<Inbox>>,
         alive: oneshot::Sender<()>,
     ) -> Self {
-        Self { context: Rc::new(ShardContext::new(shared, index, seed)), inbox, _alive: alive }
+        Self {
+            context: Rc::new(ShardContext::new(shared, index, seed)),
+            inbox,
+            _alive: alive,
+        }
     }
 
     fn on_input(&self, input: ShardInput) {
         match input {
-            ShardInput::ChangeVerdict { tunnel, revision, refusal } => {
+            ShardInput::ChangeVerdict {
+                tunnel,
+                revision,
+                refusal,
+            } => {
                 self.to_tunnel(tunnel, tunnel::Verdict { revision, refusal });
             }
-            ShardInput::RemovalVerdict { tunnel, refusal } => self.to_tunnel(tunnel, tunnel::Removed { refusal }),
-            ShardInput::Birth { tunnel, image, refusal } => self.on_birth(tunnel, image, refusal),
+            ShardInput::RemovalVerdict { tunnel, refusal } => {
+                self.to_tunnel(tunnel, tunnel::Removed { refusal })
+            }
+            ShardInput::Birth {
+                tunnel,
+                image,
+                refusal,
+            } => self.on_birth(tunnel, image, refusal),
             ShardInput::SessionBirth { tunnel, session, row } => match row {
                 Some(row) => session::start(&self.context, tunnel, session, row, None),
                 None => session::stop(&self.context, tunnel, session),
             },
-            ShardInput::Replaced { tunnel, session } => self.to_tunnel(tunnel, tunnel::Order::ClearReplaced(session)),
+            ShardInput::Replaced { tunnel, session } => {
+                self.to_tunnel(tunnel, tunnel::Order::ClearReplaced(session))
+            }
             ShardInput::Control { tunnel, datagram } => self.to_tunnel(tunnel, tunnel::Datagram(datagram)),
             ShardInput::Tunnel { tunnel, order } => self.to_tunnel(tunnel, order),
-            ShardInput::Disconnect { tunnel, session, order } => self.to_session(tunnel, session, order),
+            ShardInput::Disconnect {
+                tunnel,
+                session,
+                order,
+            } => self.to_session(tunnel, session, order),
             ShardInput::InjectPanic => panic!("injected into shard {}", self.context.index),
         }
     }
 
     fn on_packet(&self, packet: Inbound) {
         match packet {
-            Inbound::Control { tunnel: 0, from, to, datagram } => {
+            Inbound::Control {
+                tunnel: 0,
+                from,
+                to,
+                datagram,
+            } => {
                 accept::on_sccrq(&self.context, from, to, &datagram);
             }
             Inbound::Control { tunnel, datagram, .. } => {
-                let Some(tunnel) = TunnelId::new(tunnel) else { return };
+                let Some(tunnel) = TunnelId::new(tunnel) else {
+                    return;
+                };
                 let Some(address) = self.context.tunnels.borrow().get(&tunnel).cloned() else {
                     // The packet thread knows the tunnel, so the table has it: its birth got lost.
                     reclaim_tunnel(&self.context.shared, tunnel);
@@ -213,7 +246,11 @@ impl ShardActor {
                     self.context.shared.metrics.hit(Limit::Mailbox);
                 }
             }
-            Inbound::Ppp { tunnel, session, frame } => {
+            Inbound::Ppp {
+                tunnel,
+                session,
+                frame,
+            } => {
                 let Some(address) = self.context.sessions.borrow().get(&(tunnel, session)).cloned() else {
                     self.context.shared.metrics.count(Counter::PppUnknownSession);
                     return;
@@ -280,9 +317,14 @@ impl Actor for ShardActor {
         ctx.run_interval(TURN, |shard, _| shard.wake_due());
         // The inbox is free once the shard's earlier actor, if any, is gone.
         let inbox = self.inbox.clone().lock_owned();
-        ctx.wait(actix::fut::wrap_future(inbox).map(|inbox, _, ctx: &mut Self::Context| {
-            ctx.add_stream(Arrivals { inbox, packets_in_turn: 0 });
-        }));
+        ctx.wait(
+            actix::fut::wrap_future(inbox).map(|inbox, _, ctx: &mut Self::Context| {
+                ctx.add_stream(Arrivals {
+                    inbox,
+                    packets_in_turn: 0,
+                });
+            }),
+        );
     }
 }
 
@@ -306,23 +348,38 @@ pub fn bear_all(shared: &Arc<Shared>, index: usize, reclaim: bool) {
     let shards = shared.shards.len();
     let node = shared.clone();
     let asked = shared.table.query(move |table| {
-        for (tunnel, _) in table.tunnels().filter(|(tunnel, _)| tunnel.shard(shards) == index) {
+        for (tunnel, _) in table
+            .tunnels()
+            .filter(|(tunnel, _)| tunnel.shard(shards) == index)
+        {
             if reclaim {
                 reclaim_tunnel(&node, tunnel);
             } else {
                 let image = Image::of(table, tunnel).map(Box::new);
-                node.shards[index].send(ShardInput::Birth { tunnel, image, refusal: None });
+                node.shards[index].send(ShardInput::Birth {
+                    tunnel,
+                    image,
+                    refusal: None,
+                });
             }
         }
     });
     if !asked {
-        tracing::error!(shard = index, "the session table does not answer: the shard's tunnels cannot be born");
+        tracing::error!(
+            shard = index,
+            "the session table does not answer: the shard's tunnels cannot be born"
+        );
     }
 }
 
 /// Proposes a new life for a tunnel; the shard lets it be born when the table has accepted it.
 pub fn reclaim_tunnel(shared: &Shared, tunnel: TunnelId) {
     let life = shared.new_life(tunnel);
-    let command = Reclaim { tunnel_id: u32::from(tunnel.get()), life };
-    shared.table.propose(ReplyTo::Birth { tunnel, key: None }, command);
+    let command = Reclaim {
+        tunnel_id: u32::from(tunnel.get()),
+        life,
+    };
+    shared
+        .table
+        .propose(ReplyTo::Birth { tunnel, key: None }, command);
 }

@@ -19,8 +19,17 @@ use crate::metrics::{Counter, Limit};
 use crate::throttled;
 
 /// Judges an authentication and finds an address. The error is what the subscriber is told.
-pub fn decide(shared: &Shared, tunnel: TunnelId, session: SessionId, request: &AuthRequest) -> Result<Grant, Vec<u8>> {
-    let open_sessions = |user: &str| shared.directory.sessions_of_user(user.as_bytes(), (tunnel, session));
+pub fn decide(
+    shared: &Shared,
+    tunnel: TunnelId,
+    session: SessionId,
+    request: &AuthRequest,
+) -> Result<Grant, Vec<u8>> {
+    let open_sessions = |user: &str| {
+        shared
+            .directory
+            .sessions_of_user(user.as_bytes(), (tunnel, session))
+    };
     let judged = shared.users.load().judge(request, open_sessions);
     let granted = judged.map_err(|rejection| {
         match rejection {
@@ -64,7 +73,10 @@ fn assign(
 ) -> Result<Ipv4Addr, PickError> {
     let now = shared.now().monotonic;
     let mut pools = shared.pools.lock().expect("nothing panics with the pools locked");
-    let own = shared.directory.address_of(key).filter(|address| pools.holder(*address) == Some(user));
+    let own = shared
+        .directory
+        .address_of(key)
+        .filter(|address| pools.holder(*address) == Some(user));
     let address = match assignment {
         Assignment::Fixed(address) => {
             pools.reserve_fixed(now, *address, user)?;
@@ -75,7 +87,11 @@ fn assign(
             None => pools.reserve(now, pool.as_deref(), user)?,
         },
     };
-    if let Some(earlier) = shared.directory.reserve(key, address).filter(|earlier| *earlier != address) {
+    if let Some(earlier) = shared
+        .directory
+        .reserve(key, address)
+        .filter(|earlier| *earlier != address)
+    {
         pools.cancel(earlier);
     }
     Ok(address)
@@ -83,15 +99,24 @@ fn assign(
 
 /// The stale session whose fixed address this one takes.
 fn replaced(shared: &Shared, key: (TunnelId, SessionId), assignment: &Assignment) -> Option<SessionKey> {
-    let Assignment::Fixed(address) = assignment else { return None };
-    let (tunnel, session) = shared.directory.holder(*address).filter(|holder| *holder != key)?;
+    let Assignment::Fixed(address) = assignment else {
+        return None;
+    };
+    let (tunnel, session) = shared
+        .directory
+        .holder(*address)
+        .filter(|holder| *holder != key)?;
     Some(SessionKey::new(tunnel, session))
 }
 
 /// The session's actor ends: an address that was reserved and never confirmed is free again.
 pub fn release(shared: &Shared, tunnel: TunnelId, session: SessionId) {
     if let Some(address) = shared.directory.unreserve((tunnel, session)) {
-        shared.pools.lock().expect("nothing panics with the pools locked").cancel(address);
+        shared
+            .pools
+            .lock()
+            .expect("nothing panics with the pools locked")
+            .cancel(address);
     }
 }
 

@@ -121,7 +121,11 @@ impl Published {
 
     /// For `holdfast status`; the sizes on disk are not known here.
     pub fn status(&self) -> TableStatus {
-        let role = if self.is_leader.load(Relaxed) { "leader" } else { "follower" };
+        let role = if self.is_leader.load(Relaxed) {
+            "leader"
+        } else {
+            "follower"
+        };
         TableStatus {
             role: role.into(),
             leader_id: self.leader.load(Relaxed),
@@ -205,7 +209,9 @@ pub struct TableThread {
 
 impl std::fmt::Debug for TableThread {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TableThread").field("replies", &self.replies.len()).finish_non_exhaustive()
+        f.debug_struct("TableThread")
+            .field("replies", &self.replies.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -229,9 +235,22 @@ impl TableThread {
             applied: AtomicU64::new(replica.table().applied()),
             stopped: AtomicBool::new(false),
         });
-        let handle = TableHandle { requests: sender, published: published.clone(), metrics: metrics.clone() };
+        let handle = TableHandle {
+            requests: sender,
+            published: published.clone(),
+            metrics: metrics.clone(),
+        };
         let replies = HashMap::new();
-        let mut thread = Self { replica, requests, published, forwarding, shards, replies, next_token: 0, metrics };
+        let mut thread = Self {
+            replica,
+            requests,
+            published,
+            forwarding,
+            shards,
+            replies,
+            next_token: 0,
+            metrics,
+        };
         let joined = thread::Builder::new().name("table".into()).spawn(move || {
             let outcome = thread.run();
             thread.published.stopped.store(true, Relaxed);
@@ -241,11 +260,11 @@ impl TableThread {
     }
 
     fn run(&mut self) -> Result<(), ReplicaError> {
-        let mut ticked = clock::now();
+        let mut ticked = clock::since_boot();
         loop {
             let mut queries = Vec::new();
             let stop = self.gather(&mut queries);
-            let now = clock::now();
+            let now = clock::since_boot();
             if now.saturating_sub(ticked) >= TICK {
                 ticked = now;
                 self.replica.tick(now, clock::unix())?;
@@ -312,17 +331,26 @@ impl TableThread {
                 self.metrics.count(Counter::Snapshots);
                 tracing::debug!(index, "snapshot of the session table written");
             }
-            Output::SnapshotFailed { reason } => tracing::warn!(reason, "no snapshot of the session table could be written; the log goes on without"),
+            Output::SnapshotFailed { reason } => tracing::warn!(
+                reason,
+                "no snapshot of the session table could be written; the log goes on without"
+            ),
         }
     }
 
     fn publish(&self) {
         let leadership = self.replica.leadership();
         self.published.term.store(leadership.term, Relaxed);
-        self.published.leader.store(leadership.leader.unwrap_or(0), Relaxed);
+        self.published
+            .leader
+            .store(leadership.leader.unwrap_or(0), Relaxed);
         self.published.is_leader.store(leadership.is_self, Relaxed);
-        self.published.applied.store(self.replica.table().applied(), Relaxed);
-        self.published.table_ms.store(self.replica.table().now_ms(), Relaxed);
+        self.published
+            .applied
+            .store(self.replica.table().applied(), Relaxed);
+        self.published
+            .table_ms
+            .store(self.replica.table().now_ms(), Relaxed);
         let reserve = self.replica.reserve_in_use();
         if reserve != self.published.reserve_in_use.swap(reserve, Relaxed) {
             log_reserve(reserve);
@@ -335,13 +363,18 @@ impl TableThread {
         }
         self.forwarding.apply(effect);
         if let Effect::SessionReplaced { tunnel, session } = effect {
-            let input = ShardInput::Replaced { tunnel: *tunnel, session: *session };
+            let input = ShardInput::Replaced {
+                tunnel: *tunnel,
+                session: *session,
+            };
             self.shards[tunnel.shard(self.shards.len())].send(input);
         }
     }
 
     fn on_verdict(&mut self, token: u64, verdict: Verdict) {
-        let Some(reply) = self.replies.remove(&token) else { return };
+        let Some(reply) = self.replies.remove(&token) else {
+            return;
+        };
         if !verdict.is_accepted() {
             self.metrics.count(Counter::ProposalsRefused);
         }
@@ -355,14 +388,28 @@ impl TableThread {
                 let _ = waiter.send(verdict);
                 return;
             }
-            ReplyTo::Change { tunnel, revision } => (tunnel, ShardInput::ChangeVerdict { tunnel, revision, refusal }),
+            ReplyTo::Change { tunnel, revision } => (
+                tunnel,
+                ShardInput::ChangeVerdict {
+                    tunnel,
+                    revision,
+                    refusal,
+                },
+            ),
             ReplyTo::Removal { tunnel } => (tunnel, ShardInput::RemovalVerdict { tunnel, refusal }),
             ReplyTo::Birth { tunnel, key } => {
                 let image = Image::of(self.replica.table(), tunnel).filter(|_| refusal.is_none());
                 if let (Some(key), None) = (key, &image) {
                     self.forwarding.directory().disclaim(&key, tunnel);
                 }
-                (tunnel, ShardInput::Birth { tunnel, image: image.map(Box::new), refusal })
+                (
+                    tunnel,
+                    ShardInput::Birth {
+                        tunnel,
+                        image: image.map(Box::new),
+                        refusal,
+                    },
+                )
             }
         };
         self.shards[tunnel.shard(self.shards.len())].send(input);

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use holdfast_cluster::commands::RemoveTunnel;
 use holdfast_cluster::Refusal;
+use holdfast_cluster::commands::RemoveTunnel;
 use holdfast_protocol::avp::ResultCode;
-use holdfast_protocol::connection::CloseReason;
 use holdfast_protocol::iana::{call_result, error_code, stop_result};
 use holdfast_protocol::message::Cdn;
-use holdfast_protocol::{SessionId, TunnelId};
+use holdfast_protocol::{CloseReason, SessionId, TunnelId};
 
 use super::context::{ShardContext, TimerKey};
 use super::shard::{ShardInput, reclaim_tunnel};
@@ -154,7 +153,10 @@ impl TunnelActor {
         let shared = self.shared.clone();
         let survived = contain(|| {
             core.set_call_policy(policy);
-            if let Some(heard) = shared.map(|shared| shared.last_received_ms()).filter(|ms| *ms > 0) {
+            if let Some(heard) = shared
+                .map(|shared| shared.last_received_ms())
+                .filter(|ms| *ms > 0)
+            {
                 core.note_received(Duration::from_millis(heard));
             }
             work(&mut core, now);
@@ -170,7 +172,10 @@ impl TunnelActor {
         };
         self.panics.handled();
         self.core = Some(core);
-        self.shard.timers.borrow_mut().set(TimerKey::Tunnel(self.id), deadline);
+        self.shard
+            .timers
+            .borrow_mut()
+            .set(TimerKey::Tunnel(self.id), deadline);
         for command in commands {
             self.carry_out(ctx, command);
         }
@@ -189,11 +194,22 @@ impl TunnelActor {
             Command::Transmit(datagram) => {
                 self.shard.shared.metrics.count(Counter::ControlSent);
                 // A datagram that the packet thread cannot take is sent again by the control channel.
-                let _ = self.shard.shared.dataplane.send_control(self.shard.index, self.local, self.peer, datagram);
+                let _ = self.shard.shared.dataplane.send_control(
+                    self.shard.index,
+                    self.local,
+                    self.peer,
+                    datagram,
+                );
             }
             Command::Propose(change) => {
-                let reply = ReplyTo::Change { tunnel: self.id, revision: change.revision };
-                self.shard.shared.table.propose(reply, Arc::unwrap_or_clone(change));
+                let reply = ReplyTo::Change {
+                    tunnel: self.id,
+                    revision: change.revision,
+                };
+                self.shard
+                    .shared
+                    .table
+                    .propose(reply, Arc::unwrap_or_clone(change));
             }
             Command::ProposeRemoval => self.propose_removal(),
             Command::StartSession { session, row, proxy } => {
@@ -205,6 +221,7 @@ impl TunnelActor {
             }
             Command::Established => accept::on_established(&self.shard, self.id),
             Command::Closed(reason) => self.on_closed(&reason),
+            Command::Heard => self.shard.shared.directory.note_heard(self.id),
             Command::Rebirth(refusal) => {
                 self.shard.shared.metrics.count(Counter::TunnelRebirths);
                 tracing::warn!(tunnel = %self.id, refusal, "a change was refused; the tunnel is born again from its row");
@@ -240,21 +257,34 @@ impl TunnelActor {
 
     fn propose_removal(&self) {
         let life = self.core.as_ref().map_or(0, |core| core.life());
-        let command = RemoveTunnel { tunnel_id: u32::from(self.id.get()), life };
-        self.shard.shared.table.propose(ReplyTo::Removal { tunnel: self.id }, command);
+        let command = RemoveTunnel {
+            tunnel_id: u32::from(self.id.get()),
+            life,
+        };
+        self.shard
+            .shared
+            .table
+            .propose(ReplyTo::Removal { tunnel: self.id }, command);
     }
 
     fn be_born(&mut self, ctx: &mut Context<Self>, image: &Image) {
         let row = &image.row;
-        let (Some(peer), local) = (row.peer.as_ref().and_then(|a| a.to_std()), row.local.as_ref().and_then(|a| a.to_std()))
-        else {
+        let (Some(peer), local) = (
+            row.peer.as_ref().and_then(|a| a.to_std()),
+            row.local.as_ref().and_then(|a| a.to_std()),
+        ) else {
             tracing::error!(tunnel = %self.id, "the tunnel's row names no peer; it stays unborn");
             return;
         };
         self.peer = peer;
         self.local = local;
         self.profile.clone_from(&row.profile);
-        self.shared = self.shard.shared.directory.tunnel(self.id).map(|facts| facts.shared);
+        self.shared = self
+            .shard
+            .shared
+            .directory
+            .tunnel(self.id)
+            .map(|facts| facts.shared);
         let config = self.shard.shared.config.load();
         let birth = Birth {
             row,
@@ -274,10 +304,12 @@ impl TunnelActor {
             self.shard.shared.metrics.count(Counter::PanicLoops);
             let result = ResultCode::with_error(
                 stop_result::GENERAL_ERROR,
-                error_code::INSUFFICIENT_RESOURCES,
+                error_code::NO_RESOURCES,
                 "internal error",
             );
-            self.run(ctx, |core, now| core.close(now, result, terminate_cause::NAS_ERROR));
+            self.run(ctx, |core, now| {
+                core.close(now, result, terminate_cause::NAS_ERROR)
+            });
         } else {
             self.run(ctx, |_, _| {});
         }
@@ -290,13 +322,16 @@ impl TunnelActor {
         let node = shared.clone();
         shared.table.query(move |table| {
             let row = session_row(table, tunnel, session);
-            node.shard_of(tunnel).send(ShardInput::SessionBirth { tunnel, session, row });
+            node.shard_of(tunnel)
+                .send(ShardInput::SessionBirth { tunnel, session, row });
         });
     }
 
     fn clear(&mut self, ctx: &mut Context<Self>, session: SessionId, text: &'static str, cause: u32) {
         let result = ResultCode::with_error(call_result::ADMINISTRATIVE, error_code::NONE, text);
-        self.run(ctx, |core, now| core.disconnect(now, session, Cdn::new(result), cause));
+        self.run(ctx, |core, now| {
+            core.disconnect(now, session, Cdn::new(result), cause)
+        });
     }
 }
 
@@ -309,7 +344,10 @@ impl Supervised for TunnelActor {
     fn restarting(&mut self, _: &mut Self::Context) {
         self.core = None;
         let retry = self.shard.now().monotonic + REBIRTH_RETRY;
-        self.shard.timers.borrow_mut().set(TimerKey::Tunnel(self.id), Some(retry));
+        self.shard
+            .timers
+            .borrow_mut()
+            .set(TimerKey::Tunnel(self.id), Some(retry));
         reclaim_tunnel(&self.shard.shared, self.id);
     }
 }
@@ -332,7 +370,9 @@ impl Handler<Verdict> for TunnelActor {
     type Result = ();
     fn handle(&mut self, verdict: Verdict, ctx: &mut Self::Context) {
         let refusal = verdict.refusal.map(|refusal| refusal.to_string());
-        self.run(ctx, |core, now| core.handle_verdict(now, verdict.revision, refusal));
+        self.run(ctx, |core, now| {
+            core.handle_verdict(now, verdict.revision, refusal)
+        });
     }
 }
 
@@ -369,7 +409,12 @@ impl Handler<Order> for TunnelActor {
             Order::Close(result, cause) => self.run(ctx, |core, now| core.close(now, result, cause)),
             Order::Abandon => self.run(ctx, |core, now| core.abandon(now)),
             Order::ClearReplaced(session) => {
-                self.clear(ctx, session, "replaced by a newer session of the user", terminate_cause::ADMIN_RESET);
+                self.clear(
+                    ctx,
+                    session,
+                    "replaced by a newer session of the user",
+                    terminate_cause::ADMIN_RESET,
+                );
             }
             Order::BearSession(session) => self.bear_session(session),
             Order::GiveUpSession(session) => {

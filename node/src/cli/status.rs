@@ -107,9 +107,7 @@ fn shards(report: &StatusReport, output: &mut Output) -> Result<(), CliError> {
         ("TUNNELS", Right),
         ("SESSIONS", Right),
         ("RX PACKETS", Right),
-        ("RX", Right),
         ("TX PACKETS", Right),
-        ("TX", Right),
         ("DROPS", Right),
     ]);
     for shard in &report.shards {
@@ -118,9 +116,7 @@ fn shards(report: &StatusReport, output: &mut Output) -> Result<(), CliError> {
             shard.tunnels.to_string(),
             shard.sessions.to_string(),
             shard.rx_packets.to_string(),
-            human::octets(shard.rx_octets),
             shard.tx_packets.to_string(),
-            human::octets(shard.tx_octets),
             shard.drops.to_string(),
         ];
         table.row(row, output)?;

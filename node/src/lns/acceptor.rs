@@ -7,11 +7,10 @@ use std::net::SocketAddr;
 
 use holdfast_cluster::records::TunnelRow;
 use holdfast_protocol::avp::{Context, ResultCode};
-use holdfast_protocol::connection::{Connection, Refusal, Settings};
 use holdfast_protocol::header::{self, Packet};
 use holdfast_protocol::iana::{error_code, stop_result};
 use holdfast_protocol::message::{Message, Sccrq};
-use holdfast_protocol::{Secret, TunnelId};
+use holdfast_protocol::{Connection, Refusal, Secret, Settings, TunnelId};
 
 use super::{Now, rows};
 
@@ -77,10 +76,18 @@ pub fn read(
         }
     };
     match known.filter(|profile| profile.allowed) {
-        Some(profile) => Ok(Candidate { sccrq, profile, hash: hash(datagram) }),
+        Some(profile) => Ok(Candidate {
+            sccrq,
+            profile,
+            hash: hash(datagram),
+        }),
         None => {
             let result = ResultCode::with_error(stop_result::NOT_AUTHORIZED, error_code::NONE, "unknown LAC");
-            Err(Rejection::NotAllowed(Refusal::new(local, sccrq.assigned_tunnel_id, result)))
+            Err(Rejection::NotAllowed(Refusal::new(
+                local,
+                sccrq.assigned_tunnel_id,
+                result,
+            )))
         }
     }
 }
@@ -110,12 +117,14 @@ pub fn first_row(
 
 /// Refuses a candidate for want of room.
 pub fn refuse(local: TunnelId, candidate: &Candidate, text: &'static str) -> Refusal {
-    let result = ResultCode::with_error(stop_result::GENERAL_ERROR, error_code::INSUFFICIENT_RESOURCES, text);
+    let result = ResultCode::with_error(stop_result::GENERAL_ERROR, error_code::NO_RESOURCES, text);
     Refusal::new(local, candidate.sccrq.assigned_tunnel_id, result)
 }
 
 /// FNV-1a, 64 bits. The function is fixed: the row is read by other versions and other nodes. An attacker who could make
 /// octets collide gains nothing: a repeat is only acknowledged.
 fn hash(octets: &[u8]) -> u64 {
-    octets.iter().fold(0xcbf2_9ce4_8422_2325, |hash, octet| (hash ^ u64::from(*octet)).wrapping_mul(0x0000_0100_0000_01b3))
+    octets.iter().fold(0xcbf2_9ce4_8422_2325, |hash, octet| {
+        (hash ^ u64::from(*octet)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }

@@ -60,7 +60,10 @@ struct Bucket {
 
 impl Bucket {
     fn full(now: Duration, rate: u32) -> Self {
-        Self { tokens: f64::from(rate), filled_at: now }
+        Self {
+            tokens: f64::from(rate),
+            filled_at: now,
+        }
     }
 
     fn refill(&mut self, now: Duration, rate: u32) {
@@ -82,7 +85,12 @@ impl Bucket {
 impl Admission {
     /// No source known, all buckets full.
     pub fn new(now: Duration, limits: AdmissionLimits) -> Self {
-        Self { limits, total: Bucket::full(now, limits.total_rate), sources: HashMap::new(), half_open: 0 }
+        Self {
+            limits,
+            total: Bucket::full(now, limits.total_rate),
+            sources: HashMap::new(),
+            half_open: 0,
+        }
     }
 
     /// Takes new limits over; counts go on.
@@ -95,10 +103,10 @@ impl Admission {
     pub fn admit(&mut self, now: Duration, source: IpAddr) -> Result<(), Dropped> {
         self.forget_idle_sources(now);
         let limits = self.limits;
-        let entry = self
-            .sources
-            .entry(source)
-            .or_insert_with(|| Source { bucket: Bucket::full(now, limits.per_source_rate), half_open: 0 });
+        let entry = self.sources.entry(source).or_insert_with(|| Source {
+            bucket: Bucket::full(now, limits.per_source_rate),
+            half_open: 0,
+        });
         entry.bucket.refill(now, limits.per_source_rate);
         if entry.half_open >= limits.half_open_per_source {
             return Err(Dropped::SourceHalfOpen);
@@ -122,7 +130,10 @@ impl Admission {
         self.half_open += 1;
         self.sources
             .entry(source)
-            .or_insert_with(|| Source { bucket: Bucket::full(now, rate), half_open: 0 })
+            .or_insert_with(|| Source {
+                bucket: Bucket::full(now, rate),
+                half_open: 0,
+            })
             .half_open += 1;
     }
 
@@ -144,7 +155,8 @@ impl Admission {
             return;
         }
         let idle = Duration::from_secs(1);
-        self.sources.retain(|_, source| source.half_open > 0 || now.saturating_sub(source.bucket.filled_at) < idle);
+        self.sources
+            .retain(|_, source| source.half_open > 0 || now.saturating_sub(source.bucket.filled_at) < idle);
         if self.sources.len() >= MAX_TRACKED_SOURCES {
             // All active within a second: the total rate alone protects us until they calm down.
             self.sources.retain(|_, source| source.half_open > 0);
@@ -157,8 +169,12 @@ mod tests {
     use super::*;
     use std::net::Ipv4Addr;
 
-    const LIMITS: AdmissionLimits =
-        AdmissionLimits { per_source_rate: 10, total_rate: 100, half_open_per_source: 3, half_open_total: 5 };
+    const LIMITS: AdmissionLimits = AdmissionLimits {
+        per_source_rate: 10,
+        total_rate: 100,
+        half_open_per_source: 3,
+        half_open_total: 5,
+    };
 
     fn source(last: u8) -> IpAddr {
         Ipv4Addr::new(192, 0, 2, last).into()
@@ -176,7 +192,11 @@ mod tests {
         }
         assert_eq!(admission.admit(at(0), source(1)), Err(Dropped::SourceRate));
         assert_eq!(admission.admit(at(0), source(2)), Ok(()));
-        assert_eq!(admission.admit(at(100), source(1)), Ok(()), "a tenth of a second buys one more");
+        assert_eq!(
+            admission.admit(at(100), source(1)),
+            Ok(()),
+            "a tenth of a second buys one more"
+        );
         assert_eq!(admission.admit(at(100), source(1)), Err(Dropped::SourceRate));
     }
 
@@ -184,7 +204,11 @@ mod tests {
     fn s_9_a_flood_from_a_hundred_thousand_sources_is_held_to_the_total_rate() {
         let mut admission = Admission::new(at(0), LIMITS);
         let admitted = (0..100_000u32)
-            .filter(|n| admission.admit(at(0), Ipv4Addr::from(0x0a00_0000 + n).into()).is_ok())
+            .filter(|n| {
+                admission
+                    .admit(at(0), Ipv4Addr::from(0x0a00_0000 + n).into())
+                    .is_ok()
+            })
             .count();
         assert_eq!(admitted, 100);
         assert!(admission.sources.len() <= MAX_TRACKED_SOURCES);

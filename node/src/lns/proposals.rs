@@ -37,7 +37,12 @@ pub struct Proposals<C, A> {
 impl<C, A> Proposals<C, A> {
     /// Nothing in flight over a row of this revision.
     pub fn new(revision: u64) -> Self {
-        Self { in_flight: VecDeque::new(), revision, resubmit_at: None, wait: RESUBMIT_AFTER }
+        Self {
+            in_flight: VecDeque::new(),
+            revision,
+            resubmit_at: None,
+            wait: RESUBMIT_AFTER,
+        }
     }
 
     /// The revision that the next change has to carry.
@@ -48,7 +53,11 @@ impl<C, A> Proposals<C, A> {
     /// Notes a change that is being proposed now; `change` must carry [`Self::next_revision`].
     pub fn push(&mut self, now: Duration, change: C, on_accept: A) {
         self.revision += 1;
-        self.in_flight.push_back(InFlight { revision: self.revision, change, on_accept });
+        self.in_flight.push_back(InFlight {
+            revision: self.revision,
+            change,
+            on_accept,
+        });
         if self.resubmit_at.is_none() {
             self.resubmit_at = Some(now + self.wait);
         }
@@ -112,7 +121,10 @@ mod tests {
         assert_eq!(proposals.next_revision(), 11);
         assert_eq!(proposals.pop_accepted(at(1), 9).map(|p| p.change), Some("a"));
         assert_eq!(proposals.pop_accepted(at(1), 9).map(|p| p.change), Some("b"));
-        assert!(proposals.pop_accepted(at(1), 9).is_none(), "revision 10 is not accepted yet");
+        assert!(
+            proposals.pop_accepted(at(1), 9).is_none(),
+            "revision 10 is not accepted yet"
+        );
         assert_eq!(proposals.len(), 1);
     }
 

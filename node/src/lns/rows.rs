@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_cluster::records::{
-    CloseReason as CloseReasonRow, NcpRow, PppRow, Prefix, QueuedMessage, SessionRow, SessionState, TunnelRow, TunnelState,
+    CloseReason as CloseReasonRow, NcpRow, PppRow, Prefix, QueuedMessage, SessionRow, SessionState,
+    TunnelRow, TunnelState,
 };
 use holdfast_ppp::{AuthMethod, Cause, Ncp, NcpConfig, OpenLink, OpenNcp};
 use holdfast_protocol::avp::{DisconnectCause, ResultCode};
-use holdfast_protocol::call::{CallRole, CallSnapshot, CallState};
-use holdfast_protocol::connection::{CloseReason, Connection, Peer, Snapshot, State};
 use holdfast_protocol::message::{Cdn, Iccn, Icrq};
-use holdfast_protocol::{SessionId, TunnelId};
+use holdfast_protocol::{
+    CallRole, CallSnapshot, CallState, CloseReason, Connection, Peer, SessionId, Snapshot, State, TunnelId,
+};
 
 use super::Now;
 use super::session::{Grant, SEQUENCE_BLOCK};
@@ -22,8 +23,14 @@ use super::tunnel::terminate_cause;
 ///
 /// # Panics
 /// If the row has no ids; rows in the table have.
-pub fn snapshot(row: &TunnelRow, sessions: &[Arc<SessionRow>], now: Now, connect_timeout: Duration) -> Snapshot {
-    let left = |deadline_ms: u64| now.monotonic + Duration::from_millis(deadline_ms.saturating_sub(now.table_ms));
+pub fn snapshot(
+    row: &TunnelRow,
+    sessions: &[Arc<SessionRow>],
+    now: Now,
+    connect_timeout: Duration,
+) -> Snapshot {
+    let left =
+        |deadline_ms: u64| now.monotonic + Duration::from_millis(deadline_ms.saturating_sub(now.table_ms));
     Snapshot {
         local: row.id().expect("a row in the table has a tunnel id"),
         peer: Peer {
@@ -40,8 +47,15 @@ pub fn snapshot(row: &TunnelRow, sessions: &[Arc<SessionRow>], now: Now, connect
         challenge: row.challenge.as_slice().try_into().ok(),
         ns: row.ns as u16,
         nr: row.nr as u16,
-        unacknowledged: row.unacknowledged.iter().map(|message| (message.ns as u16, message.octets.clone())).collect(),
-        calls: sessions.iter().filter_map(|row| call_snapshot(row, now, connect_timeout)).collect(),
+        unacknowledged: row
+            .unacknowledged
+            .iter()
+            .map(|message| (message.ns as u16, message.octets.clone()))
+            .collect(),
+        calls: sessions
+            .iter()
+            .filter_map(|row| call_snapshot(row, now, connect_timeout))
+            .collect(),
     }
 }
 
@@ -52,7 +66,11 @@ fn call_snapshot(row: &SessionRow, now: Now, connect_timeout: Duration) -> Optio
         local: row.id()?,
         peer: u16::try_from(row.peer_session_id).ok().and_then(SessionId::new),
         role: CallRole::Lns,
-        state: if waits { CallState::WaitConnect } else { CallState::Established },
+        state: if waits {
+            CallState::WaitConnect
+        } else {
+            CallState::Established
+        },
         deadline: waits.then(|| now.monotonic + connect_timeout.saturating_sub(age)),
         dial: None,
     })
@@ -77,13 +95,19 @@ pub fn first_tunnel_row(connection: &Connection, now: Now) -> TunnelRow {
         framing: snapshot.peer.framing,
         bearer: snapshot.peer.bearer.unwrap_or_default(),
         peer_window: u32::from(snapshot.peer.receive_window),
-        challenge: snapshot.challenge.map(|challenge| challenge.to_vec()).unwrap_or_default(),
+        challenge: snapshot
+            .challenge
+            .map(|challenge| challenge.to_vec())
+            .unwrap_or_default(),
         ns: u32::from(snapshot.ns),
         nr: u32::from(snapshot.nr),
         unacknowledged: snapshot
             .unacknowledged
             .into_iter()
-            .map(|(ns, octets)| QueuedMessage { ns: u32::from(ns), octets })
+            .map(|(ns, octets)| QueuedMessage {
+                ns: u32::from(ns),
+                octets,
+            })
             .collect(),
         ..TunnelRow::default()
     }
@@ -203,7 +227,12 @@ pub fn open_link(ppp: &PppRow) -> OpenLink {
         peer_acfc: ppp.peer_acfc,
         auth: auth_method(ppp.auth_method),
         user: ppp.user.clone(),
-        ncps: ppp.ncps.iter().filter(|ncp| ncp.open).filter_map(open_ncp).collect(),
+        ncps: ppp
+            .ncps
+            .iter()
+            .filter(|ncp| ncp.open)
+            .filter_map(open_ncp)
+            .collect(),
     }
 }
 
@@ -216,7 +245,11 @@ fn ncp_row(ncp: &OpenNcp) -> NcpRow {
         request_hash: ncp.request_hash.to_be_bytes().to_vec(),
         local: config.local.octets().to_vec(),
         peer: config.peer.octets().to_vec(),
-        dns: config.dns.iter().map(|dns| dns.map_or_else(Vec::new, |dns| dns.octets().to_vec())).collect(),
+        dns: config
+            .dns
+            .iter()
+            .map(|dns| dns.map_or_else(Vec::new, |dns| dns.octets().to_vec()))
+            .collect(),
     }
 }
 
@@ -225,11 +258,19 @@ fn open_ncp(row: &NcpRow) -> Option<OpenNcp> {
         return None;
     }
     let dns = |index: usize| row.dns.get(index).and_then(|octets| ipv4(octets));
-    let config = holdfast_ppp::IpcpConfig { local: ipv4(&row.local)?, peer: ipv4(&row.peer)?, dns: [dns(0), dns(1)] };
+    let config = holdfast_ppp::IpcpConfig {
+        local: ipv4(&row.local)?,
+        peer: ipv4(&row.peer)?,
+        dns: [dns(0), dns(1)],
+    };
     Some(OpenNcp {
         config: NcpConfig::Ipcp(config),
         request_id: row.request_id as u8,
-        request_hash: row.request_hash.as_slice().try_into().map_or(0, u64::from_be_bytes),
+        request_hash: row
+            .request_hash
+            .as_slice()
+            .try_into()
+            .map_or(0, u64::from_be_bytes),
     })
 }
 
@@ -249,7 +290,9 @@ fn auth_number(method: AuthMethod) -> u32 {
 
 /// The inverse of [`auth_number`].
 pub fn auth_method(number: u32) -> Option<AuthMethod> {
-    [AuthMethod::Pap, AuthMethod::ChapMd5, AuthMethod::MsChapV2].into_iter().find(|method| auth_number(*method) == number)
+    [AuthMethod::Pap, AuthMethod::ChapMd5, AuthMethod::MsChapV2]
+        .into_iter()
+        .find(|method| auth_number(*method) == number)
 }
 
 /// What the ICCN brought of the LAC's own negotiation, as PPP knows it.
@@ -285,5 +328,9 @@ pub fn cdn(cause: Cause) -> (Cdn, u32) {
 }
 
 const fn low16(value: u32) -> u16 {
-    if value > u16::MAX as u32 { u16::MAX } else { value as u16 }
+    if value > u16::MAX as u32 {
+        u16::MAX
+    } else {
+        value as u16
+    }
 }

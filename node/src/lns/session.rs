@@ -82,14 +82,27 @@ enum Serial {
 impl Session {
     /// Born from its row: open if the row is open, from LCP on otherwise. `proxy` is what the ICCN brought of the LAC's own
     /// negotiation, if this is the first birth.
-    pub fn born(now: Now, config: Arc<LinkConfig>, row: Arc<SessionRow>, proxy: Option<&Proxy>, seed: u64) -> Self {
+    pub fn born(
+        now: Now,
+        config: Arc<LinkConfig>,
+        row: Arc<SessionRow>,
+        proxy: Option<&Proxy>,
+        seed: u64,
+    ) -> Self {
         let id = row.id().expect("a row in the table has a session id");
         let link = match row.ppp.as_ref().filter(|ppp| ppp.is_open()) {
             Some(ppp) => Link::resume(now.monotonic, config, &rows::open_link(ppp), seed),
             None => Link::start(now.monotonic, config, proxy.map(rows::ppp_proxy).as_ref(), seed),
         };
-        let mut session =
-            Self { id, row, link, grant: None, asked: VecDeque::new(), next_serial: 0, commands: VecDeque::new() };
+        let mut session = Self {
+            id,
+            row,
+            link,
+            grant: None,
+            asked: VecDeque::new(),
+            next_serial: 0,
+            commands: VecDeque::new(),
+        };
         session.settle(now);
         session
     }
@@ -111,15 +124,19 @@ impl Session {
     }
 
     /// Data came from the subscriber at some time since the last call: the line is alive and, if open, in use.
-    pub fn note_data(&mut self) {
-        self.link.note_received();
+    pub fn note_data(&mut self, now: Now) {
+        self.link.note_received(now.monotonic);
         self.link.set_data_seen();
     }
 
     /// The subscriber is who they say and has an address.
     pub fn handle_grant(&mut self, now: Now, serial: u32, grant: Grant) {
         let verdict = Verdict::Accept {
-            ipcp: Some(IpcpConfig { local: grant.local, peer: grant.address, dns: grant.dns }),
+            ipcp: Some(IpcpConfig {
+                local: grant.local,
+                peer: grant.address,
+                dns: grant.dns,
+            }),
             message: grant.message.clone(),
             ms_chap_success: grant.ms_chap_success.clone(),
         };
@@ -130,15 +147,30 @@ impl Session {
 
     /// The subscriber is refused; the text goes to them.
     pub fn handle_refusal(&mut self, now: Now, serial: u32, message: Vec<u8>) {
-        self.link.verdict(now.monotonic, serial, Verdict::Reject { message, ms_chap_error: None });
+        self.link.verdict(
+            now.monotonic,
+            serial,
+            Verdict::Reject {
+                message,
+                ms_chap_error: None,
+            },
+        );
         self.settle(now);
     }
 
     /// The row asked for under `serial` is accepted.
     pub fn handle_accepted(&mut self, now: Now, serial: u32) {
-        let Some((Serial::Link(_) | Serial::Sequence, _)) = self.asked.front() else { return };
-        let Some((who, row)) = self.asked.pop_front() else { return };
-        debug_assert_eq!(serial.wrapping_add(self.asked.len() as u32 + 1), self.next_serial, "answers come in order");
+        let Some((Serial::Link(_) | Serial::Sequence, _)) = self.asked.front() else {
+            return;
+        };
+        let Some((who, row)) = self.asked.pop_front() else {
+            return;
+        };
+        debug_assert_eq!(
+            serial.wrapping_add(self.asked.len() as u32 + 1),
+            self.next_serial,
+            "answers come in order"
+        );
         let was_open = self.row.is_open();
         self.row = row;
         if let Serial::Link(link_serial) = who {
@@ -203,8 +235,17 @@ impl Session {
         let mut replaces = None;
         match transition {
             Transition::Open(link) => {
-                let opened_ms = row.ppp.as_ref().filter(|ppp| ppp.opened_ms > 0).map_or(now.table_ms, |ppp| ppp.opened_ms);
-                row.ppp = Some(rows::ppp_row(&link, self.grant.as_deref(), row.ppp.as_ref(), opened_ms));
+                let opened_ms = row
+                    .ppp
+                    .as_ref()
+                    .filter(|ppp| ppp.opened_ms > 0)
+                    .map_or(now.table_ms, |ppp| ppp.opened_ms);
+                row.ppp = Some(rows::ppp_row(
+                    &link,
+                    self.grant.as_deref(),
+                    row.ppp.as_ref(),
+                    opened_ms,
+                ));
                 replaces = self.grant.as_ref().and_then(|grant| grant.replaces);
             }
             Transition::Leave => rows::leave_open(&mut row),
@@ -216,7 +257,11 @@ impl Session {
         let serial = self.next_serial;
         self.next_serial = self.next_serial.wrapping_add(1);
         self.asked.push_back((who, Arc::new(row.clone())));
-        self.commands.push_back(Command::Request(SessionRequest::Put { serial, row: Box::new(row), replaces }));
+        self.commands.push_back(Command::Request(SessionRequest::Put {
+            serial,
+            row: Box::new(row),
+            replaces,
+        }));
     }
 
     /// The row that the next change builds upon: the newest one asked for.
@@ -226,6 +271,7 @@ impl Session {
 
     fn finish(&mut self, cause: Cause) {
         let (cdn, terminate_cause) = rows::cdn(cause);
-        self.commands.push_back(Command::Request(SessionRequest::End { cdn, terminate_cause }));
+        self.commands
+            .push_back(Command::Request(SessionRequest::End { cdn, terminate_cause }));
     }
 }

@@ -16,7 +16,10 @@ pub struct TimerTable<K> {
 
 impl<K> Default for TimerTable<K> {
     fn default() -> Self {
-        Self { order: BTreeSet::new(), deadlines: HashMap::new() }
+        Self {
+            order: BTreeSet::new(),
+            deadlines: HashMap::new(),
+        }
     }
 }
 

@@ -10,15 +10,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_cluster::commands::{ChangeTunnel, PutSession, RemoveSession, SessionChange, SessionKey, TunnelUpdate};
+use holdfast_cluster::commands::{
+    ChangeTunnel, PutSession, RemoveSession, SessionChange, SessionKey, TunnelUpdate,
+};
 use holdfast_cluster::limits::{ID_REST_MS, SESSION_CHANGES_MAX, TABLE_TIME_STEP_MS, TOMBSTONE_MS};
 use holdfast_cluster::records::{QueuedMessage, SessionRow, SessionState, TunnelRow, TunnelState};
 use holdfast_protocol::avp::ResultCode;
-use holdfast_protocol::channel::Progress;
-use holdfast_protocol::connection::{CloseReason, Connection, Event, Settings};
 use holdfast_protocol::iana::{call_result, error_code};
 use holdfast_protocol::message::{Cdn, Iccn, Icrq, Proxy};
-use holdfast_protocol::{SessionId, TunnelId};
+use holdfast_protocol::{CloseReason, Connection, Event, Progress, SessionId, Settings, TunnelId};
 
 use super::entropy::Entropy;
 use super::proposals::Proposals;
@@ -61,6 +61,8 @@ pub enum Command {
     Established,
     /// The tunnel is down; a tombstone stays.
     Closed(CloseReason),
+    /// The peer has acknowledged our StopCCN.
+    Heard,
     /// A change was refused: this core is void, the tunnel has to be born again from its row.
     Rebirth(String),
     /// The tombstone is gone.
@@ -158,6 +160,7 @@ pub struct Tunnel {
     resting: BTreeMap<SessionId, Duration>,
     /// The LAC has forgotten this tunnel: nothing is said any more.
     abandoned: bool,
+    heard: bool,
     max_sessions: usize,
     entropy: Entropy,
     accounting_prefix: u64,
@@ -189,6 +192,7 @@ impl Tunnel {
             sessions: BTreeSet::new(),
             resting: BTreeMap::new(),
             abandoned: false,
+            heard: false,
             max_sessions: birth.max_sessions,
             entropy: Entropy::new(birth.seed),
             accounting_prefix: birth.accounting_prefix,
@@ -213,7 +217,11 @@ impl Tunnel {
                     self.waiting.insert(session, SessionRow::clone(row));
                 }
                 SessionState::Connected => {
-                    self.commands.push_back(Command::StartSession { session, row: row.clone(), proxy: None });
+                    self.commands.push_back(Command::StartSession {
+                        session,
+                        row: row.clone(),
+                        proxy: None,
+                    });
                 }
             }
         }
@@ -247,7 +255,8 @@ impl Tunnel {
     /// A control message for this tunnel, whose source has been checked.
     pub fn handle_input(&mut self, now: Now, datagram: &[u8]) {
         if self.abandoned || self.connection.handle_input(now.monotonic, datagram).is_err() {
-            self.commands.push_back(Command::Count(Occurrence::ControlDropped));
+            self.commands
+                .push_back(Command::Count(Occurrence::ControlDropped));
         }
         self.settle(now);
     }
@@ -285,8 +294,18 @@ impl Tunnel {
             return;
         }
         match request {
-            SessionRequest::Put { serial, row, replaces } => {
-                self.changes.push_back(PutSession { row: Some(*row), replaces }.into());
+            SessionRequest::Put {
+                serial,
+                row,
+                replaces,
+            } => {
+                self.changes.push_back(
+                    PutSession {
+                        row: Some(*row),
+                        replaces,
+                    }
+                    .into(),
+                );
                 self.held.push(Command::SessionAccepted { session, serial });
             }
             SessionRequest::End { cdn, terminate_cause } => {
@@ -327,7 +346,11 @@ impl Tunnel {
             self.connection.handle_timeout(now.monotonic);
         }
         self.resting.retain(|_, rested| *rested > now.monotonic);
-        let again: Vec<_> = self.proposals.due(now.monotonic).map(|p| p.change.clone()).collect();
+        let again: Vec<_> = self
+            .proposals
+            .due(now.monotonic)
+            .map(|p| p.change.clone())
+            .collect();
         self.commands.extend(again.into_iter().map(Command::Propose));
         if self.removal_at.is_some_and(|at| at <= now.monotonic) {
             self.removal_at = Some(now.monotonic + Duration::from_secs(5));
@@ -338,8 +361,15 @@ impl Tunnel {
 
     /// When [`Self::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let connection = if self.abandoned { None } else { self.connection.poll_timeout() };
-        [connection, self.proposals.poll_timeout(), self.removal_at].into_iter().flatten().min()
+        let connection = if self.abandoned {
+            None
+        } else {
+            self.connection.poll_timeout()
+        };
+        [connection, self.proposals.poll_timeout(), self.removal_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The next thing to do.
@@ -359,6 +389,11 @@ impl Tunnel {
         while let Some(datagram) = self.connection.poll_transmit(now.monotonic) {
             self.commands.push_back(Command::Transmit(datagram));
         }
+        let progress = self.connection.progress();
+        if self.state == TunnelState::Closing && !self.heard && progress.acknowledged == progress.queued {
+            self.heard = true;
+            self.commands.push_back(Command::Heard);
+        }
     }
 
     fn on_event(&mut self, now: Now, event: Event) {
@@ -366,7 +401,9 @@ impl Tunnel {
             Event::Established => self.held.push(Command::Established),
             Event::CallRequested { peer, icrq } => self.on_call_requested(now, peer, &icrq),
             Event::CallConnected { local, iccn } => self.on_call_connected(local, &iccn),
-            Event::CallClosed { local: Some(session), .. } => {
+            Event::CallClosed {
+                local: Some(session), ..
+            } => {
                 if self.waiting.contains_key(&session) {
                     self.commands.push_back(Command::Count(Occurrence::CallAbandoned));
                 }
@@ -400,21 +437,32 @@ impl Tunnel {
         let refusal = match &self.policy {
             CallPolicy::Refuse(code, text) => Some((*code, *text)),
             CallPolicy::Accept if self.sessions.len() >= self.max_sessions => {
-                Some((error_code::INSUFFICIENT_RESOURCES, "session limit of the tunnel reached"))
+                Some((error_code::NO_RESOURCES, "session limit of the tunnel reached"))
             }
             CallPolicy::Accept => None,
         };
-        let session = if refusal.is_none() { self.draw_session_id() } else { None };
-        let accepted = session.filter(|session| self.connection.accept_call(now.monotonic, peer, *session).is_ok());
+        let session = if refusal.is_none() {
+            self.draw_session_id()
+        } else {
+            None
+        };
+        let accepted =
+            session.filter(|session| self.connection.accept_call(now.monotonic, peer, *session).is_ok());
         let Some(session) = accepted else {
-            let (code, text) = refusal.unwrap_or((error_code::INSUFFICIENT_RESOURCES, "no free session id"));
+            let (code, text) = refusal.unwrap_or((error_code::NO_RESOURCES, "no free session id"));
             self.refuse_call(now, peer, code, text);
             return;
         };
         let row = rows::session_from_icrq(self.id, session, icrq, self.accounting_id(), now.table_ms);
         self.sessions.insert(session);
         self.waiting.insert(session, row.clone());
-        self.changes.push_back(PutSession { row: Some(row), replaces: None }.into());
+        self.changes.push_back(
+            PutSession {
+                row: Some(row),
+                replaces: None,
+            }
+            .into(),
+        );
     }
 
     fn refuse_call(&mut self, now: Now, peer: SessionId, code: u16, text: &'static str) {
@@ -432,15 +480,31 @@ impl Tunnel {
     }
 
     fn accounting_id(&mut self) -> String {
-        format!("{:08x}{:016x}", self.accounting_prefix as u32, self.entropy.next())
+        format!(
+            "{:08x}{:016x}",
+            self.accounting_prefix as u32,
+            self.entropy.next()
+        )
     }
 
     fn on_call_connected(&mut self, session: SessionId, iccn: &Iccn) {
-        let Some(mut row) = self.waiting.remove(&session) else { return };
+        let Some(mut row) = self.waiting.remove(&session) else {
+            return;
+        };
         rows::add_iccn(&mut row, iccn);
         let proxy = (!iccn.proxy.is_empty()).then(|| Box::new(iccn.proxy.clone()));
-        self.changes.push_back(PutSession { row: Some(row.clone()), replaces: None }.into());
-        self.held.push(Command::StartSession { session, row: Arc::new(row), proxy });
+        self.changes.push_back(
+            PutSession {
+                row: Some(row.clone()),
+                replaces: None,
+            }
+            .into(),
+        );
+        self.held.push(Command::StartSession {
+            session,
+            row: Arc::new(row),
+            proxy,
+        });
     }
 
     fn forget_session(&mut self, now: Now, session: SessionId, terminate_cause: u32) {
@@ -448,7 +512,13 @@ impl Tunnel {
             self.resting.insert(session, now.monotonic + SESSION_ID_REST);
             self.waiting.remove(&session);
             let session_id = u32::from(session.get());
-            self.changes.push_back(RemoveSession { session_id, terminate_cause }.into());
+            self.changes.push_back(
+                RemoveSession {
+                    session_id,
+                    terminate_cause,
+                }
+                .into(),
+            );
             self.held.push(Command::StopSession(session));
         }
     }
@@ -457,7 +527,10 @@ impl Tunnel {
     fn propose(&mut self, now: Now) {
         while self.has_changed() {
             let change = Arc::new(self.next_change(now));
-            let release = Release { progress: self.connection.progress(), effects: std::mem::take(&mut self.held) };
+            let release = Release {
+                progress: self.connection.progress(),
+                effects: std::mem::take(&mut self.held),
+            };
             self.proposed = release.progress;
             self.proposals.push(now.monotonic, change.clone(), release);
             self.commands.push_back(Command::Propose(change));
@@ -473,7 +546,11 @@ impl Tunnel {
     }
 
     fn state_now(&self) -> TunnelState {
-        if self.abandoned { TunnelState::Closed } else { rows::tunnel_state(self.connection.state()) }
+        if self.abandoned {
+            TunnelState::Closed
+        } else {
+            rows::tunnel_state(self.connection.state())
+        }
     }
 
     fn next_change(&mut self, now: Now) -> ChangeTunnel {
@@ -481,7 +558,10 @@ impl Tunnel {
         let messages = self
             .connection
             .messages_from(self.proposed.queued)
-            .map(|(ns, octets)| QueuedMessage { ns: u32::from(ns), octets: octets.to_vec() })
+            .map(|(ns, octets)| QueuedMessage {
+                ns: u32::from(ns),
+                octets: octets.to_vec(),
+            })
             .collect();
         let sessions: Vec<_> = {
             let count = self.changes.len().min(SESSION_CHANGES_MAX);

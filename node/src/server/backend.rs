@@ -40,7 +40,12 @@ pub struct NodeBackend {
 impl NodeBackend {
     /// Answers for this node.
     pub fn new(shared: Arc<Shared>, stop: mpsc::Sender<Stop>, source: ConfigSource, log: LogControl) -> Self {
-        Self { shared, stop, source, log }
+        Self {
+            shared,
+            stop,
+            source,
+            log,
+        }
     }
 
     /// Reads the configuration again and takes over what can change.
@@ -60,14 +65,23 @@ impl NodeBackend {
         }
     }
 
-    async fn ask<R: Send + 'static>(&self, read: impl FnOnce(&Table) -> R + Send + 'static) -> Result<R, ApiError> {
+    async fn ask<R: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Table) -> R + Send + 'static,
+    ) -> Result<R, ApiError> {
         let answer = self.shared.table.ask(read).await;
-        answer.ok_or_else(|| ApiError::new(ErrorCode::Unavailable, "the session table does not answer; try again"))
+        answer.ok_or_else(|| {
+            ApiError::new(
+                ErrorCode::Unavailable,
+                "the session table does not answer; try again",
+            )
+        })
     }
 
     fn shards(&self, tunnels: &[TunnelId], sessions: &[TunnelId]) -> Vec<ShardStatus> {
         let count = self.shared.shards.len();
-        let of = |ids: &[TunnelId], index: usize| ids.iter().filter(|id| id.shard(count) == index).count() as u64;
+        let of =
+            |ids: &[TunnelId], index: usize| ids.iter().filter(|id| id.shard(count) == index).count() as u64;
         let totals = self.shared.dataplane.totals();
         totals
             .iter()
@@ -77,9 +91,7 @@ impl NodeBackend {
                 tunnels: of(tunnels, index),
                 sessions: of(sessions, index),
                 rx_packets: totals.received,
-                rx_octets: totals.received_octets,
                 tx_packets: totals.sent,
-                tx_octets: totals.sent_octets,
                 drops: totals.drops.iter().sum(),
             })
             .collect()
@@ -95,19 +107,52 @@ impl NodeBackend {
                 labels
             };
             let named = [
-                ("shard_received_total", totals.received, "Datagrams read from the shard's sockets."),
+                (
+                    "shard_received_total",
+                    totals.received,
+                    "Datagrams read from the shard's sockets.",
+                ),
                 ("shard_sent_total", totals.sent, "Datagrams that the kernel took."),
-                ("shard_uplink_total", totals.uplink, "IP packets from subscribers passed on."),
-                ("shard_downlink_total", totals.downlink, "IP packets to subscribers encapsulated."),
-                ("shard_control_total", totals.control, "Control messages passed to control."),
-                ("shard_ppp_total", totals.ppp, "PPP control frames passed to control."),
-                ("shard_handed_over_total", totals.handed_over, "Datagrams of other shards' tunnels handed to them."),
-                ("shard_taken_over_total", totals.taken_over, "Datagrams that other shards handed over."),
+                (
+                    "shard_uplink_total",
+                    totals.uplink,
+                    "IP packets from subscribers passed on.",
+                ),
+                (
+                    "shard_downlink_total",
+                    totals.downlink,
+                    "IP packets to subscribers encapsulated.",
+                ),
+                (
+                    "shard_control_total",
+                    totals.control,
+                    "Control messages passed to control.",
+                ),
+                (
+                    "shard_ppp_total",
+                    totals.ppp,
+                    "PPP control frames passed to control.",
+                ),
+                (
+                    "shard_handed_over_total",
+                    totals.handed_over,
+                    "Datagrams of other shards' tunnels handed to them.",
+                ),
+                (
+                    "shard_taken_over_total",
+                    totals.taken_over,
+                    "Datagrams that other shards handed over.",
+                ),
             ];
             rows.extend(named.map(|(name, value, help)| CounterRow::new(name, &labels(None), value, help)));
             rows.extend(DropReason::ALL.iter().map(|reason| {
                 let value = totals.dropped(*reason);
-                CounterRow::new("shard_drops_total", &labels(Some(reason.name())), value, "Packets dropped, by reason.")
+                CounterRow::new(
+                    "shard_drops_total",
+                    &labels(Some(reason.name())),
+                    value,
+                    "Packets dropped, by reason.",
+                )
             }));
         }
         rows
@@ -119,30 +164,52 @@ impl Backend for NodeBackend {
         let census = self.ask(Census::of).await?;
         let shared = &self.shared;
         shared.publish_limits();
-        shared.metrics.set_current(Limit::Sessions, shared.directory.sessions() as u64);
-        shared.metrics.set_current(Limit::Tunnels, shared.directory.tunnels() as u64);
-        let half_open = shared.admission.lock().expect("nothing panics with the admission locked").half_open();
+        shared
+            .metrics
+            .set_current(Limit::Sessions, shared.directory.sessions() as u64);
+        shared
+            .metrics
+            .set_current(Limit::Tunnels, shared.directory.tunnels() as u64);
+        let half_open = shared
+            .admission
+            .lock()
+            .expect("nothing panics with the admission locked")
+            .half_open();
         shared.metrics.set_current(Limit::HalfOpen, u64::from(half_open));
-        let pools = shared.pools.lock().expect("nothing panics with the pools locked").status(clock::now());
+        let pools = shared
+            .pools
+            .lock()
+            .expect("nothing panics with the pools locked")
+            .status(clock::since_boot());
         let config = shared.config.load();
         let mut warnings = Vec::new();
         if !shared.tun_up {
             warnings.push(shared.tun_text.clone());
         }
         if shared.table.published().reserve_in_use() {
-            warnings.push("the disk of the data folder is full: new calls are refused; free some space".into());
+            warnings
+                .push("the disk of the data folder is full: new calls are refused; free some space".into());
         }
         Ok(StatusReport {
             version: env!("CARGO_PKG_VERSION").into(),
             node: config.node.name.clone(),
             node_id: config.node.id,
             pid: std::process::id(),
-            uptime_seconds: clock::now().saturating_sub(shared.started).as_secs(),
+            uptime_seconds: clock::since_boot().saturating_sub(shared.started).as_secs(),
             data_dir: config.node.data_dir.display().to_string(),
-            listen: shared.dataplane.addresses().iter().map(ToString::to_string).collect(),
+            listen: shared
+                .dataplane
+                .addresses()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             shards: self.shards(&census.tunnel_ids, &census.session_tunnels),
             table: shared.table.published().status(),
-            tun: TunStatus { name: config.tun.name.clone(), up: shared.tun_up, text: shared.tun_text.clone() },
+            tun: TunStatus {
+                name: config.tun.name.clone(),
+                up: shared.tun_up,
+                text: shared.tun_text.clone(),
+            },
             tunnels: counts(census.tunnels),
             sessions: counts(census.sessions),
             pools,
@@ -155,13 +222,19 @@ impl Backend for NodeBackend {
     async fn tunnels(&self, after: Option<Target>, limit: usize) -> Result<Page<TunnelInfo>, ApiError> {
         let shards = self.shared.shards.len();
         self.ask(move |table| {
-            let rest = table.tunnels().filter(|(id, _)| after.is_none_or(|after| Target::Tunnel(*id) > after));
+            let rest = table
+                .tunnels()
+                .filter(|(id, _)| after.is_none_or(|after| Target::Tunnel(*id) > after));
             let items: Vec<_> = rest
                 .take(limit)
-                .map(|(id, entry)| tunnel_info(id, entry.row(), entry.sessions().count(), shards, table.now_ms()))
+                .map(|(id, entry)| {
+                    tunnel_info(id, entry.row(), entry.sessions().count(), shards, table.now_ms())
+                })
                 .collect();
             let after = (items.len() == limit).then(|| items.last()).flatten();
-            let after = after.and_then(|info| TunnelId::new(info.tunnel_id)).map(Target::Tunnel);
+            let after = after
+                .and_then(|info| TunnelId::new(info.tunnel_id))
+                .map(Target::Tunnel);
             Page { items, after }
         })
         .await
@@ -180,7 +253,9 @@ impl Backend for NodeBackend {
         let (rows, now_ms) = self
             .ask(move |table| (rows_after(table, user.as_deref(), after, limit), table.now_ms()))
             .await?;
-        let last = rows.last().map(|(tunnel, session, _)| Target::Session(*tunnel, *session));
+        let last = rows
+            .last()
+            .map(|(tunnel, session, _)| Target::Session(*tunnel, *session));
         let after = last.filter(|_| rows.len() == limit);
         let config = self.shared.config.load();
         let items = rows
@@ -195,16 +270,27 @@ impl Backend for NodeBackend {
 
     async fn disconnect(&self, id: Target) -> Result<u64, ApiError> {
         let shared = &self.shared;
-        let missing = || ApiError::new(ErrorCode::NotFound, format!("there is no {id}; see \"holdfast sessions\""));
+        let missing = || {
+            ApiError::new(
+                ErrorCode::NotFound,
+                format!("there is no {id}; see \"holdfast sessions\""),
+            )
+        };
         match id {
             Target::Session(tunnel, session) => {
                 shared.directory.session(tunnel, session).ok_or_else(missing)?;
                 let order = session::Order::Close(Cause::Administrative);
-                shared.shard_of(tunnel).send(ShardInput::Disconnect { tunnel, session, order });
+                shared.shard_of(tunnel).send(ShardInput::Disconnect {
+                    tunnel,
+                    session,
+                    order,
+                });
                 Ok(1)
             }
             Target::Tunnel(tunnel) => {
-                let sessions = self.ask(move |table| table.tunnel(tunnel).map(|entry| entry.sessions().count())).await?;
+                let sessions = self
+                    .ask(move |table| table.tunnel(tunnel).map(|entry| entry.sessions().count()))
+                    .await?;
                 let sessions = sessions.ok_or_else(missing)?;
                 let result = ResultCode::new(stop_result::GENERAL_REQUEST);
                 let order = tunnel::Order::Close(result, terminate_cause::ADMIN_RESET);
@@ -244,7 +330,10 @@ impl Census {
             session_tunnels: Vec::new(),
         };
         for (id, entry) in table.tunnels() {
-            *census.tunnels.entry(tunnel_state(entry.row().state())).or_default() += 1;
+            *census
+                .tunnels
+                .entry(tunnel_state(entry.row().state()))
+                .or_default() += 1;
             if entry.row().state() != TunnelState::Closed {
                 census.tunnel_ids.push(id);
             }
@@ -258,7 +347,13 @@ impl Census {
 }
 
 fn counts(states: BTreeMap<&'static str, u64>) -> Vec<StateCount> {
-    states.into_iter().map(|(state, count)| StateCount { state: state.into(), count }).collect()
+    states
+        .into_iter()
+        .map(|(state, count)| StateCount {
+            state: state.into(),
+            count,
+        })
+        .collect()
 }
 
 fn rows_after(
@@ -301,7 +396,9 @@ fn session_state(row: &SessionRow) -> &'static str {
 
 fn tunnel_info(id: TunnelId, row: &TunnelRow, sessions: usize, shards: usize, now_ms: u64) -> TunnelInfo {
     let shown = |address: Option<&holdfast_cluster::records::SocketAddress>| {
-        address.and_then(|address| address.to_std()).map_or_else(String::new, |address| address.to_string())
+        address
+            .and_then(|address| address.to_std())
+            .map_or_else(String::new, |address| address.to_string())
     };
     TunnelInfo {
         tunnel_id: id.get(),
@@ -331,13 +428,19 @@ fn session_info(
     mtu: u16,
 ) -> SessionInfo {
     let ppp = row.ppp.as_ref().filter(|_| row.is_open());
-    let method = ppp.and_then(|ppp| rows::auth_method(ppp.auth_method)).map(config_method);
+    let method = ppp
+        .and_then(|ppp| rows::auth_method(ppp.auth_method))
+        .map(config_method);
     SessionInfo {
         tunnel_id: tunnel.get(),
         session_id: session.get(),
         peer_session_id: row.peer_session_id as u16,
-        user: row.user().map_or_else(String::new, |user| Escaped(user).to_string()),
-        address: ppp.and_then(|_| forwarding::address(row)).map(|address| address.to_string()),
+        user: row
+            .user()
+            .map_or_else(String::new, |user| Escaped(user).to_string()),
+        address: ppp
+            .and_then(|_| forwarding::address(row))
+            .map(|address| address.to_string()),
         state: session_state(row).into(),
         calling_number: Escaped(&row.calling_number).to_string(),
         called_number: Escaped(&row.called_number).to_string(),

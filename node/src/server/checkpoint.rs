@@ -59,7 +59,9 @@ impl Checkpoint {
         match fs::read_to_string(&path) {
             Ok(text) => match parse(&text) {
                 Some(totals) => *lock(&self.inherited) = totals,
-                None => tracing::warn!(path = %path.display(), "the counters' checkpoint is damaged: counters start at zero"),
+                None => {
+                    tracing::warn!(path = %path.display(), "the counters' checkpoint is damaged: counters start at zero")
+                }
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
@@ -70,7 +72,10 @@ impl Checkpoint {
 
     /// A session's totals as last written.
     pub fn totals(&self, tunnel: TunnelId, session: SessionId) -> Totals {
-        lock(&self.written).get(&(tunnel, session)).copied().unwrap_or_default()
+        lock(&self.written)
+            .get(&(tunnel, session))
+            .copied()
+            .unwrap_or_default()
     }
 }
 
@@ -85,7 +90,9 @@ pub async fn write(shared: &Arc<Shared>) {
         .table
         .ask(|table| {
             let sessions = table.tunnels().flat_map(|(tunnel, entry)| {
-                entry.sessions().map(move |(session, row)| (tunnel, session, row.clone()))
+                entry
+                    .sessions()
+                    .map(move |(session, row)| (tunnel, session, row.clone()))
             });
             sessions.collect::<Vec<_>>()
         })
@@ -115,7 +122,9 @@ pub async fn write(shared: &Arc<Shared>) {
 }
 
 fn now_of(shared: &Shared, tunnel: TunnelId, session: SessionId, before: Totals) -> Totals {
-    let Some(facts) = shared.directory.session(tunnel, session) else { return before };
+    let Some(facts) = shared.directory.session(tunnel, session) else {
+        return before;
+    };
     let counted = facts.shared.totals();
     Totals {
         rx_packets: before.rx_packets + counted.received_packets,
@@ -127,8 +136,15 @@ fn now_of(shared: &Shared, tunnel: TunnelId, session: SessionId, before: Totals)
 }
 
 fn write_line(text: &mut String, id: &str, totals: Totals) {
-    let Totals { rx_packets, rx_octets, tx_packets, tx_octets, .. } = totals;
-    writeln!(text, "{id} {rx_packets} {rx_octets} {tx_packets} {tx_octets}").expect("a String takes what is written");
+    let Totals {
+        rx_packets,
+        rx_octets,
+        tx_packets,
+        tx_octets,
+        ..
+    } = totals;
+    writeln!(text, "{id} {rx_packets} {rx_octets} {tx_packets} {tx_octets}")
+        .expect("a String takes what is written");
 }
 
 fn parse(text: &str) -> Option<HashMap<String, Totals>> {
@@ -190,7 +206,13 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again() {
-        let totals = Totals { rx_packets: 1, rx_octets: u64::MAX, tx_packets: 3, tx_octets: 4, drops: 0 };
+        let totals = Totals {
+            rx_packets: 1,
+            rx_octets: u64::MAX,
+            tx_packets: 3,
+            tx_octets: 4,
+            drops: 0,
+        };
         let mut text = format!("{HEADER}\n");
         write_line(&mut text, "00000001abcdef", totals);
         let read = parse(&text).expect("our own format");

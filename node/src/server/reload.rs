@@ -12,13 +12,20 @@ use crate::metrics::Counter;
 
 /// Carries a reload out. Sessions that are up keep what they have; users, secrets and limits count from their next use.
 pub fn apply(shared: &Shared, log: &LogControl, file: &Config) -> ReloadReport {
-    let Reload { config, applied, needs_restart } = Reload::between(&shared.config.load(), file);
+    let Reload {
+        config,
+        applied,
+        needs_restart,
+    } = Reload::between(&shared.config.load(), file);
     {
         let mut pools = shared.pools.lock().expect("nothing panics with the pools locked");
         pools.configure(&config.pools, &config.users);
     }
     {
-        let mut admission = shared.admission.lock().expect("nothing panics with the admission locked");
+        let mut admission = shared
+            .admission
+            .lock()
+            .expect("nothing panics with the admission locked");
         admission.set_limits(admission_limits(&config));
     }
     if let Err(error) = log.set_level(&config.log.level) {
@@ -38,5 +45,8 @@ pub fn apply(shared: &Shared, log: &LogControl, file: &Config) -> ReloadReport {
     if applied.is_empty() && needs_restart.is_empty() {
         tracing::info!("reload: nothing has changed");
     }
-    ReloadReport { applied, needs_restart }
+    ReloadReport {
+        applied,
+        needs_restart,
+    }
 }

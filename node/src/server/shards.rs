@@ -55,7 +55,10 @@ async fn watch(shared: Arc<Shared>, index: usize, inbox: Arc<Mutex<Inbox>>, stop
             return;
         }
         shared.metrics.count(Counter::ArbiterRestarts);
-        tracing::error!(shard = index, "the shard's control thread died; its tunnels are born again from their rows");
+        tracing::error!(
+            shard = index,
+            "the shard's control thread died; its tunnels are born again from their rows"
+        );
         arbiter.stop();
         // Its actors must be gone before their successors are born.
         let _ = tokio::task::spawn_blocking(move || arbiter.join()).await;

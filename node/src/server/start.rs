@@ -75,12 +75,23 @@ impl Node {
         let gateway = config.pools[0].gateway;
         let dataplane = Arc::new(Dataplane::start(gateway, sockets, tun.ok(), senders)?);
         let directory = Arc::new(Directory::new(count));
-        let admission = Arc::new(Mutex::new(Admission::new(clock::now(), admission_limits(&config))));
+        let admission = Arc::new(Mutex::new(Admission::new(
+            clock::since_boot(),
+            admission_limits(&config),
+        )));
         let pools = Arc::new(Mutex::new(Pools::new(&config.pools, &config.users)));
         checkpoint::seed_pools(&mut pools.lock().expect("just made"), replica.table());
-        let limits = LinkLimits { mtu: config.ppp.mtu, mss_clamp: config.ppp.mss_clamp };
-        let mut forwarding =
-            Forwarding::new(dataplane.clone(), directory.clone(), admission.clone(), pools.clone(), limits);
+        let limits = LinkLimits {
+            mtu: config.ppp.mtu,
+            mss_clamp: config.ppp.mss_clamp,
+        };
+        let mut forwarding = Forwarding::new(
+            dataplane.clone(),
+            directory.clone(),
+            admission.clone(),
+            pools.clone(),
+            limits,
+        );
         forwarding.rebuild(replica.table());
         let incarnation = replica.table().next_incarnation(config.node.id);
         let (inputs, inboxes): (Vec<_>, Vec<_>) = receivers.into_iter().map(inbox).unzip();
@@ -103,7 +114,7 @@ impl Node {
             next_life: AtomicU32::new(1),
             incarnation,
             metrics,
-            started: clock::now(),
+            started: clock::since_boot(),
             tun_up: has_tun,
             tun_text,
             fault_injection: std::env::var_os("HOLDFAST_FAULT_INJECTION").is_some(),
@@ -118,7 +129,11 @@ impl Node {
             shards = count,
             "ready"
         );
-        Ok(Self { shared, table_thread: Some(table_thread), shards })
+        Ok(Self {
+            shared,
+            table_thread: Some(table_thread),
+            shards,
+        })
     }
 
     /// Binds the operator's socket.
@@ -163,13 +178,19 @@ fn open_tun(config: &Config, queues: usize) -> Result<Result<Tun, String>, Start
         name: config.tun.name.clone(),
         address: config.pools[0].gateway,
         mtu: config.tun.mtu,
-        routes: config.pools.iter().flat_map(|pool| pool.prefixes.clone()).collect(),
+        routes: config
+            .pools
+            .iter()
+            .flat_map(|pool| pool.prefixes.clone())
+            .collect(),
     };
     match Tun::open(&wanted, queues) {
         Ok(tun) => Ok(Ok(tun)),
         Err(error) if config.tun.enabled == TunMode::Always => Err(StartError::Tun(error)),
         Err(error) => {
-            tracing::warn!("no user data is forwarded: {error}; control runs, and pings to the node's own address are answered");
+            tracing::warn!(
+                "no user data is forwarded: {error}; control runs, and pings to the node's own address are answered"
+            );
             Ok(Err(error.to_string()))
         }
     }
@@ -201,15 +222,17 @@ fn start_table(
     stop: mpsc::Sender<Stop>,
 ) -> Result<(TableHandle, JoinHandle<()>), StartError> {
     let (table, thread) = TableThread::start(replica, forwarding, shards, metrics)?;
-    let watcher = std::thread::Builder::new().name("table-watch".into()).spawn(move || {
-        let why = match thread.join() {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "the session table's thread panicked".to_owned(),
-        };
-        // A node that is already stopping needs no second reason.
-        let _ = stop.blocking_send(Stop::Broken(why));
-    })?;
+    let watcher = std::thread::Builder::new()
+        .name("table-watch".into())
+        .spawn(move || {
+            let why = match thread.join() {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "the session table's thread panicked".to_owned(),
+            };
+            // A node that is already stopping needs no second reason.
+            let _ = stop.blocking_send(Stop::Broken(why));
+        })?;
     Ok((table, watcher))
 }
 
@@ -218,7 +241,11 @@ async fn take_groups(table: &TableHandle, node: u64, incarnation: u64) -> Result
     let deadline = tokio::time::Instant::now() + TAKE_PATIENCE;
     loop {
         let (waiter, verdict) = oneshot::channel();
-        let take = Take { groups: (0..256).collect(), node, incarnation };
+        let take = Take {
+            groups: (0..256).collect(),
+            node,
+            incarnation,
+        };
         table.propose(ReplyTo::Waiter(waiter), take);
         match tokio::time::timeout_at(deadline, verdict).await {
             Ok(Ok(Verdict::Accepted { .. })) => return Ok(()),

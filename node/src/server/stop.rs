@@ -22,7 +22,10 @@ impl Node {
         self.shared.closing.store(true, Relaxed);
         let code = match why {
             Stop::Keep => {
-                tracing::info!(sessions = self.shared.directory.sessions(), "stopping; the sessions are kept for the next start");
+                tracing::info!(
+                    sessions = self.shared.directory.sessions(),
+                    "stopping; the sessions are kept for the next start"
+                );
                 ExitCode::SUCCESS
             }
             Stop::Disconnect => {
@@ -30,7 +33,9 @@ impl Node {
                 ExitCode::SUCCESS
             }
             Stop::Broken(why) => {
-                tracing::error!("the session table cannot go on: {why}; the sessions are kept as last written, start the node again");
+                tracing::error!(
+                    "the session table cannot go on: {why}; the sessions are kept as last written, start the node again"
+                );
                 ExitCode::FAILURE
             }
         };
@@ -53,7 +58,9 @@ impl Node {
         for tunnel in self.shared.directory.live_tunnels() {
             let result = ResultCode::new(stop_result::SHUTTING_DOWN);
             let order = Order::Close(result, terminate_cause::NAS_REBOOT);
-            self.shared.shard_of(tunnel).send(ShardInput::Tunnel { tunnel, order });
+            self.shared
+                .shard_of(tunnel)
+                .send(ShardInput::Tunnel { tunnel, order });
         }
         let deadline = tokio::time::Instant::now() + DISCONNECT_PATIENCE;
         while tokio::time::Instant::now() < deadline {
