@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::{CliError, RunArgs, check, connect, init, output};
-use crate::config::{Config, Dev, DevOptions, Secret};
+use crate::config::{self, Config, Dev, DevOptions, Secret};
 use crate::logging;
 use crate::server::{self, ConfigSource};
 
@@ -46,12 +46,9 @@ fn dev(args: RunArgs) -> Result<Dev, CliError> {
     let elsewhere = args
         .listen
         .map(|address| (address, Secret::new(init::random_secret())));
-    let here = args.port.map(|port| {
-        (
-            (Ipv4Addr::LOCALHOST, port).into(),
-            Secret::new(crate::config::dev::DEMO),
-        )
-    });
+    let here = args
+        .port
+        .map(|port| ((Ipv4Addr::LOCALHOST, port).into(), Secret::new(config::dev::DEMO)));
     // Relative to where we are now; the server may be anywhere.
     let absolute = |path: std::path::PathBuf| {
         std::path::absolute(&path).map_err(|error| CliError::Usage(format!("{}: {error}", path.display())))
@@ -66,7 +63,7 @@ fn dev(args: RunArgs) -> Result<Dev, CliError> {
     } else {
         connect::home()?
     };
-    Ok(Config::dev(&home, options))
+    Ok(Config::dev(&home, options, config::environment())?)
 }
 
 /// `ADDRESS:PORT`, or an address alone for L2TP's own port.
