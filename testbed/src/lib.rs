@@ -1,0 +1,4 @@
+//! Everything that attacks the rest.
+
+pub mod simulator;
+pub mod stats;
