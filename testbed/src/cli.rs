@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use holdfast_testbed::simulator;
+use holdfast_testbed::{bench, cleanup, demo, restart, simulator};
 
 /// Everything that attacks Holdfast: a demonstration, benchmarks, a LAC and subscriber simulator.
 #[derive(Debug, Parser)]
@@ -17,14 +17,26 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Subscribers dial in, the node is killed with -9 and started again: see what they notice.
+    Demo(demo::Options),
+    /// Sessions a second, and what a session costs.
+    Bench(bench::Options),
+    /// Kills and restarts the node at random and at the worst moments; no session may be lost.
+    Restart(restart::Options),
     /// Dials simulated subscribers and prints what became of them, as JSON.
-    Simulate(simulator::command_line::Options),
+    Simulate(Box<simulator::command_line::Options>),
 }
 
 impl Cli {
     /// Runs the subcommand. An error means that it could not be run; a failed check is an exit code.
     pub fn run(self) -> Result<ExitCode, Box<dyn Error>> {
+        if !matches!(self.command, Command::Simulate(_)) {
+            cleanup::install()?;
+        }
         match self.command {
+            Command::Demo(options) => options.run(),
+            Command::Bench(options) => options.run(),
+            Command::Restart(options) => options.run(),
             Command::Simulate(options) => {
                 let (input, output) = (std::io::stdin(), std::io::stdout());
                 let port = simulator::ControlPort::new(

@@ -88,6 +88,8 @@ pub struct Channel {
     expected: u16,
     early: BTreeMap<u16, Incoming>,
     acknowledgement_due: bool,
+    /// Since when the oldest message waits for its acknowledgement.
+    unanswered_since: Option<Duration>,
     /// Messages sent again.
     pub retransmitted: u64,
 }
@@ -107,6 +109,7 @@ impl Channel {
             expected: 0,
             early: BTreeMap::new(),
             acknowledgement_due: false,
+            unanswered_since: None,
             retransmitted: 0,
         }
     }
@@ -119,6 +122,11 @@ impl Channel {
     /// Whether everything sent was acknowledged.
     pub fn is_idle(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// Since when nothing of what was sent has been acknowledged.
+    pub fn unanswered_since(&self) -> Option<Duration> {
+        self.unanswered_since
     }
 
     /// When `handle_timeout` wants to be called.
@@ -193,6 +201,7 @@ impl Channel {
             self.retransmitted += u64::from(first.is_none());
             self.sent = self.sent.max(self.next);
             self.deadline.get_or_insert(now + FIRST_RETRANSMISSION);
+            self.unanswered_since.get_or_insert(now);
             self.acknowledgement_due = false;
             return Some(Departure { octets, first });
         }
@@ -227,6 +236,7 @@ impl Channel {
         self.next = self.next.saturating_sub(count);
         self.timeouts = 0;
         self.deadline = (self.sent > 0).then(|| now + FIRST_RETRANSMISSION);
+        self.unanswered_since = (self.sent > 0).then_some(now);
     }
 
     fn patience(&self) -> Duration {

@@ -293,7 +293,7 @@ impl Driver {
                 rate,
                 concurrency,
             } => fleet.dial(now, sessions, rate, concurrency),
-            Command::HangUp { sessions, by } => fleet.hang_up(now, sessions, by),
+            Command::HangUp { from, sessions, by } => fleet.hang_up(now, from, sessions, by),
             Command::Close => fleet.close(now),
             Command::Vanish { tunnels } => fleet.vanish(now, tunnels),
             Command::Ping { interval_ms, host } => fleet.set_ping(now, interval_ms, host),

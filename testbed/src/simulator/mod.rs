@@ -3,6 +3,8 @@
 mod channel;
 pub mod command_line;
 mod driver;
+#[cfg(test)]
+mod driver_tests;
 mod fleet;
 mod garbage;
 mod handle;

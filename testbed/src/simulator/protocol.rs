@@ -24,8 +24,10 @@ pub enum Command {
         #[serde(default)]
         concurrency: Option<u32>,
     },
-    /// Ends calls, the highest numbers first; absent: all.
+    /// Ends calls of subscribers from number `from` on, so many of them or all.
     HangUp {
+        #[serde(default)]
+        from: u32,
         #[serde(default)]
         sessions: Option<u32>,
         #[serde(default)]
@@ -222,6 +224,8 @@ pub struct Report {
     pub tunnels_lost: u64,
     /// Tunnels on which a message went unacknowledged for the full cycle of retransmissions.
     pub control_channels_stuck: u64,
+    /// How long the LNS has owed an acknowledgement, where it has owed one longest. At 31 s a LAC gives up.
+    pub longest_unacknowledged_ms: u64,
     /// Sessions given an address that another open session had.
     pub addresses_duplicated: u64,
     pub pings_sent: u64,
@@ -292,6 +296,7 @@ mod tests {
         assert_eq!(
             hang_up,
             Command::HangUp {
+                from: 0,
                 sessions: None,
                 by: HangUp::Terminate
             }

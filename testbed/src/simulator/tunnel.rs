@@ -150,6 +150,11 @@ impl Tunnel {
         std::mem::take(&mut self.up)
     }
 
+    /// Since when the LNS owes an acknowledgement.
+    pub fn unanswered_since(&self) -> Option<Duration> {
+        self.channel.unanswered_since()
+    }
+
     /// Control messages sent again, in this opening.
     pub fn retransmitted(&self) -> u64 {
         self.channel.retransmitted

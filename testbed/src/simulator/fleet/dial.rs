@@ -126,10 +126,10 @@ impl Fleet {
         }
     }
 
-    /// Ends calls, the highest numbers first.
-    pub fn hang_up(&mut self, now: Duration, sessions: Option<u32>, by: HangUp) {
+    /// Ends calls of subscribers from number `from` on.
+    pub fn hang_up(&mut self, now: Duration, from: u32, sessions: Option<u32>, by: HangUp) {
         let mut left = sessions.unwrap_or(u32::MAX);
-        for index in (0..self.subscribers.len() as u32).rev() {
+        for index in from..self.subscribers.len() as u32 {
             if left == 0 {
                 return;
             }

@@ -61,6 +61,11 @@ impl Fleet {
             .map(|subscriber| subscriber.pings(now).2)
             .max();
         let retransmitted: u64 = self.tunnels.iter().map(super::Tunnel::retransmitted).sum();
+        let unanswered = self
+            .tunnels
+            .iter()
+            .filter_map(super::Tunnel::unanswered_since)
+            .min();
         let lost: u64 = counts.losses.values().sum();
         let open = self
             .subscribers
@@ -83,6 +88,7 @@ impl Fleet {
             tunnels_failed: counts.tunnels_failed,
             tunnels_lost: counts.tunnels_lost,
             control_channels_stuck: counts.stuck,
+            longest_unacknowledged_ms: millis(unanswered.map_or(Duration::ZERO, |since| now - since)),
             addresses_duplicated: counts.duplicated,
             pings_sent: counts.pings_sent,
             pings_answered: counts.pings_answered,

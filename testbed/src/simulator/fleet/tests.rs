@@ -187,8 +187,8 @@ fn a_terminate_request_loses_the_session() {
 #[test]
 fn hang_up_redial_close_and_vanish_lose_nothing() {
     let mut world = World::dialled(plan());
-    world.fleet.hang_up(world.now, Some(30), HangUp::Disconnect);
-    world.fleet.hang_up(world.now, Some(30), HangUp::Terminate);
+    world.fleet.hang_up(world.now, 10, Some(30), HangUp::Disconnect);
+    world.fleet.hang_up(world.now, 10, Some(30), HangUp::Terminate);
     world.run(Duration::from_secs(10));
     assert_eq!(world.fleet.report(world.now).sessions_open, 40);
     world.fleet.dial(world.now, 60, None, Some(10));
