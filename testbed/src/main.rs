@@ -1,3 +1,17 @@
-//! The `holdfast-testbed` program.
+//! The `holdfast-testbed` program: one subcommand for each way to attack a daemon.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("holdfast-testbed: {error}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -82,7 +82,7 @@ impl Link {
         }
     }
 
-    /// A link that is open already, from its row.
+    /// A link that is open already, from its row. It does not say [`Output::Up`] again.
     pub fn resume(now: Duration, config: Arc<LinkConfig>, row: &OpenLink, seed: u64) -> Self {
         let mut shared = Shared::new(config, Some(Box::new(row.clone())), seed);
         shared.keepalive.start(now, &shared.config, &mut shared.random);
