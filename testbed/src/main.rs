@@ -1,12 +1,9 @@
 //! The `holdfast-testbed` program: everything that attacks the rest.
 
-mod lab;
-mod suites;
-mod test_command;
-
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use holdfast_testbed::{suites, test_command};
 
 /// Everything that attacks Holdfast: real clients, simulations, benchmarks.
 #[derive(Debug, Parser)]

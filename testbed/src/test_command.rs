@@ -29,10 +29,16 @@ pub struct Arguments {
 /// Runs what was asked for; the exit code is 1 if any test failed.
 pub fn run(arguments: &Arguments) -> ExitCode {
     if arguments.list {
-        suites::ALL.iter().for_each(|suite| println!("{:<12} {}", suite.name, suite.about));
+        suites::ALL
+            .iter()
+            .for_each(|suite| println!("{:<12} {}", suite.name, suite.about));
         return ExitCode::SUCCESS;
     }
-    if let Some(unknown) = arguments.only.iter().find(|name| suites::ALL.iter().all(|suite| suite.name != **name)) {
+    if let Some(unknown) = arguments
+        .only
+        .iter()
+        .find(|name| suites::ALL.iter().all(|suite| suite.name != **name))
+    {
         eprintln!("there is no suite {unknown:?}; --list names them");
         return ExitCode::from(2);
     }
@@ -40,9 +46,14 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         eprintln!("{message}");
         return ExitCode::FAILURE;
     }
-    let wanted = |suite: &&Suite| arguments.only.is_empty() || arguments.only.iter().any(|name| name == suite.name);
+    let wanted =
+        |suite: &&Suite| arguments.only.is_empty() || arguments.only.iter().any(|name| name == suite.name);
     let context = Context::new();
-    let results: Vec<_> = suites::ALL.iter().filter(wanted).map(|suite| run_suite(suite, &context)).collect();
+    let results: Vec<_> = suites::ALL
+        .iter()
+        .filter(wanted)
+        .map(|suite| run_suite(suite, &context))
+        .collect();
     summarize(&results)
 }
 
@@ -63,10 +74,19 @@ struct Finished {
 fn run_suite(suite: &Suite, context: &Context) -> Finished {
     println!("{:<12} {} ...", suite.name, suite.about);
     let start = Instant::now();
-    let finished = Finished { name: suite.name, outcome: (suite.run)(context), seconds: start.elapsed().as_secs_f32() };
+    let finished = Finished {
+        name: suite.name,
+        outcome: (suite.run)(context),
+        seconds: start.elapsed().as_secs_f32(),
+    };
     println!("{}", finished.line());
     for failure in &finished.outcome.failures {
-        println!("---- {}: {}\n{}\n----", suite.name, failure.name, failure.output.trim_end());
+        println!(
+            "---- {}: {}\n{}\n----",
+            suite.name,
+            failure.name,
+            failure.output.trim_end()
+        );
     }
     finished
 }
@@ -76,18 +96,34 @@ impl Finished {
         let failed = self.outcome.failures.len();
         let verdict = if failed == 0 { "ok" } else { "FAILED" };
         let passed = self.outcome.passed;
-        format!("{:<12} {verdict:<6} {passed:5} passed {failed:4} failed {:8.1} s", self.name, self.seconds)
+        format!(
+            "{:<12} {verdict:<6} {passed:5} passed {failed:4} failed {:8.1} s",
+            self.name, self.seconds
+        )
     }
 }
 
 fn summarize(results: &[Finished]) -> ExitCode {
     println!("\nSummary");
-    results.iter().for_each(|finished| println!("{}", finished.line()));
+    results
+        .iter()
+        .for_each(|finished| println!("{}", finished.line()));
     for finished in results {
-        finished.outcome.failures.iter().for_each(|failure| println!("  failed: {} {}", finished.name, failure.name));
+        finished
+            .outcome
+            .failures
+            .iter()
+            .for_each(|failure| println!("  failed: {} {}", finished.name, failure.name));
     }
     let passed: usize = results.iter().map(|finished| finished.outcome.passed).sum();
-    let failed: usize = results.iter().map(|finished| finished.outcome.failures.len()).sum();
+    let failed: usize = results
+        .iter()
+        .map(|finished| finished.outcome.failures.len())
+        .sum();
     println!("{passed} passed, {failed} failed");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

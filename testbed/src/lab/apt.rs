@@ -22,23 +22,36 @@ fn update() {
 
 /// Installs the packages whose program is not on the path; `wanted` pairs programs with packages.
 pub fn install_missing(wanted: &[(&str, &str)]) -> Result<()> {
-    let missing: Vec<_> = wanted.iter().filter(|(program, _)| !on_path(program)).map(|(_, package)| *package).collect();
+    let missing: Vec<_> = wanted
+        .iter()
+        .filter(|(program, _)| !on_path(program))
+        .map(|(_, package)| *package)
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
     update();
     println!("apt-get install {}", missing.join(" "));
-    run(apt_get().args(["-qq", "-y", "--no-install-recommends", "install"]).args(&missing)).map(drop)
+    run(apt_get()
+        .args(["-qq", "-y", "--no-install-recommends", "install"])
+        .args(&missing))
+    .map(drop)
 }
 
 /// Fetches the packages that `folder` does not hold yet and returns their files in the order asked for.
 pub fn download(folder: &Path, packages: &[&str]) -> Result<Vec<PathBuf>> {
     fs::create_dir_all(folder).map_err(|source| LabError::io(folder, source))?;
-    let missing: Vec<_> = packages.iter().filter(|package| find(folder, package).is_none()).collect();
+    let missing: Vec<_> = packages
+        .iter()
+        .filter(|package| find(folder, package).is_none())
+        .collect();
     if !missing.is_empty() {
         let fetch = || {
             let mut command = apt_get();
-            command.args(["-qq", "-o", "APT::Sandbox::User=root", "download"]).args(&missing).current_dir(folder);
+            command
+                .args(["-qq", "-o", "APT::Sandbox::User=root", "download"])
+                .args(&missing)
+                .current_dir(folder);
             run(&mut command)
         };
         // A fresh machine has no lists, an old one has lists of files that are gone.
@@ -56,7 +69,9 @@ pub fn download(folder: &Path, packages: &[&str]) -> Result<Vec<PathBuf>> {
 fn find(folder: &Path, package: &str) -> Option<PathBuf> {
     let start = format!("{package}_");
     let mut files = fs::read_dir(folder).ok()?.flatten();
-    files.find(|file| file.file_name().to_string_lossy().starts_with(&start)).map(|file| file.path())
+    files
+        .find(|file| file.file_name().to_string_lossy().starts_with(&start))
+        .map(|file| file.path())
 }
 
 fn apt_get() -> Command {

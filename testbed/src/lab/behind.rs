@@ -57,7 +57,9 @@ impl Transfer {
         lab: &Lab,
         work: impl FnOnce(TcpStream) -> std::io::Result<String> + Send + 'static,
     ) -> Result<Self> {
-        let bound = lab.behind.enter(|| TcpListener::bind(SocketAddrV4::new(BEHIND_ADDRESS, 0)))?;
+        let bound = lab
+            .behind
+            .enter(|| TcpListener::bind(SocketAddrV4::new(BEHIND_ADDRESS, 0)))?;
         let failed = |source| LabError::io("service behind the LNS", source);
         let listener = bound.map_err(failed)?;
         let port = listener.local_addr().map_err(failed)?.port();
@@ -74,7 +76,10 @@ impl Transfer {
 
     /// The MD5 sum of what this side sent or took, once the connection has ended.
     pub fn checksum(self) -> Result<String> {
-        let result = self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let result = self
+            .thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         result.map_err(|source| LabError::io("service behind the LNS", source))
     }
 }

@@ -14,7 +14,9 @@ const INTERRUPTED: i32 = 130;
 /// removes all namespaces of this process, and exits.
 pub fn install() -> std::io::Result<()> {
     namespace::remove_leftovers();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
     let (mut interrupt, mut terminate) = {
         let _inside = runtime.enter();
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)

@@ -17,8 +17,10 @@ pub struct Dialup {
     pub lns: Ipv4Addr,
     pub user: String,
     pub password: String,
-    /// The tunnel secret; with one, xl2tpd also challenges the LNS.
+    /// The tunnel secret.
     pub secret: Option<String>,
+    /// Whether xl2tpd challenges the LNS; it answers a challenge in any case.
+    pub challenge: bool,
     /// Octets; MRU and MTU of the client.
     pub mru: u16,
     /// xl2tpd's UDP port.
@@ -35,6 +37,7 @@ impl Dialup {
             user: user.to_owned(),
             password: password.to_owned(),
             secret: None,
+            challenge: false,
             mru: 1400,
             port: 1701,
             ppp_options: Vec::new(),
@@ -63,7 +66,10 @@ impl<'a> Client<'a> {
     pub fn start(guest: &'a Guest, dialup: &Dialup) -> Result<Self> {
         guest.write("xl2tpd.conf", &tunnel_configuration(guest.address, dialup))?;
         guest.write("ppp.options", &ppp_options(dialup))?;
-        guest.write("l2tp-secrets", &format!("* * {}\n", dialup.secret.as_deref().unwrap_or_default()))?;
+        guest.write(
+            "l2tp-secrets",
+            &format!("* * {}\n", dialup.secret.as_deref().unwrap_or_default()),
+        )?;
         guest.check(&format!(
             "printf '%s\\n' '\"{}\" * \"{}\" *' >/etc/ppp/chap-secrets; cp /etc/ppp/chap-secrets /etc/ppp/pap-secrets\n\
              chmod 600 /etc/ppp/*-secrets; rm -f /run/xl2tpd/control\n\
@@ -85,13 +91,17 @@ impl<'a> Client<'a> {
     /// Tells xl2tpd to dial.
     pub fn dial(&mut self) -> Result<()> {
         self.since = self.guest.journal_length();
-        self.guest.check("echo 'c holdfast' >/run/xl2tpd/control").map(drop)
+        self.guest
+            .check("echo 'c holdfast' >/run/xl2tpd/control")
+            .map(drop)
     }
 
     /// Waits for the interface of the last dialling.
     pub fn wait_up(&self) -> Result<Interface> {
         self.guest
-            .wait_for("the client's PPP interface", UP_LIMIT, self.since, |line| interface_of(line, "up"))
+            .wait_for("the client's PPP interface", UP_LIMIT, self.since, |line| {
+                interface_of(line, "up")
+            })
             .map_err(|error| LabError::unmet(format!("{error}\n{}", self.logs())))
     }
 
@@ -99,12 +109,17 @@ impl<'a> Client<'a> {
     pub fn hang_up(&self) -> Result<()> {
         self.guest.check("echo 'd holdfast' >/run/xl2tpd/control")?;
         self.guest
-            .wait_for("the client's interface going down", HANG_UP_LIMIT, self.since, |line| {
-                interface_of(line, "down").map(drop)
-            })
+            .wait_for(
+                "the client's interface going down",
+                HANG_UP_LIMIT,
+                self.since,
+                |line| interface_of(line, "down").map(drop),
+            )
             .map_err(|error| LabError::unmet(format!("{error}\n{}", self.logs())))?;
         // pppd reports the interface before it has ended; the next dialling needs it gone.
-        self.guest.check("while pidof pppd >/dev/null; do sleep 0.05; done").map(drop)
+        self.guest
+            .check("while pidof pppd >/dev/null; do sleep 0.05; done")
+            .map(drop)
     }
 
     /// Fails if the interface has gone down or come up anew since the last dialling brought it up.
@@ -112,7 +127,10 @@ impl<'a> Client<'a> {
         let events = self.guest.journal_since(self.since);
         let ppp: Vec<_> = events.iter().filter(|line| line.starts_with("ppp ")).collect();
         expect_that(ppp.len() == 1, || {
-            format!("the client's interface should have come up once and stayed; instead {ppp:?}\n{}", self.logs())
+            format!(
+                "the client's interface should have come up once and stayed; instead {ppp:?}\n{}",
+                self.logs()
+            )
         })
     }
 
@@ -128,8 +146,12 @@ impl<'a> Client<'a> {
 
     /// The index of an interface, which changes when it is made anew.
     pub fn interface_index(&self, interface: &Interface) -> Result<u32> {
-        let text = self.guest.check(&format!("cat /sys/class/net/{}/ifindex", interface.name))?;
-        text.trim().parse().map_err(|_| LabError::unmet(format!("{text:?} is no interface index")))
+        let text = self
+            .guest
+            .check(&format!("cat /sys/class/net/{}/ifindex", interface.name))?;
+        text.trim()
+            .parse()
+            .map_err(|_| LabError::unmet(format!("{text:?} is no interface index")))
     }
 
     /// The ends of the client's logs, for the report of a failure.
@@ -139,7 +161,11 @@ impl<'a> Client<'a> {
             let lines: Vec<_> = text.lines().collect();
             lines[lines.len().saturating_sub(60)..].join("\n")
         };
-        format!("-- pppd.log\n{}\n-- xl2tpd.log\n{}", tail("pppd.log"), tail("xl2tpd.log"))
+        format!(
+            "-- pppd.log\n{}\n-- xl2tpd.log\n{}",
+            tail("pppd.log"),
+            tail("xl2tpd.log")
+        )
     }
 }
 
@@ -147,7 +173,11 @@ impl<'a> Client<'a> {
 fn interface_of(line: &str, event: &str) -> Option<Interface> {
     let mut words = line.strip_prefix("ppp ")?.strip_prefix(event)?.split_whitespace();
     let name = words.next()?.to_owned();
-    Some(Interface { name, local: words.next()?.parse().ok()?, peer: words.next()?.parse().ok()? })
+    Some(Interface {
+        name,
+        local: words.next()?.parse().ok()?,
+        peer: words.next()?.parse().ok()?,
+    })
 }
 
 fn tunnel_configuration(own: Ipv4Addr, dialup: &Dialup) -> String {
@@ -158,14 +188,16 @@ fn tunnel_configuration(own: Ipv4Addr, dialup: &Dialup) -> String {
          pppoptfile = /share/ppp.options\n",
         dialup.port, dialup.lns
     );
-    if dialup.secret.is_some() {
+    if dialup.challenge {
         text.push_str("challenge = yes\n");
     }
     text
 }
 
 fn ppp_options(dialup: &Dialup) -> String {
-    let Dialup { user, password, mru, .. } = dialup;
+    let Dialup {
+        user, password, mru, ..
+    } = dialup;
     let mut text = format!(
         "debug\nlogfile /share/pppd.log\nipparam client\nnoauth\nnoipdefault\nipcp-accept-local\nipcp-accept-remote\n\
          user \"{user}\"\npassword \"{password}\"\nmtu {mru}\nmru {mru}\nlcp-restart 1\nipcp-restart 1\n\

@@ -10,7 +10,11 @@ pub enum LabError {
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },
     #[error("`{command}`: {status}\n{output}")]
-    Command { command: String, status: ExitStatus, output: String },
+    Command {
+        command: String,
+        status: ExitStatus,
+        output: String,
+    },
     #[error("{what}: not seen within {} s", after.as_secs_f32())]
     Timeout { what: String, after: Duration },
     #[error("{0}")]
@@ -22,7 +26,10 @@ pub type Result<T> = std::result::Result<T, LabError>;
 impl LabError {
     /// An input or output error, with what was being read or written.
     pub fn io(what: impl AsRef<std::path::Path>, source: std::io::Error) -> Self {
-        Self::Io { what: what.as_ref().display().to_string(), source }
+        Self::Io {
+            what: what.as_ref().display().to_string(),
+            source,
+        }
     }
 
     /// An expectation that did not hold.
@@ -33,5 +40,9 @@ impl LabError {
 
 /// Fails with `what` unless `holds`.
 pub fn expect_that(holds: bool, what: impl FnOnce() -> String) -> Result<()> {
-    if holds { Ok(()) } else { Err(LabError::Unmet(what())) }
+    if holds {
+        Ok(())
+    } else {
+        Err(LabError::Unmet(what()))
+    }
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::ACCESS_MTU;
 use super::error::{LabError, Result};
 use super::image::Image;
 use super::namespace::Namespace;
@@ -49,7 +50,13 @@ pub struct Guest {
 
 impl Guest {
     /// Boots a guest; `folder` becomes its own and holds `console.log` and `share`, which the guest sees as `/share`.
-    pub fn boot(image: &Image, place: &Namespace, tap: &str, folder: &Path, address: Ipv4Addr) -> Result<Self> {
+    pub fn boot(
+        image: &Image,
+        place: &Namespace,
+        tap: &str,
+        folder: &Path,
+        address: Ipv4Addr,
+    ) -> Result<Self> {
         let share = folder.join("share");
         fs::create_dir_all(share.join("run")).map_err(|source| LabError::io(&share, source))?;
         let console_path = folder.join("console.log");
@@ -59,36 +66,58 @@ impl Guest {
         let [.., host] = address.octets();
         let mut command = place.command("env");
         command.arg(format!("LD_PRELOAD={}", image.xstate().display()));
-        command.arg(format!("TMPDIR={}", memory_folder(folder).display())).arg(image.kernel());
-        command.args([MEMORY, "umid=guest", "rootfstype=hostfs", "ro", "init=/init", "noreboot", "panic=1"]);
+        command
+            .arg(format!("TMPDIR={}", memory_folder(folder).display()))
+            .arg(image.kernel());
+        command.args([
+            MEMORY,
+            "umid=guest",
+            "rootfstype=hostfs",
+            "ro",
+            "init=/init",
+            "noreboot",
+            "panic=1",
+        ]);
         command.arg(format!("uml_dir={}/", folder.display()));
         command.arg(format!("rootflags={}", image.root().display()));
-        command.arg(format!("vec0:transport=tap,ifname={tap},depth=128,gro=1,mac=02:00:0a:47:00:{host:02x}"));
+        command.arg(format!(
+            "vec0:transport=tap,ifname={tap},depth=128,gro=1,mtu={ACCESS_MTU},mac=02:00:0a:47:00:{host:02x}"
+        ));
         // The console is standard output, the serial line standard input: a socket, so it goes both ways.
         command.args(["con=null", "con0=null,fd:1", "ssl=null", "ssl0=fd:0"]);
         command.arg(format!("share={}", share.display()));
-        command.stdin(OwnedFd::from(far_end)).stdout(console.try_clone().map_err(|e| LabError::io("console", e))?);
+        command
+            .stdin(OwnedFd::from(far_end))
+            .stdout(console.try_clone().map_err(|e| LabError::io("console", e))?);
         command.stderr(console).env_remove("LD_LIBRARY_PATH");
         let machine = ProcessGroup::spawn(&mut command)?;
         drop(command); // it holds the guest's end of the serial line
 
         let journal = Arc::new(Journal::default());
-        let lines = BufReader::new(serial.try_clone().map_err(|source| LabError::io("serial line", source))?);
+        let lines = BufReader::new(
+            serial
+                .try_clone()
+                .map_err(|source| LabError::io("serial line", source))?,
+        );
         let reader = Arc::clone(&journal);
         thread::spawn(move || reader.fill_from(lines));
-        let guest = Self { address, share, machine, serial, journal, jobs: AtomicU32::new(0) };
-        guest.wait_for("a guest that takes commands", BOOT_LIMIT, 0, |line| (line == "ready").then_some(())).map_err(
-            |error| {
+        let guest = Self {
+            address,
+            share,
+            machine,
+            serial,
+            journal,
+            jobs: AtomicU32::new(0),
+        };
+        guest
+            .wait_for("a guest that takes commands", BOOT_LIMIT, 0, |line| {
+                (line == "ready").then_some(())
+            })
+            .map_err(|error| {
                 let console = fs::read_to_string(&console_path).unwrap_or_default();
                 LabError::unmet(format!("{error}; its console:\n{console}"))
-            },
-        )?;
+            })?;
         Ok(guest)
-    }
-
-    /// The folder that the guest sees as `/share`.
-    pub fn share(&self) -> &Path {
-        &self.share
     }
 
     /// A text file of the shared folder, empty if there is none yet.
@@ -113,10 +142,19 @@ impl Guest {
     /// Waits for a script's end.
     pub fn finish(&self, job: Job, limit: Duration) -> Result<Output> {
         let prefix = format!("done {} ", job.number);
-        let what = || format!("end of `{}`", self.read(&format!("run/{}.sh", job.number)).trim_end());
+        let what = || {
+            format!(
+                "end of `{}`",
+                self.read(&format!("run/{}.sh", job.number)).trim_end()
+            )
+        };
         let status = self.wait_for(&what(), limit, 0, |line| line.strip_prefix(&prefix)?.parse().ok())?;
         let text = |kind| self.read(&format!("run/{}.{kind}", job.number));
-        Ok(Output { status, stdout: text("out"), stderr: text("err") })
+        Ok(Output {
+            status,
+            stdout: text("out"),
+            stderr: text("err"),
+        })
     }
 
     /// Runs a shell script to its end.
@@ -131,19 +169,31 @@ impl Guest {
             0 => Ok(output.stdout),
             status => {
                 let Output { stdout, stderr, .. } = output;
-                Err(LabError::unmet(format!("`{script}` ended with {status} in the guest\n{stdout}{stderr}")))
+                Err(LabError::unmet(format!(
+                    "`{script}` ended with {status} in the guest\n{stdout}{stderr}"
+                )))
             }
         }
     }
 
     /// How many lines the guest has sent so far.
     pub fn journal_length(&self) -> usize {
-        self.journal.lines.lock().expect("no panic while the journal is locked").0.len()
+        self.journal
+            .lines
+            .lock()
+            .expect("no panic while the journal is locked")
+            .0
+            .len()
     }
 
     /// The lines the guest has sent since the journal had length `from`.
     pub fn journal_since(&self, from: usize) -> Vec<String> {
-        self.journal.lines.lock().expect("no panic while the journal is locked").0[from..].to_vec()
+        self.journal
+            .lines
+            .lock()
+            .expect("no panic while the journal is locked")
+            .0[from..]
+            .to_vec()
     }
 
     /// Waits until a line after the first `from` gives a value.
@@ -176,9 +226,15 @@ fn memory_folder(folder: &Path) -> PathBuf {
     let fields = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
     let usable = mounts.lines().map(fields).any(|field| {
         field.get(1).is_some_and(|place| place == "/dev/shm")
-            && field.get(3).is_some_and(|options| !options.split(',').any(|option| option == "noexec"))
+            && field
+                .get(3)
+                .is_some_and(|options| !options.split(',').any(|option| option == "noexec"))
     });
-    if usable { PathBuf::from("/dev/shm") } else { folder.to_path_buf() }
+    if usable {
+        PathBuf::from("/dev/shm")
+    } else {
+        folder.to_path_buf()
+    }
 }
 
 /// All lines from the guest's serial line, and whether it has ended.
@@ -219,9 +275,16 @@ impl Journal {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(LabError::Timeout { what: what.to_owned(), after: limit });
+                return Err(LabError::Timeout {
+                    what: what.to_owned(),
+                    after: limit,
+                });
             }
-            journal = self.changed.wait_timeout(journal, left).expect("no panic while the journal is locked").0;
+            journal = self
+                .changed
+                .wait_timeout(journal, left)
+                .expect("no panic while the journal is locked")
+                .0;
         }
     }
 }

@@ -43,9 +43,19 @@ const ROOT_PACKAGES: &[&str] = &[
 ];
 const KERNEL_PACKAGE: &str = "user-mode-linux";
 /// The programs the tests call; all must find their libraries in the tree.
-const PROGRAMS: &[&str] = &["/usr/sbin/pppd", "/usr/sbin/xl2tpd", "/usr/bin/ping", "/usr/bin/dash"];
+const PROGRAMS: &[&str] = &[
+    "/usr/sbin/pppd",
+    "/usr/sbin/xl2tpd",
+    "/usr/bin/ping",
+    "/usr/bin/dash",
+];
 /// Unpacked, these would only take room.
-const LEFT_OUT: &[&str] = &["./usr/share/doc", "./usr/share/man", "./usr/share/locale", "./usr/lib/systemd"];
+const LEFT_OUT: &[&str] = &[
+    "./usr/share/doc",
+    "./usr/share/man",
+    "./usr/share/locale",
+    "./usr/lib/systemd",
+];
 
 /// Files of our own that go into the tree, with their places.
 const OWN_FILES: &[(&str, &str)] = &[
@@ -97,10 +107,18 @@ impl Image {
 
 /// `HOLDFAST_LAB_CACHE`, or a folder of the user's cache.
 fn cache_folder() -> PathBuf {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let user_cache = || variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
-    variable("HOLDFAST_LAB_CACHE")
-        .unwrap_or_else(|| user_cache().unwrap_or_else(std::env::temp_dir).join("holdfast-lab"))
+    let variable = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    let user_cache =
+        || variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
+    variable("HOLDFAST_LAB_CACHE").unwrap_or_else(|| {
+        user_cache()
+            .unwrap_or_else(std::env::temp_dir)
+            .join("holdfast-lab")
+    })
 }
 
 fn recipe_hash() -> String {
@@ -111,12 +129,19 @@ fn recipe_hash() -> String {
     for (_, text) in OWN_FILES {
         hash.update(text);
     }
-    hash.finalize().iter().take(6).map(|octet| format!("{octet:02x}")).collect()
+    hash.finalize()
+        .iter()
+        .take(6)
+        .map(|octet| format!("{octet:02x}"))
+        .collect()
 }
 
 /// Makes an image in `folder`.
 fn build(packages: &Path, folder: &Path) -> Result<()> {
-    println!("making the image of the real clients in {}", folder.parent().unwrap_or(folder).display());
+    println!(
+        "making the image of the real clients in {}",
+        folder.parent().unwrap_or(folder).display()
+    );
     let root = folder.join("root");
     let attempt = |result: io::Result<()>| result.map_err(|source| LabError::io(&root, source));
     for name in ["bin", "sbin", "lib", "lib64"] {
@@ -126,12 +151,18 @@ fn build(packages: &Path, folder: &Path) -> Result<()> {
     for package in apt::download(packages, ROOT_PACKAGES)? {
         unpack(&package, &root)?;
     }
-    for name in ["proc", "sys", "dev", "tmp", "run", "var", "share", "root", "etc/ppp"] {
+    for name in [
+        "proc", "sys", "dev", "tmp", "run", "var", "share", "root", "etc/ppp",
+    ] {
         attempt(fs::create_dir_all(root.join(name)))?;
     }
     attempt(fs::remove_dir_all(root.join("var")).and_then(|()| fs::create_dir(root.join("var"))))?;
     fill_in_busybox(&root)?;
-    for (name, text) in [("passwd", "root:x:0:0:root:/root:/bin/sh\n"), ("group", "root:x:0:\n"), ("ppp/options", "")] {
+    for (name, text) in [
+        ("passwd", "root:x:0:0:root:/root:/bin/sh\n"),
+        ("group", "root:x:0:\n"),
+        ("ppp/options", ""),
+    ] {
         attempt(fs::write(root.join("etc").join(name), text))?;
     }
     for (place, text) in OWN_FILES {
@@ -148,16 +179,26 @@ fn build(packages: &Path, folder: &Path) -> Result<()> {
 fn unpack(package: &Path, root: &Path) -> Result<()> {
     let mut archive = Command::new("dpkg-deb");
     archive.arg("--fsys-tarfile").arg(package).stdout(Stdio::piped());
-    let mut archive = archive.spawn().map_err(|source| LabError::io("dpkg-deb", source))?;
+    let mut archive = archive
+        .spawn()
+        .map_err(|source| LabError::io("dpkg-deb", source))?;
     let octets = archive.stdout.take().expect("standard output is piped");
     let mut tar = Command::new("tar");
     tar.args(["-x", "--keep-directory-symlink", "-C"]).arg(root);
     tar.args(LEFT_OUT.iter().map(|folder| format!("--exclude={folder}")));
-    let unpacked = tar.stdin(octets).status().map_err(|source| LabError::io("tar", source))?;
-    let fetched = archive.wait().map_err(|source| LabError::io("dpkg-deb", source))?;
+    let unpacked = tar
+        .stdin(octets)
+        .status()
+        .map_err(|source| LabError::io("tar", source))?;
+    let fetched = archive
+        .wait()
+        .map_err(|source| LabError::io("dpkg-deb", source))?;
     match unpacked.success() && fetched.success() {
         true => Ok(()),
-        false => Err(LabError::unmet(format!("{} could not be unpacked", package.display()))),
+        false => Err(LabError::unmet(format!(
+            "{} could not be unpacked",
+            package.display()
+        ))),
     }
 }
 
@@ -180,7 +221,9 @@ fn fill_in_busybox(root: &Path) -> Result<()> {
 /// Lets the tree's own loader list what each program loads.
 fn check_libraries(root: &Path) -> Result<()> {
     for program in PROGRAMS {
-        run(Command::new("chroot").arg(root).args(["/lib64/ld-linux-x86-64.so.2", "--list", program]))?;
+        run(Command::new("chroot")
+            .arg(root)
+            .args(["/lib64/ld-linux-x86-64.so.2", "--list", program]))?;
     }
     Ok(())
 }
@@ -192,13 +235,19 @@ fn add_kernel(packages: &Path, folder: &Path, root: &Path) -> Result<()> {
     for package in apt::download(packages, &[KERNEL_PACKAGE])? {
         unpack(&package, &unpacked)?;
     }
-    let moves = [("usr/bin/linux.uml", folder.join("linux")), ("usr/lib/uml/modules", root.join("usr/lib/modules"))];
+    let moves = [
+        ("usr/bin/linux.uml", folder.join("linux")),
+        ("usr/lib/uml/modules", root.join("usr/lib/modules")),
+    ];
     for (from, to) in &moves {
         fs::rename(unpacked.join(from), to).map_err(|source| LabError::io(to, source))?;
     }
     fs::remove_dir_all(&unpacked).map_err(|source| LabError::io(&unpacked, source))?;
     let modules = root.join("usr/lib/modules");
-    for version in fs::read_dir(&modules).map_err(|source| LabError::io(&modules, source))?.flatten() {
+    for version in fs::read_dir(&modules)
+        .map_err(|source| LabError::io(&modules, source))?
+        .flatten()
+    {
         let mut depmod = Command::new(root.join("usr/bin/busybox"));
         run(depmod.args(["depmod", "-b"]).arg(root).arg(version.file_name()))?;
     }
@@ -209,6 +258,9 @@ fn compile_xstate(folder: &Path) -> Result<()> {
     let source = folder.join("xstate.c");
     fs::write(&source, XSTATE_SOURCE).map_err(|error| LabError::io(&source, error))?;
     let mut compiler = Command::new("cc");
-    compiler.args(["-O2", "-Wall", "-shared", "-fPIC", "-o"]).arg(folder.join("xstate.so")).arg(&source);
+    compiler
+        .args(["-O2", "-Wall", "-shared", "-fPIC", "-o"])
+        .arg(folder.join("xstate.so"))
+        .arg(&source);
     run(&mut compiler).map(drop)
 }

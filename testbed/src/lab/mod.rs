@@ -38,6 +38,8 @@ use namespace::Namespace;
 pub const LNS_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 71, 0, 1);
 /// The address of the host behind the LNS.
 pub const BEHIND_ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
+/// Octets. The access network carries a subscriber's full packet and L2TP around it without outer fragments.
+pub const ACCESS_MTU: u16 = 1600;
 /// Where the guests' addresses on the access network begin.
 const FIRST_GUEST: u8 = 2;
 
@@ -59,7 +61,10 @@ impl Lab {
         lns.ip("link add access type bridge")?;
         lns.ip(&format!("addr add {LNS_ADDRESS}/24 dev access"))?;
         lns.ip("link set access up")?;
-        lns.ip(&format!("link add core type veth peer name eth0 netns {}", behind.name()))?;
+        lns.ip(&format!(
+            "link add core type veth peer name eth0 netns {}",
+            behind.name()
+        ))?;
         lns.ip("addr add 203.0.113.1/24 dev core")?;
         lns.ip("link set core up")?;
         behind.ip(&format!("addr add {BEHIND_ADDRESS}/24 dev eth0"))?;
@@ -70,7 +75,13 @@ impl Lab {
 
         let directory = std::env::temp_dir().join(lns.name());
         fs::create_dir_all(&directory).map_err(|source| LabError::io(&directory, source))?;
-        Ok(Self { lns, behind, directory, image: image.clone(), guests: AtomicU8::new(0) })
+        Ok(Self {
+            lns,
+            behind,
+            directory,
+            image: image.clone(),
+            guests: AtomicU8::new(0),
+        })
     }
 
     /// Where the lab keeps configurations, logs and the guests' shared folders until it is dropped.
@@ -81,12 +92,28 @@ impl Lab {
     /// Boots a guest on a tap of its own and gives it the next free address.
     pub fn boot_guest(&self) -> Result<Guest> {
         let number = self.guests.fetch_add(1, Ordering::Relaxed);
-        let tap = format!("tap{number}");
-        self.lns.ip(&format!("tuntap add {tap} mode tap"))?;
-        self.lns.ip(&format!("link set {tap} master access up"))?;
-        let address = Ipv4Addr::new(10, 71, 0, FIRST_GUEST + number);
-        let guest = Guest::boot(&self.image, &self.lns, &tap, &self.directory.join(format!("guest{number}")), address)?;
-        guest.check(&format!("ip addr add {address}/24 dev eth0"))?;
+        self.lns.ip(&format!("tuntap add tap{number} mode tap"))?;
+        self.lns
+            .ip(&format!("link set tap{number} mtu {ACCESS_MTU} master access up"))?;
+        self.boot(number, Ipv4Addr::new(10, 71, 0, FIRST_GUEST + number))
+    }
+
+    /// Cuts a guest's power and boots it again with the same address.
+    pub fn reboot(&self, mut guest: Guest) -> Result<Guest> {
+        guest.cut_power();
+        let [.., host] = guest.address.octets();
+        self.boot(host - FIRST_GUEST, guest.address)
+    }
+
+    fn boot(&self, number: u8, address: Ipv4Addr) -> Result<Guest> {
+        let folder = self.directory.join(format!("guest{number}"));
+        if folder.exists() {
+            fs::remove_dir_all(&folder).map_err(|source| LabError::io(&folder, source))?;
+        }
+        let guest = Guest::boot(&self.image, &self.lns, &format!("tap{number}"), &folder, address)?;
+        guest.check(&format!(
+            "ip link set eth0 mtu {ACCESS_MTU}; ip addr add {address}/24 dev eth0"
+        ))?;
         Ok(guest)
     }
 }

@@ -44,7 +44,9 @@ impl Namespace {
 
     /// Runs `ip` inside; `arguments` are separated by blanks.
     pub fn ip(&self, arguments: &str) -> Result<String> {
-        run(Command::new("ip").args(["-n", &self.name]).args(arguments.split_whitespace()))
+        run(Command::new("ip")
+            .args(["-n", &self.name])
+            .args(arguments.split_whitespace()))
     }
 
     /// A command that will run inside. Its process replaces that of `ip`, so the child's id is the program's.
@@ -63,7 +65,9 @@ impl Namespace {
                 setns(handle, CloneFlags::CLONE_NEWNET).map_err(|error| LabError::io(&path, error.into()))?;
                 Ok(work())
             });
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 }
@@ -78,7 +82,11 @@ impl Drop for Namespace {
 fn remove(name: &str) {
     let own = std::process::id() as i32;
     let pids = run(Command::new("ip").args(["netns", "pids", name])).unwrap_or_default();
-    for pid in pids.lines().filter_map(|line| line.trim().parse::<i32>().ok()).filter(|pid| *pid != own) {
+    for pid in pids
+        .lines()
+        .filter_map(|line| line.trim().parse::<i32>().ok())
+        .filter(|pid| *pid != own)
+    {
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
     let _ = run(Command::new("ip").args(["netns", "del", name]));
@@ -100,16 +108,25 @@ pub fn remove_leftovers() {
 }
 
 fn remove_where(doomed: impl Fn(u32) -> bool) {
-    for (name, _) in names_in(Path::new(FOLDER)).into_iter().filter(|(_, owner)| doomed(*owner)) {
+    for (name, _) in names_in(Path::new(FOLDER))
+        .into_iter()
+        .filter(|(_, owner)| doomed(*owner))
+    {
         remove(&name);
     }
 }
 
 /// The entries of a folder that have our form of name, each with the process id in it.
 fn names_in(folder: &Path) -> Vec<(String, u32)> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    names.filter_map(|name| owner_of(&name).map(|owner| (name, owner))).collect()
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let names = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok());
+    names
+        .filter_map(|name| owner_of(&name).map(|owner| (name, owner)))
+        .collect()
 }
 
 /// The process id in a name of ours.

@@ -20,20 +20,32 @@ pub const POLL: Duration = Duration::from_millis(10);
 /// Runs a command to its end and returns what it wrote to standard output.
 pub fn run(command: &mut Command) -> Result<String> {
     let line = describe(command);
-    let output =
-        command.stdin(Stdio::null()).output().map_err(|source| LabError::Io { what: line.clone(), source })?;
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|source| LabError::Io {
+            what: line.clone(),
+            source,
+        })?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         return Ok(stdout);
     }
     let output_text = format!("{stdout}{}", String::from_utf8_lossy(&output.stderr));
-    Err(LabError::Command { command: line, status: output.status, output: output_text })
+    Err(LabError::Command {
+        command: line,
+        status: output.status,
+        output: output_text,
+    })
 }
 
 /// A command line for people.
 pub fn describe(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+    words
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Whether a program of this name is on the path.
@@ -55,8 +67,10 @@ impl ProcessGroup {
         let name = describe(command);
         // The lock is held across the spawn, so that a signal finds the group or prevents it.
         let mut groups = GROUPS.lock().expect("no panic while the set of groups is locked");
-        let child =
-            command.process_group(0).spawn().map_err(|source| LabError::Io { what: name.clone(), source })?;
+        let child = command.process_group(0).spawn().map_err(|source| LabError::Io {
+            what: name.clone(),
+            source,
+        })?;
         groups.insert(child.id() as i32);
         Ok(Self { child, name })
     }
@@ -71,13 +85,12 @@ impl ProcessGroup {
         self.child.try_wait().unwrap_or(None)
     }
 
-    pub fn child(&mut self) -> &mut Child {
-        &mut self.child
-    }
-
     /// Sends a signal to the leader alone.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        kill(self.pid(), signal).map_err(|error| LabError::Io { what: self.name.clone(), source: io::Error::from(error) })
+        kill(self.pid(), signal).map_err(|error| LabError::Io {
+            what: self.name.clone(),
+            source: io::Error::from(error),
+        })
     }
 
     /// Waits for the leader's end, `limit` at most.
@@ -88,7 +101,10 @@ impl ProcessGroup {
                 return Ok(status);
             }
             if Instant::now() >= deadline {
-                return Err(LabError::Timeout { what: format!("end of `{}`", self.name), after: limit });
+                return Err(LabError::Timeout {
+                    what: format!("end of `{}`", self.name),
+                    after: limit,
+                });
             }
             std::thread::sleep(POLL);
         }
@@ -104,7 +120,10 @@ impl ProcessGroup {
 impl Drop for ProcessGroup {
     fn drop(&mut self) {
         self.kill();
-        GROUPS.lock().expect("no panic while the set of groups is locked").remove(&self.pid().as_raw());
+        GROUPS
+            .lock()
+            .expect("no panic while the set of groups is locked")
+            .remove(&self.pid().as_raw());
     }
 }
 

@@ -34,7 +34,11 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { auth: &["chap-md5", "ms-chap-v2", "pap"], secret: None, mru: 1492 }
+        Self {
+            auth: &["chap-md5", "ms-chap-v2", "pap"],
+            secret: None,
+            mru: 1492,
+        }
     }
 }
 
@@ -51,7 +55,11 @@ impl<'a> Server<'a> {
     pub fn start(lab: &'a Lab, settings: &Settings) -> Result<Self> {
         let path = configuration_path(lab);
         fs::write(&path, configuration(lab, settings)).map_err(|source| LabError::io(&path, source))?;
-        let mut server = Self { lab, process: None, log: lab.directory().join("holdfast.log") };
+        let mut server = Self {
+            lab,
+            process: None,
+            log: lab.directory().join("holdfast.log"),
+        };
         server.resume()?;
         Ok(server)
     }
@@ -59,20 +67,35 @@ impl<'a> Server<'a> {
     /// Starts the daemon again on the data it has.
     pub fn resume(&mut self) -> Result<()> {
         let failed = |source| LabError::io(&self.log, source);
-        let log = File::options().create(true).append(true).open(&self.log).map_err(failed)?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(&self.log)
+            .map_err(failed)?;
         let mut command = self.lab.lns.command(program());
-        command.args(["run", "--config"]).arg(configuration_path(self.lab));
-        command.stdin(Stdio::null()).stdout(log.try_clone().map_err(failed)?).stderr(log);
+        command
+            .args(["run", "--config"])
+            .arg(configuration_path(self.lab));
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().map_err(failed)?)
+            .stderr(log);
         self.process = Some(ProcessGroup::spawn(&mut command)?);
         let deadline = Instant::now() + START_LIMIT;
         loop {
             if let Some(status) = self.process.as_mut().and_then(ProcessGroup::status) {
-                return Err(LabError::unmet(format!("holdfast ended with {status} at its start\n{}", self.log())));
+                return Err(LabError::unmet(format!(
+                    "holdfast ended with {status} at its start\n{}",
+                    self.log()
+                )));
             }
             match self.ask(&["status", "--json"]) {
                 Ok(_) => return Ok(()),
                 Err(error) if Instant::now() >= deadline => {
-                    return Err(LabError::unmet(format!("holdfast does not answer: {error}\n{}", self.log())));
+                    return Err(LabError::unmet(format!(
+                        "holdfast does not answer: {error}\n{}",
+                        self.log()
+                    )));
                 }
                 Err(_) => std::thread::sleep(POLL),
             }
@@ -88,26 +111,37 @@ impl<'a> Server<'a> {
 
     /// SIGTERM; returns how it ended and after what time.
     pub fn terminate(&mut self) -> Result<(ExitStatus, Duration)> {
-        let mut process = self.process.take().ok_or_else(|| LabError::unmet("holdfast is not running"))?;
+        let mut process = self
+            .process
+            .take()
+            .ok_or_else(|| LabError::unmet("holdfast is not running"))?;
         let start = Instant::now();
         process.signal(Signal::SIGTERM)?;
-        let status = process.wait(STOP_LIMIT).map_err(|error| LabError::unmet(format!("{error}\n{}", self.log())))?;
+        let status = process
+            .wait(STOP_LIMIT)
+            .map_err(|error| LabError::unmet(format!("{error}\n{}", self.log())))?;
         Ok((status, start.elapsed()))
     }
 
     /// What an operator's command with `--json` prints.
     pub fn ask(&self, arguments: &[&str]) -> Result<Value> {
         let mut command = self.lab.lns.command(program());
-        let text = run(command.args(arguments).arg("--config").arg(configuration_path(self.lab)))?;
-        serde_json::from_str(&text)
-            .map_err(|error| LabError::unmet(format!("`holdfast {}`: {error} in {text:?}", arguments.join(" "))))
+        let text = run(command
+            .args(arguments)
+            .arg("--config")
+            .arg(configuration_path(self.lab)))?;
+        serde_json::from_str(&text).map_err(|error| {
+            LabError::unmet(format!("`holdfast {}`: {error} in {text:?}", arguments.join(" ")))
+        })
     }
 
     /// The sessions, one object each.
     pub fn sessions(&self) -> Result<Vec<Value>> {
         match self.ask(&["sessions", "--json"])? {
             Value::Array(sessions) => Ok(sessions),
-            other => Err(LabError::unmet(format!("`holdfast sessions --json` printed no list but {other}"))),
+            other => Err(LabError::unmet(format!(
+                "`holdfast sessions --json` printed no list but {other}"
+            ))),
         }
     }
 
@@ -162,10 +196,12 @@ host_name = "*"
         auth = settings.auth,
     );
     if let Some(secret) = settings.secret {
-        writeln!(text, "secret = {secret:?}\nrequire_challenge = true").expect("writing to a string cannot fail");
+        writeln!(text, "secret = {secret:?}\nrequire_challenge = true")
+            .expect("writing to a string cannot fail");
     }
     for user in USERS {
-        writeln!(text, "\n[[user]]\nname = {user:?}\npassword = {PASSWORD:?}").expect("writing to a string cannot fail");
+        writeln!(text, "\n[[user]]\nname = {user:?}\npassword = {PASSWORD:?}")
+            .expect("writing to a string cannot fail");
     }
     text
 }

@@ -13,26 +13,56 @@ use crate::lab::process::{ProcessGroup, describe};
 const LIMIT: Duration = Duration::from_secs(1500);
 
 pub fn fmt(context: &Context) -> Outcome {
-    Outcome::single("cargo fmt", succeed(&context.workspace, &["fmt", "--all", "--check"]))
+    Outcome::single(
+        "cargo fmt",
+        succeed(
+            &context.workspace,
+            &["fmt", "--all", "--", "--check", "--color=never"],
+        ),
+    )
 }
 
 pub fn clippy(context: &Context) -> Outcome {
-    let arguments = ["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    let arguments = [
+        "clippy",
+        "--release",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ];
     Outcome::single("cargo clippy", succeed(&context.workspace, &arguments))
 }
 
 pub fn unit(context: &Context) -> Outcome {
     let run = context.test_run();
     let failed = |verdict: &&String| verdict.as_str() == "FAILED";
-    let names: Vec<_> = run.verdicts.iter().filter(|(_, verdict)| failed(verdict)).map(|(name, _)| name).collect();
-    let mut outcome = Outcome { passed: run.passed, failures: Vec::new() };
+    let names: Vec<_> = run
+        .verdicts
+        .iter()
+        .filter(|(_, verdict)| failed(verdict))
+        .map(|(name, _)| name)
+        .collect();
+    let mut outcome = Outcome {
+        passed: run.passed,
+        failures: Vec::new(),
+    };
     if !run.success {
         // One entry a failed test, the whole transcript once.
-        let mut output = run.transcript.clone();
-        let first = names.first().map_or("cargo test", |name| name.as_str()).to_owned();
-        outcome.failures.push(Failure { name: first, output: std::mem::take(&mut output) });
+        let first = names
+            .first()
+            .map_or("cargo test", |name| name.as_str())
+            .to_owned();
+        outcome.failures.push(Failure {
+            name: first,
+            output: run.transcript.clone(),
+        });
         let others = names.iter().skip(1);
-        outcome.failures.extend(others.map(|name| Failure { name: (*name).clone(), output: "see above".into() }));
+        outcome.failures.extend(others.map(|name| Failure {
+            name: (*name).clone(),
+            output: "see above".into(),
+        }));
     }
     outcome
 }
@@ -50,12 +80,26 @@ pub struct TestRun {
 
 /// Runs all tests of the workspace, those that need root too.
 pub fn run_tests(workspace: &Path) -> TestRun {
-    let arguments = ["test", "--release", "--workspace", "--no-fail-fast", "--", "--include-ignored"];
+    let arguments = [
+        "test",
+        "--release",
+        "--workspace",
+        "--no-fail-fast",
+        "--",
+        "--include-ignored",
+    ];
     let (success, transcript) = cargo(workspace, &arguments);
-    let mut run = TestRun { success, transcript, ..TestRun::default() };
+    let mut run = TestRun {
+        success,
+        transcript,
+        ..TestRun::default()
+    };
     for (name, verdict) in run.transcript.lines().filter_map(verdict_of) {
         run.passed += usize::from(verdict == "ok");
-        let entry = run.verdicts.entry(name.to_owned()).or_insert_with(|| verdict.to_owned());
+        let entry = run
+            .verdicts
+            .entry(name.to_owned())
+            .or_insert_with(|| verdict.to_owned());
         if verdict == "FAILED" {
             *entry = verdict.to_owned();
         }
@@ -69,7 +113,9 @@ fn verdict_of(line: &str) -> Option<(&str, &str)> {
     // "ignored" may be followed by the reason.
     let verdict = verdict.split([',', ' ']).next().unwrap_or(verdict);
     let name = name.split(" - should panic").next().unwrap_or(name);
-    ["ok", "FAILED", "ignored"].contains(&verdict).then_some((name, verdict))
+    ["ok", "FAILED", "ignored"]
+        .contains(&verdict)
+        .then_some((name, verdict))
 }
 
 /// Runs cargo and turns a failure into its output.
@@ -95,14 +141,13 @@ pub fn program() -> std::ffi::OsString {
 /// Runs a command in a process group of its own; returns whether it succeeded and both of its outputs as one text.
 pub fn transcribe(command: &mut Command, limit: Duration) -> (bool, String) {
     let line = describe(command);
-    let attempt = || {
+    let redirect = |command: &mut Command| {
         let file = tempfile::NamedTempFile::new()?;
         let writer = || File::options().append(true).open(file.path());
         command.stdin(Stdio::null()).stdout(writer()?).stderr(writer()?);
         Ok::<_, std::io::Error>(file)
     };
-    let mut attempt = attempt;
-    let file = match attempt() {
+    let file = match redirect(command) {
         Ok(file) => file,
         Err(error) => return (false, format!("{line}: {error}")),
     };
@@ -122,8 +167,14 @@ mod tests {
     #[test]
     fn verdicts_are_read() {
         assert_eq!(verdict_of("test a::s_1_b ... ok"), Some(("a::s_1_b", "ok")));
-        assert_eq!(verdict_of("test a::b - should panic ... FAILED"), Some(("a::b", "FAILED")));
-        assert_eq!(verdict_of("test a::b ... ignored, needs root"), Some(("a::b", "ignored")));
+        assert_eq!(
+            verdict_of("test a::b - should panic ... FAILED"),
+            Some(("a::b", "FAILED"))
+        );
+        assert_eq!(
+            verdict_of("test a::b ... ignored, needs root"),
+            Some(("a::b", "ignored"))
+        );
         assert_eq!(verdict_of("test result: ok. 3 passed; 0 failed"), None);
     }
 }

@@ -24,7 +24,9 @@ fn own_command(arguments: &[&str], limit: Duration) -> Result<(), String> {
         (true, transcript) => {
             // The last lines are the command's own summary.
             let lines: Vec<_> = transcript.lines().collect();
-            lines[lines.len().saturating_sub(4)..].iter().for_each(|line| println!("    {line}"));
+            lines[lines.len().saturating_sub(4)..]
+                .iter()
+                .for_each(|line| println!("    {line}"));
             Ok(())
         }
         (false, transcript) => Err(transcript),

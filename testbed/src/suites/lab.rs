@@ -13,9 +13,21 @@ use crate::lab::image::Image;
 use crate::lab::{BEHIND_ADDRESS, LNS_ADDRESS, Lab};
 
 const TESTS: &[LabTest] = &[
-    LabTest { name: "dial, hang up, dial again", guests: 2, run: dial_and_redial },
-    LabTest { name: "a client that loses its LNS is seen to go down", guests: 2, run: loss_is_seen },
-    LabTest { name: "transfers between a guest and the host behind", guests: 1, run: transfers },
+    LabTest {
+        name: "dial, hang up, dial again",
+        guests: 2,
+        run: dial_and_redial,
+    },
+    LabTest {
+        name: "a client that loses its LNS is seen to go down",
+        guests: 2,
+        run: loss_is_seen,
+    },
+    LabTest {
+        name: "transfers between a guest and the host behind",
+        guests: 1,
+        run: transfers,
+    },
 ];
 
 pub fn run(_: &Context) -> Outcome {
@@ -30,7 +42,9 @@ fn dial_and_redial(image: &Image) -> Result<()> {
     let lns = start_lns(&lab)?;
     let guest = lab.boot_guest()?;
     let (mut client, interface) = Client::connect(&guest, &Dialup::new(lns.address, "alice", "right"))?;
-    expect_that(interface.local.octets()[..3] == [100, 64, 0], || format!("an address of the pool: {interface:?}"))?;
+    expect_that(interface.local.octets()[..3] == [100, 64, 0], || {
+        format!("an address of the pool: {interface:?}")
+    })?;
     guest.check(&format!("ping -c 3 -i 0.2 -W 2 {}", interface.peer))?;
     client.expect_undisturbed()?;
     client.hang_up()?;
@@ -47,7 +61,9 @@ fn loss_is_seen(image: &Image) -> Result<()> {
     let (client, _) = Client::connect(&guest, &dialup)?;
     lns.cut_power();
     thread::sleep(Duration::from_secs(5));
-    expect_that(client.expect_undisturbed().is_err(), || "the loss of the LNS went unnoticed".to_owned())
+    expect_that(client.expect_undisturbed().is_err(), || {
+        "the loss of the LNS went unnoticed".to_owned()
+    })
 }
 
 fn transfers(image: &Image) -> Result<()> {
@@ -56,14 +72,24 @@ fn transfers(image: &Image) -> Result<()> {
     guest.check(&format!("ip route add default via {LNS_ADDRESS}"))?;
     let length = 5_000_000;
     let source = Transfer::source(&lab, length)?;
-    let seen = guest.check(&format!("nc {BEHIND_ADDRESS} {} </dev/null | md5sum", source.port))?;
+    let seen = guest.check(&format!(
+        "nc {BEHIND_ADDRESS} {} </dev/null | md5sum",
+        source.port
+    ))?;
     let sent = source.checksum()?;
-    expect_that(seen.starts_with(&sent), || format!("sent {sent}, the guest saw {seen}"))?;
+    expect_that(seen.starts_with(&sent), || {
+        format!("sent {sent}, the guest saw {seen}")
+    })?;
     let sink = Transfer::sink(&lab)?;
-    let script = format!("head -c {length} /dev/urandom >/tmp/up; md5sum </tmp/up; nc {BEHIND_ADDRESS} {} </tmp/up", sink.port);
+    let script = format!(
+        "head -c {length} /dev/urandom >/tmp/up; md5sum </tmp/up; nc {BEHIND_ADDRESS} {} </tmp/up",
+        sink.port
+    );
     let sent = guest.check(&script)?;
     let seen = sink.checksum()?;
-    expect_that(sent.starts_with(&seen), || format!("the guest sent {sent}, received {seen}"))
+    expect_that(sent.starts_with(&seen), || {
+        format!("the guest sent {sent}, received {seen}")
+    })
 }
 
 /// Boots a guest that is an LNS for the user "alice" with the password "right".
@@ -74,12 +100,16 @@ fn start_lns(lab: &Lab) -> Result<Guest> {
         "[global]\nport = 1701\naccess control = no\n[lns default]\nip range = 100.64.0.10-100.64.0.20\n\
          local ip = 100.64.0.1\nppp debug = yes\nlength bit = yes\npppoptfile = /share/lns.options\n",
     )?;
-    guest.write("lns.options", "debug\nlogfile /share/pppd.log\nauth\nmtu 1400\nmru 1400\nlcp-restart 1\n")?;
-    guest.check(
-        "echo 'alice * right *' >/etc/ppp/chap-secrets; chmod 600 /etc/ppp/chap-secrets\n\
+    guest.write(
+        "lns.options",
+        "debug\nlogfile /share/pppd.log\nauth\nmtu 1400\nmru 1400\nlcp-restart 1\n",
+    )?;
+    guest
+        .check(
+            "echo 'alice * right *' >/etc/ppp/chap-secrets; chmod 600 /etc/ppp/chap-secrets\n\
          xl2tpd -D -c /share/lns.conf -p /run/xl2tpd.pid -C /run/xl2tpd/control >/share/xl2tpd.log 2>&1 &\n\
          until [ -p /run/xl2tpd/control ]; do sleep 0.05; done",
-    )
-    .map_err(|error| LabError::unmet(format!("{error}\n{}", guest.read("xl2tpd.log"))))?;
+        )
+        .map_err(|error| LabError::unmet(format!("{error}\n{}", guest.read("xl2tpd.log"))))?;
     Ok(guest)
 }

@@ -25,17 +25,61 @@ pub struct Suite {
 
 /// All suites.
 pub const ALL: &[Suite] = &[
-    Suite { name: "fmt", about: "the sources are formatted", run: cargo::fmt },
-    Suite { name: "purity", about: "pure crates are pure, unsafe code is where it may be", run: purity::run },
-    Suite { name: "clippy", about: "no warning", run: cargo::clippy },
-    Suite { name: "unit", about: "the tests of all crates", run: cargo::unit },
-    Suite { name: "scenarios", about: "the table of scenarios agrees with the tests", run: scenarios::run },
-    Suite { name: "no-protoc", about: "the build needs no protoc", run: protoc::run },
-    Suite { name: "lab", about: "the lab with a known LNS in place of Holdfast", run: lab::run },
-    Suite { name: "realclient", about: "xl2tpd and pppd against Holdfast", run: realclient::run },
-    Suite { name: "demo", about: "the demonstration", run: commands::demo },
-    Suite { name: "restart", about: "killed again and again under 1,000 simulated sessions", run: commands::restart },
-    Suite { name: "fuzz", about: "every family of decoders", run: fuzz::run },
+    Suite {
+        name: "fmt",
+        about: "the sources are formatted",
+        run: cargo::fmt,
+    },
+    Suite {
+        name: "purity",
+        about: "pure crates are pure, unsafe code is where it may be",
+        run: purity::run,
+    },
+    Suite {
+        name: "clippy",
+        about: "no warning",
+        run: cargo::clippy,
+    },
+    Suite {
+        name: "unit",
+        about: "the tests of all crates",
+        run: cargo::unit,
+    },
+    Suite {
+        name: "scenarios",
+        about: "the table of scenarios agrees with the tests",
+        run: scenarios::run,
+    },
+    Suite {
+        name: "no-protoc",
+        about: "the build needs no protoc",
+        run: protoc::run,
+    },
+    Suite {
+        name: "lab",
+        about: "the lab with a known LNS in place of Holdfast",
+        run: lab::run,
+    },
+    Suite {
+        name: "realclient",
+        about: "xl2tpd and pppd against Holdfast",
+        run: realclient::run,
+    },
+    Suite {
+        name: "demo",
+        about: "the demonstration",
+        run: commands::demo,
+    },
+    Suite {
+        name: "restart",
+        about: "killed again and again under 1,000 simulated sessions",
+        run: commands::restart,
+    },
+    Suite {
+        name: "fuzz",
+        about: "every family of decoders",
+        run: fuzz::run,
+    },
 ];
 
 /// What suites share.
@@ -48,7 +92,10 @@ pub struct Context {
 
 impl Context {
     pub fn new() -> Self {
-        Self { workspace: workspace(), test_run: OnceLock::new() }
+        Self {
+            workspace: workspace(),
+            test_run: OnceLock::new(),
+        }
     }
 
     /// The result of `cargo test`, which runs once for all who ask.
@@ -60,7 +107,10 @@ impl Context {
 /// Where the sources are from which this program was built.
 pub fn workspace() -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    package.parent().expect("the package lies in the workspace").to_path_buf()
+    package
+        .parent()
+        .expect("the package lies in the workspace")
+        .to_path_buf()
 }
 
 /// What a suite found.
@@ -89,7 +139,10 @@ impl Outcome {
     pub fn add(&mut self, name: &str, result: Result<(), String>) {
         match result {
             Ok(()) => self.passed += 1,
-            Err(output) => self.failures.push(Failure { name: name.to_owned(), output }),
+            Err(output) => self.failures.push(Failure {
+                name: name.to_owned(),
+                output,
+            }),
         }
     }
 }

@@ -25,26 +25,42 @@ pub struct LabTest {
 /// Runs all tests and prints a line for each as it ends.
 pub fn run_all(image: &Image, tests: &[LabTest]) -> Outcome {
     let cores = thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let room = if cores > 2 { GUESTS_AT_ONCE + 1 } else { GUESTS_AT_ONCE };
+    let room = if cores > 2 {
+        GUESTS_AT_ONCE + 1
+    } else {
+        GUESTS_AT_ONCE
+    };
     let mut largest_first = tests.to_vec();
     largest_first.sort_by_key(|test| std::cmp::Reverse(test.guests));
     let queue = Mutex::new(VecDeque::from(largest_first));
-    let slots = Slots { free: Mutex::new(room), freed: Condvar::new(), all: room };
+    let slots = Slots {
+        free: Mutex::new(room),
+        freed: Condvar::new(),
+        all: room,
+    };
     let outcome = Mutex::new(Outcome::default());
     thread::scope(|scope| {
         for _ in 0..room {
             scope.spawn(|| {
                 loop {
-                    let next = queue.lock().expect("no panic while the queue is locked").pop_front();
+                    let next = queue
+                        .lock()
+                        .expect("no panic while the queue is locked")
+                        .pop_front();
                     let Some(test) = next else { return };
                     let _taken = slots.take(test.guests);
                     let result = run_one(image, &test);
-                    outcome.lock().expect("no panic while the outcome is locked").add(test.name, result);
+                    outcome
+                        .lock()
+                        .expect("no panic while the outcome is locked")
+                        .add(test.name, result);
                 }
             });
         }
     });
-    outcome.into_inner().expect("no panic while the outcome is locked")
+    outcome
+        .into_inner()
+        .expect("no panic while the outcome is locked")
 }
 
 fn run_one(image: &Image, test: &LabTest) -> std::result::Result<(), String> {
@@ -55,7 +71,11 @@ fn run_one(image: &Image, test: &LabTest) -> std::result::Result<(), String> {
         Err(_) => Err("the test panicked; its message is above".to_owned()),
     };
     let verdict = if result.is_ok() { "ok" } else { "FAILED" };
-    println!("    {verdict:6} {:<44} {:5.1} s", test.name, start.elapsed().as_secs_f32());
+    println!(
+        "    {verdict:6} {:<44} {:5.1} s",
+        test.name,
+        start.elapsed().as_secs_f32()
+    );
     result
 }
 
@@ -76,7 +96,10 @@ impl Slots {
     fn take(&self, count: usize) -> Taken<'_> {
         let count = count.min(self.all);
         let free = self.free.lock().expect("no panic while the slots are locked");
-        let mut free = self.freed.wait_while(free, |free| *free < count).expect("no panic while the slots are locked");
+        let mut free = self
+            .freed
+            .wait_while(free, |free| *free < count)
+            .expect("no panic while the slots are locked");
         *free -= count;
         Taken { slots: self, count }
     }
@@ -84,7 +107,11 @@ impl Slots {
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        *self.slots.free.lock().expect("no panic while the slots are locked") += self.count;
+        *self
+            .slots
+            .free
+            .lock()
+            .expect("no panic while the slots are locked") += self.count;
         self.slots.freed.notify_all();
     }
 }

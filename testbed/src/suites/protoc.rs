@@ -22,8 +22,21 @@ pub fn run(context: &Context) -> Outcome {
         return Outcome::single("build without protoc", Err("PATH cannot be split".to_owned()));
     };
     let mut command = Command::new(program());
-    command.args(["build", "--release", "-p", "holdfast-cluster", "--target-dir", "target/no-protoc"]);
-    command.env("PATH", path).env("PROTOC", "/nonexistent/protoc").current_dir(&context.workspace);
+    command.args([
+        "build",
+        "--release",
+        "-p",
+        "holdfast-cluster",
+        "--target-dir",
+        "target/no-protoc",
+    ]);
+    command
+        .env("PATH", path)
+        .env("PROTOC", "/nonexistent/protoc")
+        .current_dir(&context.workspace);
     let (success, transcript) = transcribe(&mut command, LIMIT);
-    Outcome::single("build without protoc", if success { Ok(()) } else { Err(transcript) })
+    Outcome::single(
+        "build without protoc",
+        if success { Ok(()) } else { Err(transcript) },
+    )
 }

@@ -48,10 +48,22 @@ struct Pure {
 }
 
 const PURE: &[Pure] = &[
-    Pure { folder: "protocol/src", except: &[] },
-    Pure { folder: "ppp/src", except: &[] },
-    Pure { folder: "node/src/lns", except: &[] },
-    Pure { folder: "cluster/src", except: &["cluster/src/log", "cluster/src/disk", "cluster/src/store"] },
+    Pure {
+        folder: "protocol/src",
+        except: &[],
+    },
+    Pure {
+        folder: "ppp/src",
+        except: &[],
+    },
+    Pure {
+        folder: "node/src/lns",
+        except: &[],
+    },
+    Pure {
+        folder: "cluster/src",
+        except: &["cluster/src/log", "cluster/src/disk", "cluster/src/store"],
+    },
 ];
 
 /// Where `unsafe` may stand.
@@ -76,12 +88,20 @@ pub fn run(context: &Context) -> Outcome {
 }
 
 fn verdict(findings: Vec<String>) -> Result<(), String> {
-    if findings.is_empty() { Ok(()) } else { Err(findings.join("\n")) }
+    if findings.is_empty() {
+        Ok(())
+    } else {
+        Err(findings.join("\n"))
+    }
 }
 
 fn impurities(workspace: &Path, part: &Pure) -> Vec<String> {
     let mut findings = Vec::new();
-    for path in sources(&workspace.join(part.folder)) {
+    let files = sources(&workspace.join(part.folder));
+    if files.is_empty() {
+        findings.push(format!("{}: no source there", part.folder));
+    }
+    for path in files {
         let place = relative(workspace, &path);
         if part.except.iter().any(|door| place.starts_with(door)) {
             continue;
@@ -97,14 +117,18 @@ fn unsafe_code(workspace: &Path) -> Vec<String> {
     let all = MEMBERS.iter().flat_map(|member| sources(&workspace.join(member)));
     let judged = all.map(|path| (relative(workspace, &path), path));
     let outside = judged.filter(|(place, _)| !UNSAFE_ALLOWED.iter().any(|folder| place.starts_with(folder)));
-    outside.flat_map(|(place, path)| find_words(&code_of(&path), &["unsafe"], &place)).collect()
+    outside
+        .flat_map(|(place, path)| find_words(&code_of(&path), &["unsafe"], &place))
+        .collect()
 }
 
 fn imports(workspace: &Path) -> Vec<String> {
     let mut findings = Vec::new();
     for (member, allowed) in MAY_IMPORT {
         let manifest = fs::read_to_string(workspace.join(member).join("Cargo.toml")).unwrap_or_default();
-        let names = manifest.lines().filter_map(|line| line.split(['.', ' ', '=']).next());
+        let names = manifest
+            .lines()
+            .filter_map(|line| line.split(['.', ' ', '=']).next());
         let ours = names.filter(|name| name.starts_with("holdfast-") && !allowed.contains(name));
         findings.extend(ours.map(|name| format!("{member}/Cargo.toml: {name}")));
     }
@@ -114,7 +138,9 @@ fn imports(workspace: &Path) -> Vec<String> {
 /// All Rust sources under a folder, in order.
 pub fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let Ok(entries) = fs::read_dir(folder) else { return found };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return found;
+    };
     let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();
     for path in paths {
@@ -133,8 +159,14 @@ pub fn relative(workspace: &Path, path: &Path) -> String {
 
 fn code_of(path: &Path) -> String {
     // A module of tests in a file of its own counts as tests.
-    let is_tests = path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs");
-    if is_tests { String::new() } else { strip(&fs::read_to_string(path).unwrap_or_default()) }
+    let is_tests = path
+        .components()
+        .any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs");
+    if is_tests {
+        String::new()
+    } else {
+        strip(&fs::read_to_string(path).unwrap_or_default())
+    }
 }
 
 /// The lines before the module of tests, which stands last in a file.
@@ -155,7 +187,10 @@ fn find_words(code: &str, words: &[&str], place: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (number, line) in code.lines().enumerate() {
         for word in words {
-            if line.match_indices(word).any(|(start, _)| stands_alone(line, start, word)) {
+            if line
+                .match_indices(word)
+                .any(|(start, _)| stands_alone(line, start, word))
+            {
                 found.push(format!("{place}:{}: {word}", number + 1));
             }
         }
@@ -184,7 +219,9 @@ fn strip(source: &str) -> String {
 /// The length of the comment or literal at the start of `rest`; 0 if there is none.
 fn skipped_length(rest: &str, before: Option<char>) -> usize {
     let to_end_of = |mark: &str, from: usize| {
-        rest.get(from..).and_then(|tail| tail.find(mark)).map_or(rest.len(), |at| from + at + mark.len())
+        rest.get(from..)
+            .and_then(|tail| tail.find(mark))
+            .map_or(rest.len(), |at| from + at + mark.len())
     };
     if rest.starts_with("//") {
         return rest.find('\n').unwrap_or(rest.len());
@@ -193,7 +230,10 @@ fn skipped_length(rest: &str, before: Option<char>) -> usize {
         return to_end_of("*/", 2);
     }
     let after_name = before.is_some_and(|character| character.is_alphanumeric() || character == '_');
-    if let Some(raw) = rest.strip_prefix('r').filter(|_| !after_name || before == Some('b')) {
+    if let Some(raw) = rest
+        .strip_prefix('r')
+        .filter(|_| !after_name || before == Some('b'))
+    {
         let hashes = raw.len() - raw.trim_start_matches('#').len();
         if raw[hashes..].starts_with('"') {
             return to_end_of(&format!("\"{}", "#".repeat(hashes)), hashes + 2);
@@ -230,7 +270,10 @@ mod tests {
     #[test]
     fn comments_and_literals_are_no_code() {
         let source = "let a = \"Instant \\\" Instant\"; // Instant\nlet b = r#\"Instant\"#; /* Instant */ let c: &'a Instant;";
-        assert_eq!(find_words(&strip(source), &["Instant"], "x.rs"), ["x.rs:2: Instant"]);
+        assert_eq!(
+            find_words(&strip(source), &["Instant"], "x.rs"),
+            ["x.rs:2: Instant"]
+        );
     }
 
     #[test]

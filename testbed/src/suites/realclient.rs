@@ -1,2 +1,0 @@
-use super::{Context, Outcome};
-pub fn run(_: &Context) -> Outcome { Outcome::default() }
