@@ -207,6 +207,15 @@ impl Guest {
         self.journal.wait_for(what, limit, from, pick)
     }
 
+    /// Takes another's address, who must be gone.
+    pub fn take_address(&mut self, address: Ipv4Addr) -> Result<()> {
+        self.check(&format!(
+            "ip addr flush dev eth0; ip addr add {address}/24 dev eth0"
+        ))?;
+        self.address = address;
+        Ok(())
+    }
+
     /// Cuts the power: the machine is gone without a word to anybody.
     pub fn cut_power(&mut self) {
         self.machine.kill();

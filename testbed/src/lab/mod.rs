@@ -98,18 +98,8 @@ impl Lab {
         self.boot(number, Ipv4Addr::new(10, 71, 0, FIRST_GUEST + number))
     }
 
-    /// Cuts a guest's power and boots it again with the same address.
-    pub fn reboot(&self, mut guest: Guest) -> Result<Guest> {
-        guest.cut_power();
-        let [.., host] = guest.address.octets();
-        self.boot(host - FIRST_GUEST, guest.address)
-    }
-
     fn boot(&self, number: u8, address: Ipv4Addr) -> Result<Guest> {
         let folder = self.directory.join(format!("guest{number}"));
-        if folder.exists() {
-            fs::remove_dir_all(&folder).map_err(|source| LabError::io(&folder, source))?;
-        }
         let guest = Guest::boot(&self.image, &self.lns, &format!("tap{number}"), &folder, address)?;
         guest.check(&format!(
             "ip link set eth0 mtu {ACCESS_MTU}; ip addr add {address}/24 dev eth0"

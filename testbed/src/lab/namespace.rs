@@ -92,27 +92,27 @@ fn remove(name: &str) {
     let _ = run(Command::new("ip").args(["netns", "del", name]));
 }
 
-/// Removes the namespaces of this process.
+/// Removes the namespaces of this process, and its folders, which have the same names.
 pub fn remove_own() {
     remove_where(|owner| owner == std::process::id());
 }
 
-/// Removes namespaces, and folders of the same names, whose process is gone.
+/// Removes what belongs to processes that are gone.
 pub fn remove_leftovers() {
     remove_where(|owner| !is_testbed(owner));
-    for (name, owner) in names_in(&std::env::temp_dir()) {
-        if !is_testbed(owner) {
-            let _ = fs::remove_dir_all(std::env::temp_dir().join(name));
-        }
-    }
 }
 
 fn remove_where(doomed: impl Fn(u32) -> bool) {
-    for (name, _) in names_in(Path::new(FOLDER))
-        .into_iter()
-        .filter(|(_, owner)| doomed(*owner))
-    {
-        remove(&name);
+    let doomed_in = |folder: &Path| {
+        names_in(folder)
+            .into_iter()
+            .filter(|(_, owner)| doomed(*owner))
+            .map(|(name, _)| name)
+    };
+    doomed_in(Path::new(FOLDER)).for_each(|name| remove(&name));
+    let folders = std::env::temp_dir();
+    for name in doomed_in(&folders) {
+        let _ = fs::remove_dir_all(folders.join(name));
     }
 }
 
@@ -134,10 +134,11 @@ fn owner_of(name: &str) -> Option<u32> {
     name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok()
 }
 
-/// Whether a process is (still) this program rather than another one that got its number.
+/// Whether a process is (still) this program rather than another one that got its number, or a dead one not yet reaped.
 fn is_testbed(pid: u32) -> bool {
     let name = |pid: &str| fs::read_to_string(format!("/proc/{pid}/comm")).ok();
-    name(&pid.to_string()).is_some_and(|other| Some(other) == name("self"))
+    let alive = fs::read_link(format!("/proc/{pid}/exe")).is_ok();
+    alive && name(&pid.to_string()).is_some_and(|other| Some(other) == name("self"))
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ const TESTS: &[LabTest] = &[
     },
     LabTest {
         name: "vanish, redial from the same address and port",
-        guests: 1,
+        guests: 2,
         run: redial::vanish,
     },
     LabTest {
