@@ -48,7 +48,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     }
     let wanted =
         |suite: &&Suite| arguments.only.is_empty() || arguments.only.iter().any(|name| name == suite.name);
-    let context = Context::new();
+    let context = Context::default();
     let results: Vec<_> = suites::ALL
         .iter()
         .filter(wanted)

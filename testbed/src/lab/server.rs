@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use holdfast::api::types::SessionInfo;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -135,14 +136,11 @@ impl<'a> Server<'a> {
         })
     }
 
-    /// The sessions, one object each.
-    pub fn sessions(&self) -> Result<Vec<Value>> {
-        match self.ask(&["sessions", "--json"])? {
-            Value::Array(sessions) => Ok(sessions),
-            other => Err(LabError::unmet(format!(
-                "`holdfast sessions --json` printed no list but {other}"
-            ))),
-        }
+    /// The sessions, by `holdfast sessions --json`.
+    pub fn sessions(&self) -> Result<Vec<SessionInfo>> {
+        let answer = self.ask(&["sessions", "--json"])?;
+        serde_json::from_value(answer.clone())
+            .map_err(|error| LabError::unmet(format!("`holdfast sessions --json`: {error} in {answer}")))
     }
 
     /// What the daemon has logged in all its lives.

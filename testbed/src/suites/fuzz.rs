@@ -15,7 +15,7 @@ use super::cargo::{program, transcribe};
 use super::{Context, Outcome, workspace};
 
 /// Every binary of `testbed/fuzz`, with the length of its longest input in octets.
-const TARGETS: &[(&str, usize)] = &[("control", 2048), ("avp", 1100)];
+const TARGETS: &[(&str, usize)] = &[("control", 2048), ("avp", 1100), ("config", 4096)];
 const SECONDS_IN_CI: u32 = 20;
 /// Runs side by side; CI has two cores.
 const AT_ONCE: usize = 2;
@@ -182,11 +182,16 @@ fn fuzz_one(
     if success { Ok(()) } else { Err(transcript) }
 }
 
-/// Puts the seeds into the corpus: `NAME.hex` has one a line, every file of the folder `NAME` is one.
+/// Puts the seeds into the corpus: every line of `NAME.hex` is one, and every file of the folder `NAME`.
 fn plant_seeds(workspace: &Path, name: &str, corpus: &Path) -> Result<(), String> {
     let seeds = workspace.join("testbed/fuzz/seeds");
+    let failed = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
     let path = seeds.join(name).with_extension("hex");
-    let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let text = if path.exists() {
+        fs::read_to_string(&path).map_err(|e| failed(&path, e))?
+    } else {
+        String::new()
+    };
     let lines = text
         .lines()
         .enumerate()
@@ -195,7 +200,11 @@ fn plant_seeds(workspace: &Path, name: &str, corpus: &Path) -> Result<(), String
         let octets =
             octets_of(line).ok_or_else(|| format!("{}:{}: not hexadecimal", path.display(), number + 1))?;
         let file = corpus.join(format!("seed-{}", number + 1));
-        fs::write(&file, octets).map_err(|error| format!("{}: {error}", file.display()))?;
+        fs::write(&file, octets).map_err(|error| failed(&file, error))?;
+    }
+    for entry in fs::read_dir(seeds.join(name)).into_iter().flatten().flatten() {
+        fs::copy(entry.path(), corpus.join(entry.file_name()))
+            .map_err(|error| failed(&entry.path(), error))?;
     }
     Ok(())
 }

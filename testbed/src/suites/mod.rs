@@ -90,14 +90,16 @@ pub struct Context {
     test_run: OnceLock<TestRun>,
 }
 
-impl Context {
-    pub fn new() -> Self {
+impl Default for Context {
+    fn default() -> Self {
         Self {
             workspace: workspace(),
             test_run: OnceLock::new(),
         }
     }
+}
 
+impl Context {
     /// The result of `cargo test`, which runs once for all who ask.
     pub fn test_run(&self) -> &TestRun {
         self.test_run.get_or_init(|| cargo::run_tests(&self.workspace))
