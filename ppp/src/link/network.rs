@@ -1,0 +1,385 @@
+//! The network phase: every control protocol runs the one automaton behind the commit gate (RFC 1661 §3.6).
+//!
+//! A Configure-Request of the peer that we would acknowledge is withheld from the automaton, so that the automaton goes
+//! from Req-Sent to Ack-Rcvd first and the Configure-Ack is the last step into Opened; [`gate`](super::gate) lets it
+//! happen. Requests that need a Nak or a Reject are answered at once.
+
+use std::time::Duration;
+
+use super::machine::{Machine, Phase};
+use super::output::request_hash;
+use super::{Counter, LinkConfig, OpenNcp, Output, Shared};
+use crate::automaton::{Event, State};
+use crate::cause::Cause;
+use crate::iana::code;
+use crate::ncp::{Ncp, NcpConfig, NcpOptions};
+use crate::negotiator::{Answer, Effect, Negotiator, RESTART_CAP, Run, Trouble};
+use crate::packet::Packet;
+use crate::random::Random;
+
+/// How long a Configure-Request is withheld. By then the peer has repeated it (its restart timer is 3 s by RFC 1661
+/// §4.6) or given it up, and an answer to a request that has been given up would mislead.
+const WITHHOLD: Duration = RESTART_CAP;
+
+/// What takes a protocol out of Opened; waits until the row does without it.
+#[derive(Debug)]
+pub(super) enum Held {
+    /// The newest packet of the peer that does.
+    Packet(Vec<u8>),
+    /// The peer rejects the protocol.
+    Rejected,
+}
+
+/// The peer's newest Configure-Request that we would acknowledge.
+#[derive(Debug)]
+struct Withheld {
+    octets: Vec<u8>,
+    open: OpenNcp,
+    until: Duration,
+}
+
+/// One network control protocol.
+#[derive(Debug)]
+pub(super) struct NcpLayer {
+    ncp: Ncp,
+    negotiator: Negotiator,
+    options: NcpOptions,
+    withheld: Option<Withheld>,
+    held: Option<Held>,
+    /// Why it came to an end.
+    failure: Option<Cause>,
+}
+
+impl NcpLayer {
+    fn new(config: &NcpConfig, negotiator: Negotiator) -> Self {
+        Self {
+            ncp: config.ncp(),
+            negotiator,
+            options: NcpOptions::new(config),
+            withheld: None,
+            held: None,
+            failure: None,
+        }
+    }
+
+    /// A protocol that the row says is open.
+    pub(super) fn opened(open: &OpenNcp, random: &mut Random, config: &LinkConfig) -> Self {
+        Self::new(&open.config, Negotiator::opened(random.octet(), config))
+    }
+
+    pub(super) fn ncp(&self) -> Ncp {
+        self.ncp
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.negotiator.state()
+    }
+
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        let withheld = self.withheld.as_ref().map(|withheld| withheld.until);
+        self.negotiator.deadline().into_iter().chain(withheld).min()
+    }
+
+    /// Whether it is open or over, with nothing in between.
+    pub(super) fn is_at_rest(&self) -> bool {
+        (self.state() == State::Opened || !self.is_active()) && self.withheld.is_none() && self.held.is_none()
+    }
+
+    /// Whether it is open or may yet be.
+    fn is_active(&self) -> bool {
+        match self.state() {
+            State::ReqSent | State::AckRcvd | State::AckSent | State::Opened => true,
+            State::Initial
+            | State::Starting
+            | State::Closed
+            | State::Stopped
+            | State::Closing
+            | State::Stopping => false,
+        }
+    }
+
+    /// What the row should say about it; `accepted` is what the row says now.
+    pub(super) fn desired(&self, accepted: Option<&OpenNcp>) -> Option<OpenNcp> {
+        if self.held.is_some() || !self.is_active() {
+            return None;
+        }
+        match &self.withheld {
+            Some(withheld) if self.state() == State::AckRcvd => Some(withheld.open),
+            // Open; or committed as open and not quite there, since the peer's request has been dropped meanwhile.
+            Some(_) | None => accepted.copied(),
+        }
+    }
+}
+
+impl Machine {
+    /// The peer is who it should be: what it may use is negotiated.
+    pub(super) fn start_network(&mut self, now: Duration, configs: &[NcpConfig], shared: &mut Shared) {
+        self.phase = Phase::Network;
+        if configs.is_empty() {
+            return self.close(now, Cause::NoNcp(None), shared);
+        }
+        for config in configs {
+            self.ncps
+                .push(NcpLayer::new(config, Negotiator::new(shared.random.octet())));
+        }
+        for at in 0..self.ncps.len() {
+            self.run_ncp(now, at, shared, |layer, run| {
+                layer.negotiator.start(&layer.options, run)
+            });
+        }
+    }
+
+    pub(super) fn take_ncps_down(&mut self, now: Duration, shared: &mut Shared) {
+        for at in 0..self.ncps.len() {
+            self.run_ncp(now, at, shared, |layer, run| {
+                layer.negotiator.happen(Event::Down, &layer.options, run)
+            });
+        }
+        self.ncps.clear();
+    }
+
+    fn position(&self, ncp: Ncp) -> Option<usize> {
+        self.ncps.iter().position(|layer| layer.ncp == ncp)
+    }
+
+    pub(super) fn handle_ncp(&mut self, now: Duration, ncp: Ncp, octets: &[u8], shared: &mut Shared) {
+        let Some(at) = self.position(ncp) else {
+            return;
+        };
+        let Ok(packet) = Packet::parse(octets) else {
+            return shared.outputs.count(Counter::MalformedPacket);
+        };
+        if self.ncps[at].negotiator.would_leave(&packet) {
+            self.leave_ncp(at, &packet, octets, shared);
+        } else if packet.code == code::CONFIGURE_REQUEST {
+            self.handle_request(now, at, &packet, octets, shared);
+        } else {
+            self.feed_ncp(now, at, &packet, shared);
+        }
+    }
+
+    /// The peer repeats the request that we have acknowledged: our Configure-Ack was lost, or crossed the repeat. As an
+    /// event it would take the peer's interface down; so it is acknowledged again, unless data says that the peer has
+    /// been up and starts anew.
+    fn leave_ncp(&mut self, at: usize, packet: &Packet<'_>, octets: &[u8], shared: &mut Shared) {
+        let layer = &mut self.ncps[at];
+        let repeats = packet.code == code::CONFIGURE_REQUEST
+            && !shared.data_seen
+            && layer.held.is_none()
+            && shared
+                .open_ncp(layer.ncp)
+                .is_some_and(|open| open.is_request(packet));
+        if repeats {
+            shared.outputs.count(Counter::RequestRepeated);
+            let ack = Packet {
+                code: code::CONFIGURE_ACK,
+                ..*packet
+            };
+            shared.outputs.send(layer.ncp.protocol(), &ack.encode());
+        } else {
+            layer.held = Some(Held::Packet(octets.to_vec()));
+        }
+    }
+
+    fn handle_request(
+        &mut self,
+        now: Duration,
+        at: usize,
+        packet: &Packet<'_>,
+        octets: &[u8],
+        shared: &mut Shared,
+    ) {
+        if self.ncps[at].state() == State::Stopped {
+            // The automaton would acknowledge at once; by Down and Up it asks first.
+            self.restart_ncp(now, at, shared);
+        }
+        let layer = &mut self.ncps[at];
+        let judged = layer.negotiator.judge(packet, &mut layer.options, &shared.config);
+        match judged {
+            Ok(Answer::Ack) if layer.is_active() => {
+                let request_hash = request_hash(packet.data);
+                let open = OpenNcp {
+                    config: layer.options.agreed(),
+                    request_id: packet.id,
+                    request_hash,
+                };
+                layer.withheld = Some(Withheld {
+                    octets: octets.to_vec(),
+                    open,
+                    until: now + WITHHOLD,
+                });
+            }
+            Ok(answer) => {
+                layer.withheld = None;
+                self.run_ncp(now, at, shared, |layer, run| {
+                    layer.negotiator.answer(packet, &answer, &layer.options, run);
+                });
+            }
+            Err(trouble) => self.ncp_trouble(now, at, trouble, shared),
+        }
+    }
+
+    fn feed_ncp(&mut self, now: Duration, at: usize, packet: &Packet<'_>, shared: &mut Shared) {
+        let mut fed = Ok(());
+        self.run_ncp(now, at, shared, |layer, run| {
+            fed = layer.negotiator.handle_packet(packet, &mut layer.options, run);
+        });
+        if let Err(trouble) = fed {
+            self.ncp_trouble(now, at, trouble, shared);
+        }
+    }
+
+    fn ncp_trouble(&mut self, now: Duration, at: usize, trouble: Trouble, shared: &mut Shared) {
+        match trouble {
+            Trouble::Discard => shared.outputs.count(Counter::Discarded),
+            Trouble::Fatal(cause) => {
+                self.ncps[at].failure = Some(cause);
+                self.run_ncp(now, at, shared, |layer, run| {
+                    layer.negotiator.happen(Event::Close, &layer.options, run);
+                });
+                self.close_without_ncps(now, shared);
+            }
+        }
+    }
+
+    /// Protocol-Reject of a network control protocol; the others stay.
+    pub(super) fn ncp_rejected(&mut self, now: Duration, ncp: Ncp, shared: &mut Shared) {
+        let Some(at) = self.position(ncp) else {
+            return;
+        };
+        if self.ncps[at].state() == State::Opened {
+            self.ncps[at].held = Some(Held::Rejected);
+            return;
+        }
+        self.run_ncp(now, at, shared, |layer, run| {
+            layer.negotiator.happen(Event::FatalReject, &layer.options, run);
+        });
+    }
+
+    pub(super) fn ncp_timeouts(&mut self, now: Duration, shared: &mut Shared) {
+        for at in 0..self.ncps.len() {
+            if self.ncps[at]
+                .withheld
+                .as_ref()
+                .is_some_and(|withheld| now >= withheld.until)
+            {
+                self.ncps[at].withheld = None;
+                shared.outputs.count(Counter::WithheldDropped);
+            }
+            self.run_ncp(now, at, shared, |layer, run| {
+                layer.negotiator.handle_timeout(&layer.options, run)
+            });
+        }
+    }
+
+    /// Lets one protocol do what the row allows now; whether there was one.
+    pub(super) fn release_ncp(&mut self, now: Duration, shared: &mut Shared) -> bool {
+        for at in 0..self.ncps.len() {
+            let accepted = shared.open_ncp(self.ncps[at].ncp).copied();
+            let layer = &mut self.ncps[at];
+            if accepted.is_none()
+                && let Some(held) = layer.held.take()
+            {
+                self.follow_ncp(now, at, &held, shared);
+                return true;
+            }
+            if layer.state() == State::AckRcvd
+                && let Some(withheld) = layer.withheld.take_if(|withheld| Some(withheld.open) == accepted)
+            {
+                let packet = Packet::parse(&withheld.octets).expect("it was parsed when it came");
+                self.run_ncp(now, at, shared, |layer, run| {
+                    layer
+                        .negotiator
+                        .answer(&packet, &Answer::Ack, &layer.options, run);
+                });
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The row does without this protocol, so it may leave Opened now.
+    fn follow_ncp(&mut self, now: Duration, at: usize, held: &Held, shared: &mut Shared) {
+        if shared.row.is_none() {
+            self.setup_deadline = Some(now + shared.config.setup_timeout);
+        }
+        match held {
+            Held::Rejected => {
+                self.run_ncp(now, at, shared, |layer, run| {
+                    layer.negotiator.happen(Event::FatalReject, &layer.options, run);
+                });
+            }
+            Held::Packet(octets) => {
+                let packet = Packet::parse(octets).expect("it was parsed when it came");
+                if packet.code == code::CONFIGURE_REQUEST {
+                    // As the automaton does in Opened, but for the acknowledgement, which has to wait.
+                    self.restart_ncp(now, at, shared);
+                    self.handle_request(now, at, &packet, octets, shared);
+                } else {
+                    self.feed_ncp(now, at, &packet, shared);
+                }
+            }
+        }
+    }
+
+    /// Down and Up, with options as at the start.
+    fn restart_ncp(&mut self, now: Duration, at: usize, shared: &mut Shared) {
+        let layer = &mut self.ncps[at];
+        layer.options = NcpOptions::new(&layer.options.agreed());
+        layer.failure = None;
+        self.run_ncp(now, at, shared, |layer, run| {
+            layer.negotiator.restart(&layer.options, run)
+        });
+    }
+
+    fn run_ncp(
+        &mut self,
+        now: Duration,
+        at: usize,
+        shared: &mut Shared,
+        act: impl FnOnce(&mut NcpLayer, &mut Run<'_>),
+    ) {
+        let config = shared.config.clone();
+        let mut run = Run {
+            now,
+            config: &config,
+            peer_mru: self.options.peer().mru,
+            effects: Vec::new(),
+        };
+        let layer = &mut self.ncps[at];
+        act(layer, &mut run);
+        let ncp = layer.ncp;
+        for effect in run.effects {
+            match effect {
+                Effect::Send(packet) => shared.outputs.send(ncp.protocol(), &packet),
+                Effect::Up => {
+                    shared.outputs.push(Output::Up(ncp));
+                    shared.data_seen = false;
+                    shared.keepalive.start(now, &config, &mut shared.random);
+                    self.setup_deadline = None;
+                }
+                Effect::Down => shared.outputs.push(Output::Down(ncp)),
+                Effect::Finished { timed_out } => {
+                    let cause = if timed_out {
+                        Cause::NcpTimeout(ncp)
+                    } else {
+                        Cause::NoNcp(Some(ncp))
+                    };
+                    self.ncps[at].failure.get_or_insert(cause);
+                    self.ncps[at].withheld = None;
+                    self.close_without_ncps(now, shared);
+                }
+            }
+        }
+    }
+
+    /// A link on which no protocol is open or on its way there serves nobody.
+    fn close_without_ncps(&mut self, now: Duration, shared: &mut Shared) {
+        if self.ncps.iter().any(NcpLayer::is_active) {
+            return;
+        }
+        if let Some(cause) = self.ncps.iter().rev().find_map(|layer| layer.failure) {
+            self.close(now, cause, shared);
+        }
+    }
+}

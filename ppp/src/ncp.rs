@@ -1,0 +1,104 @@
+//! The network control protocols: users of one [`Negotiator`](crate::negotiator::Negotiator), told apart by their
+//! options alone. A further protocol is a further variant of the enums here.
+
+use crate::cause::Cause;
+use crate::iana::protocol;
+use crate::ipcp::{IpcpConfig, IpcpOptions};
+use crate::negotiator::{Answer, OptionHandling};
+use crate::packet::ConfigOption;
+
+/// A network control protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ncp {
+    /// IPv4 (RFC 1332).
+    Ipcp,
+}
+
+impl Ncp {
+    /// Its protocol number.
+    pub fn protocol(self) -> u16 {
+        match self {
+            Self::Ipcp => protocol::IPCP,
+        }
+    }
+
+    /// The protocol with this number.
+    pub fn from_protocol(number: u16) -> Option<Self> {
+        match number {
+            protocol::IPCP => Some(Self::Ipcp),
+            _ => None,
+        }
+    }
+}
+
+/// What a network control protocol is to agree on, or has agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NcpConfig {
+    Ipcp(IpcpConfig),
+}
+
+impl NcpConfig {
+    /// The protocol that this is for.
+    pub fn ncp(&self) -> Ncp {
+        match self {
+            Self::Ipcp(_) => Ncp::Ipcp,
+        }
+    }
+}
+
+/// The options of one network control protocol.
+#[derive(Debug)]
+pub(crate) enum NcpOptions {
+    Ipcp(IpcpOptions),
+}
+
+impl NcpOptions {
+    pub(crate) fn new(config: &NcpConfig) -> Self {
+        match config {
+            NcpConfig::Ipcp(config) => Self::Ipcp(IpcpOptions::new(*config)),
+        }
+    }
+
+    /// What is agreed once both Configure-Acks are there.
+    pub(crate) fn agreed(&self) -> NcpConfig {
+        match self {
+            Self::Ipcp(options) => NcpConfig::Ipcp(options.config()),
+        }
+    }
+
+    fn handling(&mut self) -> &mut dyn OptionHandling {
+        match self {
+            Self::Ipcp(options) => options,
+        }
+    }
+}
+
+impl OptionHandling for NcpOptions {
+    fn request(&self) -> Vec<ConfigOption> {
+        match self {
+            Self::Ipcp(options) => options.request(),
+        }
+    }
+
+    fn judge(&mut self, options: &[ConfigOption]) -> Result<Answer, Cause> {
+        self.handling().judge(options)
+    }
+
+    fn naked(&mut self, options: &[ConfigOption], exhausted: bool) -> Result<(), Cause> {
+        self.handling().naked(options, exhausted)
+    }
+
+    fn rejected(&mut self, options: &[ConfigOption]) -> Result<(), Cause> {
+        self.handling().rejected(options)
+    }
+
+    fn nak_becomes_reject(&mut self, refused: &[ConfigOption]) -> Result<(), Cause> {
+        self.handling().nak_becomes_reject(refused)
+    }
+
+    fn disagreement(&self) -> Cause {
+        match self {
+            Self::Ipcp(options) => options.disagreement(),
+        }
+    }
+}
