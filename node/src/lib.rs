@@ -2,5 +2,7 @@
 
 pub mod api;
 pub mod config;
+pub mod dataplane;
+pub mod io;
 pub mod logging;
 pub mod metrics;

@@ -1,0 +1,236 @@
+//! From the LAC: what a received datagram is and where it goes (RFC 2661 §3.1, §5.4; RFC 1661 §2).
+//!
+//! A peer is never answered from here: what cannot be used is dropped and counted.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
+
+use holdfast_protocol::{SessionId, TunnelId};
+
+use super::counters::DropReason;
+use super::header::{self, Header};
+use super::icmp;
+use super::ip::{ICMPV6, View};
+use super::mss;
+use super::table::{Session, Table};
+
+/// PPP protocol numbers of user data; everything else goes to the control side.
+pub const PPP_IPV4: u16 = 0x0021;
+/// See [`PPP_IPV4`].
+pub const PPP_IPV6: u16 = 0x0057;
+
+/// Address and Control fields of a PPP frame, all stations and unnumbered information (RFC 1662 §3.1).
+const ADDRESS_CONTROL: [u8; 2] = [0xff, 0x03];
+
+const ICMPV6_ROUTER_SOLICITATION: u8 = 133;
+const DHCPV6_SERVER_PORT: u16 = 547;
+
+/// What does not change while a shard runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// This shard.
+    pub shard: usize,
+    /// Of how many.
+    pub shards: usize,
+    /// The node's own address in all sessions.
+    pub own_address: Ipv4Addr,
+    /// Whether user data can be passed on.
+    pub has_tun: bool,
+}
+
+/// Where a datagram goes. Ranges are within the datagram.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Uplink {
+    /// To the control side, without octets behind its end.
+    Control {
+        /// Our id as the header carries it; 0 = not known yet.
+        tunnel: u16,
+        /// Octets of the message.
+        end: usize,
+    },
+    /// A PPP frame for the control side.
+    Ppp {
+        /// Our id.
+        tunnel: TunnelId,
+        /// Our id.
+        session: SessionId,
+        /// From the Address field, if there is one.
+        frame: Range<usize>,
+    },
+    /// An IP packet for the TUN.
+    Packet {
+        /// Index of the session it came from.
+        session: u32,
+        /// The packet without padding.
+        packet: Range<usize>,
+    },
+    /// An Echo-Request to our own address that no kernel will answer: there is no TUN.
+    Echo {
+        /// Index of the session it came from.
+        session: u32,
+        /// The packet without padding.
+        packet: Range<usize>,
+    },
+    /// The tunnel is another shard's.
+    Foreign {
+        /// Whose.
+        shard: usize,
+    },
+    /// Nowhere.
+    Drop(DropReason),
+}
+
+/// Judges a datagram that came from `from`, `now_ms` milliseconds of CLOCK_BOOTTIME. The MSS of a TCP SYN is changed in
+/// place; a drop that a session is to blame for is counted there, other counters are the caller's.
+pub fn classify(
+    table: &mut Table,
+    policy: &Policy,
+    from: SocketAddr,
+    datagram: &mut [u8],
+    now_ms: u64,
+) -> Uplink {
+    let header = match header::parse(datagram) {
+        Ok(header) => header,
+        Err(reason) => return Uplink::Drop(reason),
+    };
+    let Some(id) = TunnelId::new(header.tunnel()) else {
+        return match header {
+            Header::Control { tunnel, end } => Uplink::Control { tunnel, end },
+            Header::Data { .. } => Uplink::Drop(DropReason::UnknownTunnel),
+        };
+    };
+    // The kernel may deliver to the wrong shard: a GSO super-packet with several tunnels goes whole to one socket.
+    let shard = id.shard(policy.shards);
+    if shard != policy.shard {
+        return Uplink::Foreign { shard };
+    }
+    let Some(tunnel) = table.tunnel(id.get()) else {
+        return Uplink::Drop(DropReason::UnknownTunnel);
+    };
+    if (tunnel.peer.ip(), tunnel.peer.port()) != (from.ip(), from.port()) {
+        return Uplink::Drop(DropReason::Spoof);
+    }
+    tunnel.shared.note_received(now_ms);
+    match header {
+        Header::Control { tunnel, end } => Uplink::Control { tunnel, end },
+        Header::Data {
+            session, ns, frame, ..
+        } => {
+            let Some(index) = table.find_session(id.get(), session) else {
+                return Uplink::Drop(DropReason::UnknownSession);
+            };
+            table.session(index).shared.note_received(policy.shard, now_ms);
+            let verdict = classify_data(table, policy, id, index, ns, frame, datagram);
+            verdict.unwrap_or_else(|reason| {
+                table.session(index).shared.count_drop(policy.shard, reason);
+                Uplink::Drop(reason)
+            })
+        }
+    }
+}
+
+fn classify_data(
+    table: &mut Table,
+    policy: &Policy,
+    tunnel: TunnelId,
+    index: u32,
+    ns: Option<u16>,
+    frame: Range<usize>,
+    datagram: &mut [u8],
+) -> Result<Uplink, DropReason> {
+    let session = table.session_mut(index);
+    match ns {
+        Some(ns) if !session.receive.accept(ns) => return Err(DropReason::SequenceOld),
+        None if session.sequencing => return Err(DropReason::SequenceMissing),
+        Some(_) | None => {}
+    }
+    let (protocol, at) = ppp_protocol(&datagram[frame.clone()])?;
+    let session = table.session(index);
+    if !matches!(protocol, PPP_IPV4 | PPP_IPV6) {
+        return Ok(Uplink::Ppp {
+            tunnel,
+            session: session.id,
+            frame,
+        });
+    }
+    if !session.open {
+        return Err(DropReason::NotOpen);
+    }
+    let start = frame.start + at;
+    let view = View::parse(&datagram[start..frame.end])?;
+    if view.source.is_ipv4() != (protocol == PPP_IPV4) {
+        return Err(DropReason::MalformedIp);
+    }
+    let packet = start..start + view.length;
+    let octets = &mut datagram[packet.clone()];
+    if let IpAddr::V6(source) = view.source
+        && source.is_unicast_link_local()
+    {
+        return link_local(session, &view, octets)
+            .then_some(Uplink::Ppp {
+                tunnel,
+                session: session.id,
+                frame,
+            })
+            .ok_or(DropReason::SourceAddress);
+    }
+    if !session.owns(view.source) {
+        return Err(DropReason::SourceAddress);
+    }
+    if is_recursion(table, policy, &view, octets) {
+        return Err(DropReason::Recursion);
+    }
+    if !policy.has_tun {
+        let echo = icmp::is_echo_request(octets, &view, policy.own_address);
+        return echo
+            .then_some(Uplink::Echo {
+                session: index,
+                packet,
+            })
+            .ok_or(DropReason::NoTun);
+    }
+    if session.mss_clamp {
+        mss::clamp(octets, &view, session.mtu);
+    }
+    session.shared.count_received(policy.shard, view.length);
+    Ok(Uplink::Packet {
+        session: index,
+        packet,
+    })
+}
+
+/// The PPP protocol number of a frame and where the information field begins. `FF 03` and the first octet of the
+/// protocol may both be missing whatever was negotiated (S-93). A number with an even last octet (S-94) comes out as it
+/// is and goes to the control side like any unknown one.
+fn ppp_protocol(frame: &[u8]) -> Result<(u16, usize), DropReason> {
+    let at = if frame.starts_with(&ADDRESS_CONTROL) {
+        ADDRESS_CONTROL.len()
+    } else {
+        0
+    };
+    match frame[at..] {
+        [first, _, ..] if first & 1 == 1 => Ok((u16::from(first), at + 1)),
+        [first, second, _, ..] => Ok((u16::from_be_bytes([first, second]), at + 2)),
+        [] | [_] | [_, _] => Err(DropReason::EmptyPpp),
+    }
+}
+
+/// What may come from a link-local address: router solicitations and DHCPv6, which the control side answers.
+fn link_local(session: &Session, view: &View, packet: &[u8]) -> bool {
+    let solicitation =
+        view.protocol == ICMPV6 && packet.get(view.header) == Some(&ICMPV6_ROUTER_SOLICITATION);
+    session.has_ipv6() && (solicitation || view.udp_destination(packet) == Some(DHCPV6_SERVER_PORT))
+}
+
+/// Whether the packet goes to a tunnel endpoint of ours (S-100). Where the endpoint's address is also the node's address
+/// in the sessions only L2TP is meant.
+fn is_recursion(table: &Table, policy: &Policy, view: &View, packet: &[u8]) -> bool {
+    if !table.is_endpoint(view.destination) {
+        return false;
+    }
+    view.destination != IpAddr::V4(policy.own_address)
+        || view.later_fragment
+        || view
+            .udp_destination(packet)
+            .is_some_and(|port| table.is_listening(port))
+}
