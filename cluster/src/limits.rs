@@ -1,0 +1,55 @@
+//! Every bound of the table and the log, with its unit and what happens at it.
+
+/// Version of the commands' meaning. An entry of a newer one stops the replica.
+pub const COMMAND_VERSION: u32 = 1;
+
+/// Version of the snapshot's meaning. A newer one is refused when opened.
+pub const SNAPSHOT_VERSION: u32 = 1;
+
+/// Groups of tunnels, the unit of ownership.
+pub const GROUPS: usize = 256;
+
+/// The leader advances table time by proposing a tick every so many milliseconds. Events between two ticks bear
+/// the time of the earlier one, so whatever must last a time is given one step more.
+pub const TABLE_TIME_STEP_MS: u64 = 1_000;
+
+/// Table time advances by no more than this in one tick, in milliseconds: a stalled leader does not make ids and
+/// addresses look rested.
+pub const TABLE_TIME_JUMP_MAX_MS: u64 = 5_000;
+
+/// A tunnel or session id is not given out again for this long, in milliseconds.
+pub const ID_REST_MS: u64 = 60_000;
+
+/// An address is not given to another user for this long, in milliseconds.
+pub const ADDRESS_REST_MS: u64 = 30_000;
+
+/// A tombstone is kept for a full retransmission cycle of the peer, 31 s, in milliseconds of table time.
+pub const TOMBSTONE_MS: u64 = 31_000 + TABLE_TIME_STEP_MS;
+
+/// Sessions in the table. More are refused.
+pub const SESSIONS_MAX: usize = 1_000_000;
+
+/// Octets of an encoded tunnel row without its queued messages. A larger one is refused.
+pub const TUNNEL_ROW_OCTETS_MAX: usize = 16 * 1024;
+
+/// Octets of an encoded session row. A larger one is refused.
+pub const SESSION_ROW_OCTETS_MAX: usize = 16 * 1024;
+
+/// Unacknowledged messages of one tunnel. A change that would exceed it is refused.
+pub const UNACKNOWLEDGED_MAX: usize = 4_096;
+
+/// Octets of all unacknowledged messages of one tunnel. A change that would exceed it is refused.
+pub const UNACKNOWLEDGED_OCTETS_MAX: usize = 1024 * 1024;
+
+/// Session changes in one change of a tunnel. More are refused.
+pub const SESSION_CHANGES_MAX: usize = 256;
+
+/// Addresses and prefixes of one session. More are refused.
+pub const ADDRESSES_PER_SESSION_MAX: usize = 16;
+
+/// Released addresses whose last use is remembered. Beyond it the longest released are forgotten; while none
+/// of them has rested, new addresses are refused.
+pub const RELEASES_MAX: usize = 1_048_576;
+
+/// Accounting records owed. Beyond it the oldest is dropped and counted (`Table::accounting_dropped`).
+pub const OUTBOX_MAX: usize = 262_144;
