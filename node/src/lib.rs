@@ -1,5 +1,6 @@
 //! The Holdfast server: pure composition in `lns`, actors as its shells, `io` that alone touches the world.
 
+pub mod aaa;
 pub mod api;
 pub mod config;
 pub mod dataplane;
