@@ -4,11 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use holdfast_protocol::{SessionId, TunnelId};
 
-use crate::commands::{Command, command::Kind};
 use crate::commands::{
     Acknowledge, ChangeTunnel, CreateTunnel, PutSession, Reclaim, RemoveSession, RemoveTunnel, SessionChange,
     SessionKey, Take, Tick, session_change,
 };
+use crate::commands::{Command, command::Kind};
 use crate::records::{PppRow, Prefix, SessionRow, SocketAddress, TunnelRow};
 
 /// `None` for zero and for what does not fit in 16 bits.
@@ -46,7 +46,10 @@ impl SessionRow {
 
     /// The authenticated user; `None` where nobody authenticated.
     pub fn user(&self) -> Option<&[u8]> {
-        self.ppp.as_ref().map(|ppp| ppp.user.as_slice()).filter(|user| !user.is_empty())
+        self.ppp
+            .as_ref()
+            .map(|ppp| ppp.user.as_slice())
+            .filter(|user| !user.is_empty())
     }
 }
 
@@ -75,7 +78,10 @@ impl Prefix {
 
 impl From<SocketAddr> for SocketAddress {
     fn from(address: SocketAddr) -> Self {
-        Self { ip: Prefix::host(address.ip()).address, port: u32::from(address.port()) }
+        Self {
+            ip: Prefix::host(address.ip()).address,
+            port: u32::from(address.port()),
+        }
     }
 }
 
@@ -96,19 +102,26 @@ fn ip(octets: &[u8]) -> Option<IpAddr> {
 impl SessionKey {
     /// Names a session of a tunnel.
     pub fn new(tunnel: TunnelId, session: SessionId) -> Self {
-        Self { tunnel_id: u32::from(tunnel.get()), session_id: u32::from(session.get()) }
+        Self {
+            tunnel_id: u32::from(tunnel.get()),
+            session_id: u32::from(session.get()),
+        }
     }
 }
 
 impl From<PutSession> for SessionChange {
     fn from(put: PutSession) -> Self {
-        Self { change: Some(session_change::Change::Put(put)) }
+        Self {
+            change: Some(session_change::Change::Put(put)),
+        }
     }
 }
 
 impl From<RemoveSession> for SessionChange {
     fn from(remove: RemoveSession) -> Self {
-        Self { change: Some(session_change::Change::Remove(remove)) }
+        Self {
+            change: Some(session_change::Change::Remove(remove)),
+        }
     }
 }
 
@@ -122,4 +135,12 @@ macro_rules! command_from {
     )*};
 }
 
-command_from!(Take, CreateTunnel, ChangeTunnel, Reclaim, RemoveTunnel, Tick, Acknowledge);
+command_from!(
+    Take,
+    CreateTunnel,
+    ChangeTunnel,
+    Reclaim,
+    RemoveTunnel,
+    Tick,
+    Acknowledge
+);

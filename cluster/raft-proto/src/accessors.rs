@@ -51,7 +51,9 @@ impl SnapshotMetadata {
 
     pub fn get_conf_state(&self) -> &ConfState {
         static ABSENT: OnceLock<ConfState> = OnceLock::new();
-        self.conf_state.as_ref().unwrap_or_else(|| ABSENT.get_or_init(ConfState::default))
+        self.conf_state
+            .as_ref()
+            .unwrap_or_else(|| ABSENT.get_or_init(ConfState::default))
     }
 
     pub fn mut_conf_state(&mut self) -> &mut ConfState {
@@ -79,7 +81,9 @@ impl Snapshot {
 
     pub fn get_metadata(&self) -> &SnapshotMetadata {
         static ABSENT: OnceLock<SnapshotMetadata> = OnceLock::new();
-        self.metadata.as_ref().unwrap_or_else(|| ABSENT.get_or_init(SnapshotMetadata::default))
+        self.metadata
+            .as_ref()
+            .unwrap_or_else(|| ABSENT.get_or_init(SnapshotMetadata::default))
     }
 
     pub fn mut_metadata(&mut self) -> &mut SnapshotMetadata {
@@ -138,7 +142,9 @@ impl Message {
 
     pub fn get_snapshot(&self) -> &Snapshot {
         static ABSENT: OnceLock<Snapshot> = OnceLock::new();
-        self.snapshot.as_ref().unwrap_or_else(|| ABSENT.get_or_init(Snapshot::default))
+        self.snapshot
+            .as_ref()
+            .unwrap_or_else(|| ABSENT.get_or_init(Snapshot::default))
     }
 
     pub fn set_snapshot(&mut self, snapshot: Snapshot) {

@@ -6,7 +6,10 @@ use crate::eraftpb::{ConfChange, ConfChangeSingle, ConfChangeTransition, ConfCha
 
 /// One change to one member.
 pub fn new_conf_change_single(node_id: u64, change_type: ConfChangeType) -> ConfChangeSingle {
-    ConfChangeSingle { node_id, change_type: change_type as i32 }
+    ConfChangeSingle {
+        node_id,
+        change_type: change_type as i32,
+    }
 }
 
 /// Reads changes as `v1 l2 r3`: make 1 a voter, 2 a learner, remove 3.
@@ -57,7 +60,11 @@ pub trait ConfChangeI {
 impl ConfChangeI for ConfChange {
     fn into_v2(self) -> ConfChangeV2 {
         let change = new_conf_change_single(self.node_id, self.get_change_type());
-        ConfChangeV2 { changes: vec![change], context: self.context, ..ConfChangeV2::default() }
+        ConfChangeV2 {
+            changes: vec![change],
+            context: self.context,
+            ..ConfChangeV2::default()
+        }
     }
 
     fn as_v2(&self) -> Cow<'_, ConfChangeV2> {

@@ -7,12 +7,10 @@ use prost::Message;
 
 use super::verdict::{Effect, Refusal, Verdict};
 use super::{PeerKey, Table, Tunnel};
-use crate::commands::{Acknowledge, Command, CommandBatch, CreateTunnel, Reclaim, RemoveTunnel, Take, Tick};
 use crate::commands::command::Kind;
+use crate::commands::{Acknowledge, Command, CommandBatch, CreateTunnel, Reclaim, RemoveTunnel, Take, Tick};
 use crate::ids::tunnel_id;
-use crate::limits::{
-    GROUPS, ID_REST_MS, TABLE_TIME_JUMP_MAX_MS, TABLE_TIME_STEP_MS, TUNNEL_ROW_OCTETS_MAX,
-};
+use crate::limits::{GROUPS, ID_REST_MS, TABLE_TIME_JUMP_MAX_MS, TABLE_TIME_STEP_MS, TUNNEL_ROW_OCTETS_MAX};
 use crate::records::{TunnelRow, TunnelState};
 
 impl Table {
@@ -56,15 +54,25 @@ impl Table {
 
     /// A group that this incarnation has already is left as it is: the command may come twice.
     fn take(&mut self, take: &Take, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
-        let Take { node, incarnation, .. } = *take;
+        let Take {
+            node, incarnation, ..
+        } = *take;
         if node == 0 || take.groups.iter().any(|group| *group as usize >= GROUPS) {
             return Err(Refusal::Malformed("no such node or group"));
         }
         let current = self.incarnations.get(&node).copied().unwrap_or(0);
         if incarnation < current || incarnation == 0 {
-            return Err(Refusal::StaleIncarnation { node, incarnation, current });
+            return Err(Refusal::StaleIncarnation {
+                node,
+                incarnation,
+                current,
+            });
         }
-        if take.groups.iter().any(|group| self.groups[*group as usize].epoch == u32::MAX) {
+        if take
+            .groups
+            .iter()
+            .any(|group| self.groups[*group as usize].epoch == u32::MAX)
+        {
             return Err(Refusal::Full("epochs of a group"));
         }
         self.incarnations.insert(node, incarnation);
@@ -74,8 +82,16 @@ impl Table {
                 continue;
             }
             let epoch = group.epoch + 1;
-            *group = super::Group { owner: node, epoch, incarnation };
-            effects.push(Effect::GroupTaken { group: number as u8, owner: node, epoch });
+            *group = super::Group {
+                owner: node,
+                epoch,
+                incarnation,
+            };
+            effects.push(Effect::GroupTaken {
+                group: number as u8,
+                owner: node,
+                epoch,
+            });
         }
         Ok(())
     }
@@ -101,7 +117,11 @@ impl Table {
         row.life = create.life;
         row.revision = 1;
         let row = Arc::new(row);
-        let tunnel = Tunnel { row: Arc::clone(&row), sessions: Default::default(), resting: Default::default() };
+        let tunnel = Tunnel {
+            row: Arc::clone(&row),
+            sessions: Default::default(),
+            resting: Default::default(),
+        };
         if row.state() == TunnelState::HalfOpen {
             self.half_open.insert(key, id);
         }
@@ -116,14 +136,20 @@ impl Table {
         self.check_epoch(id, reclaim.life)?;
         let current = self.current_life(&tunnel.row);
         if reclaim.life < current {
-            return Err(Refusal::Deposed { life: reclaim.life, current });
+            return Err(Refusal::Deposed {
+                life: reclaim.life,
+                current,
+            });
         }
         if reclaim.life == tunnel.row.life {
             return Ok(());
         }
         let tunnel = self.tunnel_mut(id);
         Arc::make_mut(&mut tunnel.row).life = reclaim.life;
-        effects.push(Effect::TunnelChanged { tunnel: id, row: Arc::clone(&tunnel.row) });
+        effects.push(Effect::TunnelChanged {
+            tunnel: id,
+            row: Arc::clone(&tunnel.row),
+        });
         Ok(())
     }
 
@@ -150,7 +176,10 @@ impl Table {
     }
 
     fn tick(&mut self, tick: &Tick) {
-        let step = tick.now_ms.saturating_sub(self.now_ms).min(TABLE_TIME_JUMP_MAX_MS);
+        let step = tick
+            .now_ms
+            .saturating_sub(self.now_ms)
+            .min(TABLE_TIME_JUMP_MAX_MS);
         self.now_ms += step;
         self.unix_s = tick.unix_s;
         let now_ms = self.now_ms;
@@ -195,9 +224,10 @@ impl Table {
 
     pub(super) fn check_half_open(&self, key: PeerKey) -> Result<(), Refusal> {
         match self.half_open.get(&key) {
-            Some(&tunnel) => {
-                Err(Refusal::HalfOpen { tunnel, owner: self.group(tunnel.group()).owner })
-            }
+            Some(&tunnel) => Err(Refusal::HalfOpen {
+                tunnel,
+                owner: self.group(tunnel.group()).owner,
+            }),
             None => Ok(()),
         }
     }
@@ -227,8 +257,16 @@ fn check_new_row(row: &TunnelRow) -> Result<(), Refusal> {
 
 /// Bounds the row but for its queued messages, which have bounds of their own.
 pub(super) fn check_row_size(row: &TunnelRow) -> Result<(), Refusal> {
-    let queued: usize = row.unacknowledged.iter().map(|message| message.octets.len()).sum();
-    match row.encoded_len().saturating_sub(queued + 16 * row.unacknowledged.len()) > TUNNEL_ROW_OCTETS_MAX {
+    let queued: usize = row
+        .unacknowledged
+        .iter()
+        .map(|message| message.octets.len())
+        .sum();
+    match row
+        .encoded_len()
+        .saturating_sub(queued + 16 * row.unacknowledged.len())
+        > TUNNEL_ROW_OCTETS_MAX
+    {
         true => Err(Refusal::Full("octets of a tunnel row")),
         false => Ok(()),
     }

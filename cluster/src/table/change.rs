@@ -27,7 +27,10 @@ impl Table {
             return Ok(());
         }
         if change.revision - current > 1 {
-            return Err(Refusal::RevisionGap { revision: change.revision, current });
+            return Err(Refusal::RevisionGap {
+                revision: change.revision,
+                current,
+            });
         }
         if change.sessions.len() > SESSION_CHANGES_MAX {
             return Err(Refusal::Full("session changes in one change"));
@@ -48,7 +51,10 @@ impl Table {
             Ok(()) => {
                 let staged = stage.finish();
                 self.reindex_half_open(&before, &row);
-                effects.push(Effect::TunnelChanged { tunnel: id, row: Arc::clone(&row) });
+                effects.push(Effect::TunnelChanged {
+                    tunnel: id,
+                    row: Arc::clone(&row),
+                });
                 self.commit(id, row, staged, effects);
                 Ok(())
             }

@@ -38,13 +38,20 @@ impl Table {
             unix_s: self.unix_s,
             next_accounting: self.outbox.next,
             accounting_dropped: self.outbox.dropped,
-            groups: (0..).zip(&self.groups).map(|(number, group)| group_record(number, group)).collect(),
+            groups: (0..)
+                .zip(&self.groups)
+                .map(|(number, group)| group_record(number, group))
+                .collect(),
             incarnations: self
                 .incarnations
                 .iter()
                 .map(|(&node, &incarnation)| snapshot::Incarnation { node, incarnation })
                 .collect(),
-            resting_tunnels: self.resting.iter().map(|(id, since)| resting(id.get(), *since)).collect(),
+            resting_tunnels: self
+                .resting
+                .iter()
+                .map(|(id, since)| resting(id.get(), *since))
+                .collect(),
             ..snapshot::TableSnapshot::default()
         };
         TableImage {
@@ -72,7 +79,11 @@ impl TableImage {
         for release in &self.releases {
             let user = release.user.to_vec();
             let prefix = Some(release.span.to_prefix());
-            let release = snapshot::Release { prefix, since_ms: release.since_ms, user };
+            let release = snapshot::Release {
+                prefix,
+                since_ms: release.since_ms,
+                user,
+            };
             part.add(release.encoded_len(), |snapshot| snapshot.releases.push(release))?;
         }
         for owed in self.outbox.values() {
@@ -92,24 +103,38 @@ struct Part<'a, F> {
 
 impl<'a, E, F: FnMut(&[u8]) -> Result<(), E>> Part<'a, F> {
     fn new(emit: &'a mut F) -> Self {
-        Self { snapshot: snapshot::TableSnapshot::default(), octets: 0, emit }
+        Self {
+            snapshot: snapshot::TableSnapshot::default(),
+            octets: 0,
+            emit,
+        }
     }
 
     /// The row goes first; sessions that no longer fit in the part go on in the next one, without the row.
     fn tunnel(&mut self, tunnel: &Tunnel) -> Result<(), E> {
         let row = TunnelRow::clone(&tunnel.row);
         let octets = row.encoded_len();
-        let resting = tunnel.resting.iter().map(|(id, since)| resting(id.get(), *since)).collect();
-        let record = snapshot::Tunnel { row: Some(row), sessions: Vec::new(), resting };
+        let resting = tunnel
+            .resting
+            .iter()
+            .map(|(id, since)| resting(id.get(), *since))
+            .collect();
+        let record = snapshot::Tunnel {
+            row: Some(row),
+            sessions: Vec::new(),
+            resting,
+        };
         self.add(octets, |snapshot| snapshot.tunnels.push(record))?;
         for (id, session) in &tunnel.sessions {
             let record = session_record(*id, session);
-            self.add(record.encoded_len(), |snapshot| match snapshot.tunnels.last_mut() {
-                Some(tunnel) => tunnel.sessions.push(record),
-                None => snapshot.tunnels.push(snapshot::Tunnel {
-                    sessions: vec![record],
-                    ..snapshot::Tunnel::default()
-                }),
+            self.add(record.encoded_len(), |snapshot| {
+                match snapshot.tunnels.last_mut() {
+                    Some(tunnel) => tunnel.sessions.push(record),
+                    None => snapshot.tunnels.push(snapshot::Tunnel {
+                        sessions: vec![record],
+                        ..snapshot::Tunnel::default()
+                    }),
+                }
             })?;
         }
         Ok(())
@@ -132,20 +157,37 @@ impl<'a, E, F: FnMut(&[u8]) -> Result<(), E>> Part<'a, F> {
 
 fn session_record(id: SessionId, session: &Session) -> snapshot::Session {
     debug_assert_eq!(session.row.id(), Some(id), "a session is kept under its id");
-    let accounted_row = session.accounted.as_ref().filter(|row| !Arc::ptr_eq(row, &session.row));
+    let accounted_row = session
+        .accounted
+        .as_ref()
+        .filter(|row| !Arc::ptr_eq(row, &session.row));
     snapshot::Session {
         row: Some(SessionRow::clone(&session.row)),
         accounted: session.accounted.is_some(),
-        accounted_row: accounted_row.filter(|row| **row != session.row).map(|row| SessionRow::clone(row)),
+        accounted_row: accounted_row
+            .filter(|row| **row != session.row)
+            .map(|row| SessionRow::clone(row)),
         replaced: session.replaced,
     }
 }
 
 fn group_record(number: u32, group: &Group) -> snapshot::Group {
-    let Group { owner, epoch, incarnation } = *group;
-    snapshot::Group { group: number, owner, epoch, incarnation }
+    let Group {
+        owner,
+        epoch,
+        incarnation,
+    } = *group;
+    snapshot::Group {
+        group: number,
+        owner,
+        epoch,
+        incarnation,
+    }
 }
 
 fn resting(id: u16, since_ms: u64) -> snapshot::RestingId {
-    snapshot::RestingId { id: u32::from(id), since_ms }
+    snapshot::RestingId {
+        id: u32::from(id),
+        since_ms,
+    }
 }

@@ -135,7 +135,9 @@ impl Table {
 
     /// What the next process of `node` calls itself in `Take`.
     pub fn next_incarnation(&self, node: u64) -> u64 {
-        self.incarnations.get(&node).map_or(1, |incarnation| incarnation.saturating_add(1))
+        self.incarnations
+            .get(&node)
+            .map_or(1, |incarnation| incarnation.saturating_add(1))
     }
 
     /// A tunnel with its sessions.
@@ -150,9 +152,13 @@ impl Table {
 
     /// The tunnels of a group, by id.
     pub fn tunnels_of(&self, group: u8) -> impl Iterator<Item = (TunnelId, &Tunnel)> {
-        let first = TunnelId::new(u16::from(group) << 8).or(TunnelId::new(1)).expect("1 is not zero");
+        let first = TunnelId::new(u16::from(group) << 8)
+            .or(TunnelId::new(1))
+            .expect("1 is not zero");
         let last = TunnelId::new(u16::from(group) << 8 | 0xff).expect("0xff is not zero");
-        self.tunnels.range(first..=last).map(|(id, tunnel)| (*id, &**tunnel))
+        self.tunnels
+            .range(first..=last)
+            .map(|(id, tunnel)| (*id, &**tunnel))
     }
 
     /// A session row.
@@ -183,7 +189,9 @@ impl Table {
 
     /// The session that an address or a prefix around it is assigned to.
     pub fn holder(&self, address: IpAddr) -> Option<(TunnelId, SessionId)> {
-        self.spans.holder(address).map(|holder| (holder.tunnel, holder.session))
+        self.spans
+            .holder(address)
+            .map(|holder| (holder.tunnel, holder.session))
     }
 
     /// Accounting records owed, oldest first.
@@ -220,6 +228,8 @@ impl Tunnel {
 
     /// Whether another session of the same user took this one's place, so that it is only to be removed.
     pub fn is_replaced(&self, session: SessionId) -> bool {
-        self.sessions.get(&session).is_some_and(|session| session.replaced)
+        self.sessions
+            .get(&session)
+            .is_some_and(|session| session.replaced)
     }
 }

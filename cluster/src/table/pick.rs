@@ -8,9 +8,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use holdfast_protocol::{SessionId, TunnelId};
 
+use super::Table;
 use super::apply::id_rested;
 use super::spans::Span;
-use super::Table;
 
 impl Table {
     /// A free and rested tunnel id of a group, drawn by `random`. `taken` tells what is proposed already.
@@ -24,7 +24,10 @@ impl Table {
         (0..INDEXES).find_map(|step| {
             let index = (random % INDEXES + step) % INDEXES;
             let id = TunnelId::new(u16::from(group) << 8 | index as u16)?;
-            let rests = self.resting.get(&id).is_some_and(|since| !id_rested(*since, self.now_ms));
+            let rests = self
+                .resting
+                .get(&id)
+                .is_some_and(|since| !id_rested(*since, self.now_ms));
             let free = !self.tunnels.contains_key(&id) && !rests && !taken(id);
             free.then_some(id)
         })
@@ -41,7 +44,10 @@ impl Table {
         let tunnel = self.tunnel(tunnel)?;
         (0..IDS).find_map(|step| {
             let id = SessionId::new(((random % IDS + step) % IDS) as u16)?;
-            let rests = tunnel.resting.get(&id).is_some_and(|since| !id_rested(*since, self.now_ms));
+            let rests = tunnel
+                .resting
+                .get(&id)
+                .is_some_and(|since| !id_rested(*since, self.now_ms));
             let free = !tunnel.sessions.contains_key(&id) && !rests && !taken(id);
             free.then_some(id)
         })
@@ -71,7 +77,12 @@ pub struct AddressPicker {
 impl AddressPicker {
     /// A picker for one pool.
     pub fn new(range: AddressRange) -> Self {
-        Self { range, fresh: u64::from(u32::from(range.first)), unused: BTreeSet::new(), pending: BTreeSet::new() }
+        Self {
+            range,
+            fresh: u64::from(u32::from(range.first)),
+            unused: BTreeSet::new(),
+            pending: BTreeSet::new(),
+        }
     }
 
     /// An address that is free in the table, kept apart until `settle`. `None` when the pool is exhausted.

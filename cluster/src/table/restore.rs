@@ -80,9 +80,22 @@ impl Restore {
         table.unix_s = part.unix_s;
         table.outbox.next = part.next_accounting;
         table.outbox.dropped = part.accounting_dropped;
-        for &snapshot::Group { group, owner, epoch, incarnation } in &part.groups {
-            let slot = table.groups.get_mut(group as usize).ok_or(RestoreError::Inconsistent("group"))?;
-            *slot = Group { owner, epoch, incarnation };
+        for &snapshot::Group {
+            group,
+            owner,
+            epoch,
+            incarnation,
+        } in &part.groups
+        {
+            let slot = table
+                .groups
+                .get_mut(group as usize)
+                .ok_or(RestoreError::Inconsistent("group"))?;
+            *slot = Group {
+                owner,
+                epoch,
+                incarnation,
+            };
         }
         for &snapshot::Incarnation { node, incarnation } in &part.incarnations {
             table.incarnations.insert(node, incarnation);
@@ -102,11 +115,16 @@ impl Restore {
                 let key = peer_key(&row).ok_or(RestoreError::Inconsistent("peer of a tunnel"))?;
                 self.table.half_open.insert(key, id);
             }
-            let tunnel =
-                Tunnel { row: Arc::new(row), sessions: Default::default(), resting: Default::default() };
+            let tunnel = Tunnel {
+                row: Arc::new(row),
+                sessions: Default::default(),
+                resting: Default::default(),
+            };
             self.table.tunnels.insert(id, Arc::new(tunnel));
         }
-        let id = self.last_tunnel.ok_or(RestoreError::Inconsistent("sessions of no tunnel"))?;
+        let id = self
+            .last_tunnel
+            .ok_or(RestoreError::Inconsistent("sessions of no tunnel"))?;
         for session in record.sessions {
             self.session(id, session)?;
         }
@@ -119,7 +137,11 @@ impl Restore {
     }
 
     fn session(&mut self, tunnel: TunnelId, record: snapshot::Session) -> Result<(), RestoreError> {
-        let row = Arc::new(record.row.ok_or(RestoreError::Inconsistent("session without a row"))?);
+        let row = Arc::new(
+            record
+                .row
+                .ok_or(RestoreError::Inconsistent("session without a row"))?,
+        );
         let session = row.id().ok_or(RestoreError::Inconsistent("session id"))?;
         let holder = Holder { tunnel, session };
         for prefix in row.ppp.iter().flat_map(|ppp| &ppp.addresses) {
@@ -131,8 +153,18 @@ impl Restore {
             true => Some(record.accounted_row.map_or_else(|| Arc::clone(&row), Arc::new)),
             false => None,
         };
-        let value = Session { row, accounted, replaced: record.replaced };
-        if self.table.tunnel_mut(tunnel).sessions.insert(session, value).is_some() {
+        let value = Session {
+            row,
+            accounted,
+            replaced: record.replaced,
+        };
+        if self
+            .table
+            .tunnel_mut(tunnel)
+            .sessions
+            .insert(session, value)
+            .is_some()
+        {
             return Err(RestoreError::Inconsistent("a session twice"));
         }
         self.table.session_count += 1;
@@ -142,7 +174,11 @@ impl Restore {
     fn release(&mut self, record: snapshot::Release) -> Result<(), RestoreError> {
         let span = record.prefix.as_ref().and_then(Span::of);
         let span = span.ok_or(RestoreError::Inconsistent("released address"))?;
-        let release = Release { span, since_ms: record.since_ms, user: record.user.into() };
+        let release = Release {
+            span,
+            since_ms: record.since_ms,
+            user: record.user.into(),
+        };
         match self.table.spans.restore(release) {
             true => Ok(()),
             false => Err(RestoreError::Inconsistent("a released address is in use")),

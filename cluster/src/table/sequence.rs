@@ -63,7 +63,11 @@ fn acknowledge(row: &mut TunnelRow, acknowledged: u16) -> Result<(), Refusal> {
 }
 
 fn check_octets(row: &TunnelRow) -> Result<(), Refusal> {
-    let octets: usize = row.unacknowledged.iter().map(|message| message.octets.len()).sum();
+    let octets: usize = row
+        .unacknowledged
+        .iter()
+        .map(|message| message.octets.len())
+        .sum();
     match octets > UNACKNOWLEDGED_OCTETS_MAX {
         true => Err(Refusal::Full("octets of unacknowledged messages")),
         false => Ok(()),

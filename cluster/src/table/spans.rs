@@ -34,7 +34,10 @@ impl Span {
         };
         let host_bits = u32::checked_sub(width, prefix.length)?;
         let host_mask = 1u128.checked_shl(host_bits).map_or(u128::MAX, |size| size - 1);
-        let span = Self { first: address & !host_mask, last: address | host_mask };
+        let span = Self {
+            first: address & !host_mask,
+            last: address | host_mask,
+        };
         let reaches_mapped = span.first <= MAPPED_LAST && span.last >= MAPPED_FIRST;
         (width == 32 || !reaches_mapped).then_some(span)
     }
@@ -51,9 +54,15 @@ impl Span {
         let host_bits = (self.last - self.first).count_ones();
         if (MAPPED_FIRST..=MAPPED_LAST).contains(&self.first) {
             let v4 = Ipv4Addr::from((self.first & 0xffff_ffff) as u32);
-            return Prefix { address: v4.octets().to_vec(), length: 32 - host_bits };
+            return Prefix {
+                address: v4.octets().to_vec(),
+                length: 32 - host_bits,
+            };
         }
-        Prefix { address: Ipv6Addr::from(self.first).octets().to_vec(), length: 128 - host_bits }
+        Prefix {
+            address: Ipv6Addr::from(self.first).octets().to_vec(),
+            length: 128 - host_bits,
+        }
     }
 }
 
@@ -108,7 +117,10 @@ impl Spans {
         for (&first, found) in self.overlapping(span) {
             match &found.state {
                 State::Held(by) => {
-                    return Err(Refusal::AddressTaken { tunnel: by.tunnel, session: by.session });
+                    return Err(Refusal::AddressTaken {
+                        tunnel: by.tunnel,
+                        session: by.session,
+                    });
                 }
                 State::Released(since, by) => {
                     let same_user = (first, found.last) == (span.first, span.last) && user == Some(by);
@@ -123,15 +135,31 @@ impl Spans {
             self.set(first, None);
         }
         self.forget_one(now_ms)?;
-        self.set(span.first, Some(Use { last: span.last, state: State::Held(holder) }));
+        self.set(
+            span.first,
+            Some(Use {
+                last: span.last,
+                state: State::Held(holder),
+            }),
+        );
         Ok(())
     }
 
     /// Takes `span` from `holder`; it rests from now on. Nothing happens where it is not the holder's.
     pub(crate) fn release(&mut self, span: Span, holder: Holder, user: Option<&[u8]>, now_ms: u64) {
-        if self.uses.get(&span.first).is_some_and(|found| found.state == State::Held(holder)) {
+        if self
+            .uses
+            .get(&span.first)
+            .is_some_and(|found| found.state == State::Held(holder))
+        {
             let state = State::Released(now_ms, user.unwrap_or_default().into());
-            self.set(span.first, Some(Use { last: span.last, state }));
+            self.set(
+                span.first,
+                Some(Use {
+                    last: span.last,
+                    state,
+                }),
+            );
         }
     }
 
@@ -140,7 +168,13 @@ impl Spans {
         let free = self.overlapping(release.span).next().is_none();
         if free {
             let state = State::Released(release.since_ms, release.user);
-            self.set(release.span.first, Some(Use { last: release.span.last, state }));
+            self.set(
+                release.span.first,
+                Some(Use {
+                    last: release.span.last,
+                    state,
+                }),
+            );
         }
         free
     }
@@ -182,14 +216,22 @@ impl Spans {
         self.released
             .iter()
             .take_while(move |(since, _)| rested(*since, now_ms))
-            .filter_map(|(_, first)| Some(Span { first: *first, last: self.uses.get(first)?.last }))
+            .filter_map(|(_, first)| {
+                Some(Span {
+                    first: *first,
+                    last: self.uses.get(first)?.last,
+                })
+            })
     }
 
     pub(crate) fn releases(&self) -> impl Iterator<Item = Release> + '_ {
         self.uses.iter().filter_map(|(&first, found)| match &found.state {
             State::Held(_) => None,
             State::Released(since_ms, user) => Some(Release {
-                span: Span { first, last: found.last },
+                span: Span {
+                    first,
+                    last: found.last,
+                },
                 since_ms: *since_ms,
                 user: Arc::clone(user),
             }),
@@ -212,8 +254,11 @@ impl Spans {
 
     /// Uses do not overlap each other, so the one before the span reaches furthest into it.
     fn overlapping(&self, span: Span) -> impl Iterator<Item = (&u128, &Use)> {
-        let before =
-            self.uses.range(..span.first).next_back().filter(move |(_, found)| found.last >= span.first);
+        let before = self
+            .uses
+            .range(..span.first)
+            .next_back()
+            .filter(move |(_, found)| found.last >= span.first);
         before.into_iter().chain(self.uses.range(span.first..=span.last))
     }
 
@@ -223,14 +268,22 @@ impl Spans {
     }
 
     fn put(&mut self, first: u128, now: Option<Use>) -> Option<Use> {
-        if let Some(Use { state: State::Released(since, _), .. }) = &now {
+        if let Some(Use {
+            state: State::Released(since, _),
+            ..
+        }) = &now
+        {
             self.released.insert((*since, first));
         }
         let before = match now.clone() {
             Some(now) => self.uses.insert(first, now),
             None => self.uses.remove(&first),
         };
-        if let Some(Use { state: State::Released(since, _), .. }) = &before {
+        if let Some(Use {
+            state: State::Released(since, _),
+            ..
+        }) = &before
+        {
             let again = matches!(&now, Some(Use { state: State::Released(now, _), .. }) if now == since);
             if !again {
                 self.released.remove(&(*since, first));
@@ -249,12 +302,20 @@ mod tests {
     use super::*;
 
     fn prefix(text: &str, length: u32) -> Prefix {
-        Prefix { length, ..Prefix::host(text.parse().expect("an address")) }
+        Prefix {
+            length,
+            ..Prefix::host(text.parse().expect("an address"))
+        }
     }
 
     #[test]
     fn prefixes_and_spans_convert_both_ways() {
-        for (address, length) in [("192.0.2.0", 24), ("192.0.2.7", 32), ("2001:db8::", 56), ("::1", 128)] {
+        for (address, length) in [
+            ("192.0.2.0", 24),
+            ("192.0.2.7", 32),
+            ("2001:db8::", 56),
+            ("::1", 128),
+        ] {
             let prefix = prefix(address, length);
             assert_eq!(Span::of(&prefix).expect("a span").to_prefix(), prefix);
         }
@@ -264,7 +325,13 @@ mod tests {
     fn what_is_no_prefix_has_no_span() {
         assert_eq!(Span::of(&prefix("192.0.2.1", 33)), None);
         assert_eq!(Span::of(&prefix("::", 0)), None, "reaches into IPv4");
-        assert_eq!(Span::of(&Prefix { address: vec![1, 2, 3], length: 24 }), None);
+        assert_eq!(
+            Span::of(&Prefix {
+                address: vec![1, 2, 3],
+                length: 24
+            }),
+            None
+        );
     }
 
     #[test]
@@ -277,9 +344,15 @@ mod tests {
         let wide = Span::of(&prefix("2001:db8::", 56)).expect("a span");
         let narrow = Span::of(&prefix("2001:db8:0:1::", 64)).expect("a span");
         spans.take(wide, holder(1), None, 0).expect("free");
-        assert!(matches!(spans.take(narrow, holder(2), None, 0), Err(Refusal::AddressTaken { .. })));
+        assert!(matches!(
+            spans.take(narrow, holder(2), None, 0),
+            Err(Refusal::AddressTaken { .. })
+        ));
         spans.rollback();
         spans.take(narrow, holder(2), None, 0).expect("rolled back");
-        assert!(matches!(spans.take(wide, holder(1), None, 0), Err(Refusal::AddressTaken { .. })));
+        assert!(matches!(
+            spans.take(wide, holder(1), None, 0),
+            Err(Refusal::AddressTaken { .. })
+        ));
     }
 }

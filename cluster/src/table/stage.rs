@@ -44,8 +44,18 @@ pub(super) struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     pub(super) fn new(table: &'a mut Table, tunnel: TunnelId, row: Arc<TunnelRow>) -> Self {
-        let staged = Staged { overlay: Overlay::new(), events: Vec::new(), effects: Vec::new() };
-        Self { table, tunnel, row, added: 0, staged }
+        let staged = Staged {
+            overlay: Overlay::new(),
+            events: Vec::new(),
+            effects: Vec::new(),
+        };
+        Self {
+            table,
+            tunnel,
+            row,
+            added: 0,
+            staged,
+        }
     }
 
     /// Works out all session changes in order. After an error the caller rolls the addresses back.
@@ -100,7 +110,14 @@ impl<'a> Stage<'a> {
             before_open,
             after_open: row.is_open(),
         });
-        self.staged.overlay.insert((self.tunnel, id), Some(Session { row, accounted, replaced }));
+        self.staged.overlay.insert(
+            (self.tunnel, id),
+            Some(Session {
+                row,
+                accounted,
+                replaced,
+            }),
+        );
         Ok(())
     }
 
@@ -115,7 +132,11 @@ impl<'a> Stage<'a> {
 
     /// The sessions of a tunnel go with it (RFC 2661 §5.7).
     fn remove_all(&mut self, terminate_cause: u32) {
-        let staged = self.staged.overlay.keys().filter(|(tunnel, _)| *tunnel == self.tunnel);
+        let staged = self
+            .staged
+            .overlay
+            .keys()
+            .filter(|(tunnel, _)| *tunnel == self.tunnel);
         let mut ids: Vec<SessionId> = staged.map(|(_, id)| *id).collect();
         if let Some(tunnel) = self.table.tunnels.get(&self.tunnel) {
             ids.extend(tunnel.sessions.keys());
@@ -134,7 +155,11 @@ impl<'a> Stage<'a> {
         debug_assert!(released.is_ok(), "releasing never fails");
         self.stop(self.tunnel, before.accounted, terminate_cause);
         let row = before.row;
-        self.staged.effects.push(Effect::SessionRemoved { tunnel: self.tunnel, session: id, row });
+        self.staged.effects.push(Effect::SessionRemoved {
+            tunnel: self.tunnel,
+            session: id,
+            row,
+        });
         self.staged.overlay.insert((self.tunnel, id), None);
     }
 
@@ -158,10 +183,15 @@ impl<'a> Stage<'a> {
         }
         let holder = Holder { tunnel, session };
         for span in spans_of(&stale.row)? {
-            self.table.spans.release(span, holder, stale.row.user(), self.table.now_ms);
+            self.table
+                .spans
+                .release(span, holder, stale.row.user(), self.table.now_ms);
         }
         self.stop(tunnel, stale.accounted, CAUSE_PORT_PREEMPTED);
-        let after = Arc::new(SessionRow { ppp: None, ..SessionRow::clone(&stale.row) });
+        let after = Arc::new(SessionRow {
+            ppp: None,
+            ..SessionRow::clone(&stale.row)
+        });
         self.staged.effects.push(Effect::SessionChanged {
             tunnel,
             session,
@@ -169,8 +199,14 @@ impl<'a> Stage<'a> {
             before_open: stale.row.is_open(),
             after_open: false,
         });
-        self.staged.effects.push(Effect::SessionReplaced { tunnel, session });
-        let after = Session { row: after, accounted: None, replaced: true };
+        self.staged
+            .effects
+            .push(Effect::SessionReplaced { tunnel, session });
+        let after = Session {
+            row: after,
+            accounted: None,
+            replaced: true,
+        };
         self.staged.overlay.insert((tunnel, session), Some(after));
         Ok(())
     }
@@ -182,7 +218,10 @@ impl<'a> Stage<'a> {
         before: Option<&SessionRow>,
         after: Option<&SessionRow>,
     ) -> Result<(), Refusal> {
-        let holder = Holder { tunnel: self.tunnel, session: id };
+        let holder = Holder {
+            tunnel: self.tunnel,
+            session: id,
+        };
         let old = before.map_or(Ok(Vec::new()), spans_of)?;
         let new = after.map_or(Ok(Vec::new()), spans_of)?;
         let now_ms = self.table.now_ms;
@@ -199,7 +238,11 @@ impl<'a> Stage<'a> {
 
     /// A Start is owed when a session opens for the first time, a Stop when it ends, and both when it opens
     /// under another accounting id. Renegotiation in between owes nothing.
-    fn account(&mut self, accounted: Option<Arc<SessionRow>>, row: &Arc<SessionRow>) -> Option<Arc<SessionRow>> {
+    fn account(
+        &mut self,
+        accounted: Option<Arc<SessionRow>>,
+        row: &Arc<SessionRow>,
+    ) -> Option<Arc<SessionRow>> {
         const CAUSE_USER_REQUEST: u32 = 1;
         if !row.is_open() {
             return accounted;
@@ -209,14 +252,22 @@ impl<'a> Stage<'a> {
             old => self.stop(self.tunnel, old, CAUSE_USER_REQUEST),
         }
         let session = Arc::clone(row);
-        let event = Event { kind: AccountingKind::Start, session, terminate_cause: 0 };
+        let event = Event {
+            kind: AccountingKind::Start,
+            session,
+            terminate_cause: 0,
+        };
         self.staged.events.push((self.tunnel, event));
         Some(Arc::clone(row))
     }
 
     fn stop(&mut self, tunnel: TunnelId, accounted: Option<Arc<SessionRow>>, terminate_cause: u32) {
         if let Some(session) = accounted {
-            let event = Event { kind: AccountingKind::Stop, session, terminate_cause };
+            let event = Event {
+                kind: AccountingKind::Stop,
+                session,
+                terminate_cause,
+            };
             self.staged.events.push((tunnel, event));
         }
     }
@@ -295,7 +346,9 @@ impl Table {
             let count_after = entry.sessions.len();
             self.session_count = self.session_count + count_after - count_before;
         }
-        self.tunnel_mut(id).resting.retain(|_, since| !id_rested(*since, now_ms));
+        self.tunnel_mut(id)
+            .resting
+            .retain(|_, since| !id_rested(*since, now_ms));
         effects.extend(staged.effects);
         for (tunnel, event) in staged.events {
             let row = Arc::clone(&self.tunnels[&tunnel].row);

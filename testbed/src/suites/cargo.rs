@@ -13,13 +13,14 @@ use crate::lab::process::{ProcessGroup, describe};
 const LIMIT: Duration = Duration::from_secs(1500);
 
 pub fn fmt(context: &Context) -> Outcome {
-    Outcome::single(
-        "cargo fmt",
-        succeed(
-            &context.workspace,
-            &["fmt", "--all", "--", "--check", "--color=never"],
-        ),
-    )
+    let check = ["fmt", "--all", "--", "--check", "--color=never"];
+    let mut outcome = Outcome::default();
+    outcome.add("cargo fmt", succeed(&context.workspace, &check));
+    outcome.add(
+        "cargo fmt of the fuzz targets",
+        succeed(&context.workspace.join("testbed/fuzz"), &check),
+    );
+    outcome
 }
 
 pub fn clippy(context: &Context) -> Outcome {

@@ -15,7 +15,16 @@ use super::cargo::{program, transcribe};
 use super::{Context, Outcome, workspace};
 
 /// Every binary of `testbed/fuzz`, with the length of its longest input in octets.
-const TARGETS: &[(&str, usize)] = &[("control", 2048), ("avp", 1100), ("config", 4096)];
+const TARGETS: &[(&str, usize)] = &[
+    ("control", 2048),
+    ("avp", 1100),
+    ("tunnel", 2048),
+    ("ppp", 1024),
+    ("proxy", 512),
+    ("table", 2048),
+    ("config", 4096),
+    ("packet", 600),
+];
 const SECONDS_IN_CI: u32 = 20;
 /// Runs side by side; CI has two cores.
 const AT_ONCE: usize = 2;
