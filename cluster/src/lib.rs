@@ -9,10 +9,16 @@
 //! [`replica::Transport`], and time is passed in. [`log::DiskLog`] alone starts a thread, to write snapshots.
 
 pub mod limits;
+pub mod log;
+pub mod replica;
 pub mod table;
 
 mod ids;
+#[cfg(test)]
+mod testing;
 
+pub use ids::first_life;
+pub use replica::{Output, Replica, ReplicaConfig, ReplicaError};
 pub use table::{Effect, Refusal, Table, Verdict};
 
 /// The rows of the table (proto/records.proto).
@@ -31,4 +37,10 @@ pub mod commands {
 #[allow(clippy::all)]
 mod snapshot {
     include!(concat!(env!("OUT_DIR"), "/holdfast.snapshot.rs"));
+}
+
+/// What log and snapshot files hold (proto/log.proto).
+#[allow(clippy::all)]
+mod log_records {
+    include!(concat!(env!("OUT_DIR"), "/holdfast.log.rs"));
 }

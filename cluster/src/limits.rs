@@ -53,3 +53,44 @@ pub const RELEASES_MAX: usize = 1_048_576;
 
 /// Accounting records owed. Beyond it the oldest is dropped and counted (`Table::accounting_dropped`).
 pub const OUTBOX_MAX: usize = 262_144;
+
+/// Version of the log's and the snapshot's files. Newer ones are refused when opened.
+pub const FILE_VERSION: u32 = 1;
+
+/// Octets of one segment of the log, preallocated.
+pub const SEGMENT_OCTETS: u64 = 16 * 1024 * 1024;
+
+/// Spare segments held in reserve. When the disk is full they keep the log going, for about 10 minutes at 20 000
+/// tunnels; `DiskLog::reserve_in_use` tells.
+pub const SPARE_SEGMENTS: usize = 4;
+
+/// No snapshot is taken before the log has this many octets.
+pub const SNAPSHOT_LOG_OCTETS_MIN: u64 = 16 * 1024 * 1024;
+
+/// Octets of recent entries kept in memory; older ones are read from the disk.
+pub const ENTRY_CACHE_OCTETS: usize = 8 * 1024 * 1024;
+
+/// Octets of one record in a log or snapshot file. A longer one is taken for damage.
+pub const RECORD_OCTETS_MAX: usize = 8 * 1024 * 1024;
+
+/// Commands of one log entry.
+pub const BATCH_COMMANDS_MAX: usize = 1_024;
+
+/// Octets of the commands of one log entry; a single larger command goes alone.
+pub const BATCH_OCTETS_MAX: usize = 1024 * 1024;
+
+/// Octets of one command. A larger one cannot be proposed.
+pub const COMMAND_OCTETS_MAX: usize = 2 * 1024 * 1024;
+
+/// Commands that wait to be proposed. More are not taken.
+pub const QUEUE_COMMANDS_MAX: usize = 65_536;
+
+/// Octets of the commands that wait to be proposed. More are not taken.
+pub const QUEUE_OCTETS_MAX: usize = 64 * 1024 * 1024;
+
+/// Raft ticks (10 ms each) after which a batch that vanished on its way to the leader is given up. Its owners
+/// resubmit.
+pub const BATCH_PATIENCE_TICKS: u32 = 10;
+
+/// Raft ticks between two rounds of a log's idle work.
+pub const MAINTENANCE_TICKS: u32 = 100;
