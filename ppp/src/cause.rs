@@ -38,7 +38,7 @@ pub enum Cause {
     NcpTimeout(Ncp),
     /// No network protocol opened, or the last one closed; `None` where none was enabled.
     NoNcp(Option<Ncp>),
-    /// No agreement on addresses: too many Naks from this side's counterpart (RFC 3145: 1 from, 2 to the peer).
+    /// No agreement on addresses: too many Naks from the peer (`Direction::Peer`) or to it (`Direction::Local`).
     NoAgreement(Ncp, Direction),
     /// The address that the peer insists on is refused.
     AddressRefused(Ncp),

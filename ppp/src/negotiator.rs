@@ -359,7 +359,10 @@ impl Negotiator {
                         data: &[],
                     });
                 }
-                Action::ThisLayerUp => run.effects.push(Effect::Up),
+                Action::ThisLayerUp => {
+                    (self.naks_sent, self.naks_received) = (0, 0);
+                    run.effects.push(Effect::Up);
+                }
                 Action::ThisLayerDown => run.effects.push(Effect::Down),
                 Action::ThisLayerFinished => {
                     let timed_out = event == Event::Expired && configuring;

@@ -3,13 +3,21 @@
 //! SHA-1 in counter mode: an observer who sees some outputs (magic numbers go over the wire in clear) learns neither
 //! the seed nor the other outputs (challenges). So the seed must come from the system's generator.
 
+use std::fmt;
+
 use sha1::{Digest, Sha1};
 
-/// The sequence; a copy continues at the same point, so it is not `Clone`.
-#[derive(Debug)]
+/// The sequence; a copy would repeat it, so it is not `Clone`.
 pub(crate) struct Random {
     seed: u64,
     drawn: u32,
+}
+
+/// Without the seed, which would tell every challenge to come.
+impl fmt::Debug for Random {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Random(..)")
+    }
 }
 
 impl Random {

@@ -15,7 +15,7 @@ use crate::random::Random;
 pub(crate) enum Heard {
     /// To be judged by the owner of the link.
     Request(Box<AuthRequest>),
-    /// Answered before: the same packet again.
+    /// Answered before: the same answer again.
     Repeat(Vec<u8>),
     /// The same packet again while it is being judged: dropped.
     Pending,
@@ -41,7 +41,7 @@ enum Stage {
     /// Its request with this identifier is with the owner of the link.
     Judging { id: u8 },
     /// It was answered so.
-    Answered { id: u8, reply: Vec<u8> },
+    Answered { id: u8, good: bool, message: Vec<u8> },
 }
 
 /// An authentication under way, or done; kept for repeats until the link is open.
@@ -108,11 +108,22 @@ impl Authenticator {
         if packet.code != expected {
             return Heard::Nothing;
         }
-        match &self.stage {
+        // PAP counts its repeats (RFC 1334 §2.2.1), so the answer goes to the newest; CHAP's identifier is our own.
+        let any_id = self.method == AuthMethod::Pap;
+        match &mut self.stage {
             Stage::Waiting => {}
-            Stage::Answered { id, reply } if *id == packet.id => return Heard::Repeat(reply.clone()),
-            Stage::Judging { id } if *id == packet.id => return Heard::Pending,
-            Stage::Judging { .. } | Stage::Answered { .. } => return Heard::Nothing,
+            Stage::Judging { id } | Stage::Answered { id, .. } if !any_id && *id != packet.id => {
+                return Heard::Nothing;
+            }
+            Stage::Judging { id } => {
+                *id = packet.id;
+                return Heard::Pending;
+            }
+            Stage::Answered { id, good, message } => {
+                *id = packet.id;
+                let (good, message) = (*good, message.clone());
+                return Heard::Repeat(self.encode_answer(packet.id, good, &message));
+            }
         }
         let Some(request) = self.read_request(packet) else {
             return Heard::Nothing;
@@ -199,7 +210,8 @@ impl Authenticator {
         let reply = self.encode_answer(id, good, &data);
         self.stage = Stage::Answered {
             id,
-            reply: reply.clone(),
+            good,
+            message: data,
         };
         (reply, good)
     }

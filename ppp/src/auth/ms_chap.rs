@@ -95,7 +95,7 @@ fn des_block(key: &[u8; 7], clear: &[u8; 8]) -> [u8; 8] {
 fn authenticator_response(hash: &[u8; 16], nt_response: &[u8; 24], challenge: &[u8; 8]) -> Vec<u8> {
     let hash_hash = Zeroizing::new(<[u8; 16]>::from(Md4::digest(hash)));
     let first = Sha1::new()
-        .chain_update(&*hash_hash)
+        .chain_update(*hash_hash)
         .chain_update(nt_response)
         .chain_update(SIGNING)
         .finalize();

@@ -1,7 +1,7 @@
 //! Whether the peer of an open link is still there: LCP Echo (RFC 1661 §5.8).
 //!
-//! The first echo falls anywhere in the first interval, by the link's seed, and the others follow at the interval, so
-//! that a hundred thousand links taken over at once do not beat in step.
+//! An echo goes out when nothing was heard for an interval. The first one falls anywhere in the first interval, by the
+//! link's seed, so that a hundred thousand links taken over at once do not beat in step.
 
 use std::time::Duration;
 
@@ -34,8 +34,8 @@ pub(crate) struct Keepalive {
     due: Option<Duration>,
     unanswered: u32,
     wrong_magic: u8,
-    /// Something was received since the last echo was due.
-    heard: bool,
+    /// The last sign of life.
+    heard: Option<Duration>,
     /// The peer does not know Echo-Request.
     refused: bool,
 }
@@ -69,15 +69,15 @@ impl Keepalive {
     }
 
     /// Anything from the peer is a sign of life.
-    pub(crate) fn note_received(&mut self) {
-        self.heard = true;
+    pub(crate) fn note_received(&mut self, now: Duration) {
+        self.heard = Some(now);
         self.unanswered = 0;
     }
 
-    pub(crate) fn note_reply(&mut self, magic: u32, peer_magic: u32) -> Reply {
+    pub(crate) fn note_reply(&mut self, now: Duration, magic: u32, peer_magic: u32) -> Reply {
         if magic == peer_magic || magic == 0 || peer_magic == 0 {
             self.wrong_magic = 0;
-            self.note_received();
+            self.note_received(now);
             return Reply::Alive;
         }
         self.wrong_magic += 1;
@@ -93,10 +93,16 @@ impl Keepalive {
             Some(due) if now >= due => {}
             Some(_) | None => return Due::Nothing,
         }
-        self.due = Some(now + config.echo_interval);
-        if std::mem::take(&mut self.heard) {
+        // Whoever was heard within the interval need not be asked yet.
+        if let Some(heard) = self
+            .heard
+            .take()
+            .filter(|heard| now < *heard + config.echo_interval)
+        {
+            self.due = Some(heard + config.echo_interval);
             return Due::Nothing;
         }
+        self.due = Some(now + config.echo_interval);
         if self.unanswered >= config.echo_failures {
             self.due = None;
             return Due::Dead;
@@ -136,26 +142,31 @@ mod tests {
     }
 
     #[test]
-    fn silence_for_so_many_echoes_is_death_and_any_frame_is_life() {
+    fn silence_for_so_many_echoes_is_death() {
         let config = config();
         let mut keepalive = Keepalive::default();
         keepalive.start(seconds(0), &config, &mut Random::new(1));
-        let mut due = || {
+        for want in [Due::SendEcho, Due::SendEcho, Due::SendEcho, Due::Dead] {
             let now = keepalive.deadline().unwrap();
-            keepalive.handle_timeout(now, &config)
-        };
-        assert_eq!([due(), due()], [Due::SendEcho, Due::SendEcho]);
-        keepalive.note_received();
-        let mut due = || {
-            let now = keepalive.deadline().unwrap();
-            keepalive.handle_timeout(now, &config)
-        };
-        assert_eq!(due(), Due::Nothing);
-        assert_eq!(
-            [due(), due(), due(), due()],
-            [Due::SendEcho, Due::SendEcho, Due::SendEcho, Due::Dead]
-        );
+            assert_eq!(keepalive.handle_timeout(now, &config), want);
+        }
         assert_eq!(keepalive.deadline(), None);
+    }
+
+    #[test]
+    fn any_frame_is_life_and_puts_the_echo_off() {
+        let config = config();
+        let mut keepalive = Keepalive::default();
+        keepalive.start(seconds(0), &config, &mut Random::new(1));
+        for _ in 0..3 {
+            let now = keepalive.deadline().unwrap();
+            assert_eq!(keepalive.handle_timeout(now, &config), Due::SendEcho);
+        }
+        let due = keepalive.deadline().unwrap();
+        keepalive.note_received(due - seconds(15));
+        assert_eq!(keepalive.handle_timeout(due, &config), Due::Nothing);
+        assert_eq!(keepalive.deadline(), Some(due + seconds(5)));
+        assert_eq!(keepalive.handle_timeout(due + seconds(5), &config), Due::SendEcho);
     }
 
     #[test]
@@ -175,13 +186,13 @@ mod tests {
     #[test]
     fn three_wrong_magics_in_a_row_are_a_stranger() {
         let mut keepalive = Keepalive::default();
-        assert_eq!(keepalive.note_reply(7, 9), Reply::WrongMagic);
-        assert_eq!(keepalive.note_reply(7, 9), Reply::WrongMagic);
-        assert_eq!(keepalive.note_reply(9, 9), Reply::Alive);
-        assert_eq!(keepalive.note_reply(0, 9), Reply::Alive);
-        assert_eq!(keepalive.note_reply(7, 0), Reply::Alive);
-        assert_eq!(keepalive.note_reply(7, 9), Reply::WrongMagic);
-        assert_eq!(keepalive.note_reply(7, 9), Reply::WrongMagic);
-        assert_eq!(keepalive.note_reply(7, 9), Reply::Stranger);
+        assert_eq!(keepalive.note_reply(seconds(0), 7, 9), Reply::WrongMagic);
+        assert_eq!(keepalive.note_reply(seconds(0), 7, 9), Reply::WrongMagic);
+        assert_eq!(keepalive.note_reply(seconds(0), 9, 9), Reply::Alive);
+        assert_eq!(keepalive.note_reply(seconds(0), 0, 9), Reply::Alive);
+        assert_eq!(keepalive.note_reply(seconds(0), 7, 0), Reply::Alive);
+        assert_eq!(keepalive.note_reply(seconds(0), 7, 9), Reply::WrongMagic);
+        assert_eq!(keepalive.note_reply(seconds(0), 7, 9), Reply::WrongMagic);
+        assert_eq!(keepalive.note_reply(seconds(0), 7, 9), Reply::Stranger);
     }
 }

@@ -12,6 +12,13 @@ use crate::packet::{HEADER, Packet};
 /// Octets of magic number before the data of an echo.
 const MAGIC: usize = 4;
 
+/// An Echo-Request taken apart.
+struct Echo<'a> {
+    id: u8,
+    magic: u32,
+    data: &'a [u8],
+}
+
 impl Link {
     pub(super) fn handle_echo(&mut self, now: Duration, packet: &Packet<'_>) {
         let Some((ours, peer)) = self.agreed() else {
@@ -22,22 +29,32 @@ impl Link {
         };
         let magic = u32::from_be_bytes(*magic);
         match packet.code {
-            code::ECHO_REQUEST => self.answer_echo(packet.id, magic, data, ours, peer),
+            code::ECHO_REQUEST => self.answer_echo(
+                now,
+                Echo {
+                    id: packet.id,
+                    magic,
+                    data,
+                },
+                ours,
+                peer,
+            ),
             code::ECHO_REPLY => self.note_reply(now, magic, peer),
-            _ => self.shared.keepalive.note_received(),
+            _ => self.shared.keepalive.note_received(now),
         }
     }
 
     /// A request with our own magic number is our own, come back. One with a number that is neither the peer's nor
     /// none is not for this link.
-    fn answer_echo(&mut self, id: u8, magic: u32, data: &[u8], ours: Side, peer: Side) {
+    fn answer_echo(&mut self, now: Duration, echo: Echo<'_>, ours: Side, peer: Side) {
+        let Echo { id, magic, data } = echo;
         if magic != 0 && magic == ours.magic {
             return self.shared.outputs.count(Counter::LoopedEcho);
         }
         if magic != 0 && peer.magic != 0 && magic != peer.magic {
             return self.shared.outputs.count(Counter::ForeignMagic);
         }
-        self.shared.keepalive.note_received();
+        self.shared.keepalive.note_received(now);
         let room = usize::from(peer.mru).saturating_sub(HEADER + MAGIC);
         let reply = [&ours.magic.to_be_bytes(), &data[..data.len().min(room)]].concat();
         let packet = Packet {
@@ -50,7 +67,7 @@ impl Link {
     }
 
     fn note_reply(&mut self, now: Duration, magic: u32, peer: Side) {
-        match self.shared.keepalive.note_reply(magic, peer.magic) {
+        match self.shared.keepalive.note_reply(now, magic, peer.magic) {
             Reply::Alive => {}
             Reply::WrongMagic => self.shared.outputs.count(Counter::ForeignMagic),
             Reply::Stranger => {

@@ -25,12 +25,12 @@ pub(super) struct InFlight {
 }
 
 impl Machine {
-    pub(super) fn handle_accepted(&mut self, now: Duration, serial: u32, shared: &mut Shared) {
+    /// The table holds what was proposed; [`Self::settle`] sees what may happen now.
+    pub(super) fn handle_accepted(&mut self, serial: u32, shared: &mut Shared) {
         let Some(in_flight) = self.in_flight.take_if(|in_flight| in_flight.serial == serial) else {
             return;
         };
         shared.row = in_flight.row;
-        self.settle(now, shared);
     }
 
     /// Brings the row and the machine together. Each turn of the loop consumes something that waited.

@@ -59,6 +59,8 @@ pub(super) struct Machine {
     ending: Option<Cause>,
     /// The peer has said something in LCP.
     heard_lcp: bool,
+    /// The peer has asked for the end before LCP was open.
+    peer_gave_up: bool,
 }
 
 impl Machine {
@@ -77,6 +79,7 @@ impl Machine {
             close_deadline: None,
             ending: None,
             heard_lcp: false,
+            peer_gave_up: false,
         }
     }
 
@@ -189,10 +192,10 @@ impl Machine {
     }
 
     fn lcp_timeout(&self) -> Cause {
-        if self.heard_lcp {
-            Cause::LcpTimeout
-        } else {
-            Cause::NoLcp
+        match (self.peer_gave_up, self.heard_lcp) {
+            (true, _) => Cause::Terminated(Direction::Peer),
+            (false, true) => Cause::LcpTimeout,
+            (false, false) => Cause::NoLcp,
         }
     }
 
@@ -222,7 +225,7 @@ impl Machine {
     }
 
     fn handle_lcp(&mut self, now: Duration, octets: &[u8], shared: &mut Shared) {
-        let Ok(packet) = Packet::parse(octets) else {
+        let Ok(packet) = Packet::parse_control(octets) else {
             return shared.outputs.count(Counter::MalformedPacket);
         };
         self.heard_lcp = true;
@@ -235,8 +238,9 @@ impl Machine {
             _ => {}
         }
         if self.lcp.would_leave(&packet) {
-            return self.leave(Leaving::Packet(octets.to_vec()));
+            return self.leave(Leaving::Packet(packet.encode()));
         }
+        self.peer_gave_up = packet.code == code::TERMINATE_REQUEST;
         self.feed_lcp(now, &packet, shared);
     }
 

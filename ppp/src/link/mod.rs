@@ -82,7 +82,7 @@ impl Link {
         }
     }
 
-    /// A link that is open already, from its row.
+    /// A link that is open already, from its row. It does not say [`Output::Up`] again.
     pub fn resume(now: Duration, config: Arc<LinkConfig>, row: &OpenLink, seed: u64) -> Self {
         let mut shared = Shared::new(config, Some(Box::new(row.clone())), seed);
         shared.keepalive.start(now, &shared.config, &mut shared.random);
@@ -109,7 +109,7 @@ impl Link {
         {
             return self.handle_echo(now, &packet);
         }
-        self.shared.keepalive.note_received();
+        self.shared.keepalive.note_received(now);
         if matches!(frame.protocol, protocol::IPV4 | protocol::IPV6) {
             return self.shared.outputs.count(Counter::WrongPhase);
         }
@@ -128,9 +128,7 @@ impl Link {
     /// The answer to [`Output::Commit`]: the session table holds it.
     pub fn commit_accepted(&mut self, now: Duration, serial: u32) {
         if self.machine.is_some() {
-            self.with_machine(now, |machine, shared| {
-                machine.handle_accepted(now, serial, shared)
-            });
+            self.with_machine(now, |machine, shared| machine.handle_accepted(serial, shared));
         }
     }
 
@@ -147,8 +145,8 @@ impl Link {
     }
 
     /// Something was received from the peer that did not come by here; it counts as life.
-    pub fn note_received(&mut self) {
-        self.shared.keepalive.note_received();
+    pub fn note_received(&mut self, now: Duration) {
+        self.shared.keepalive.note_received(now);
     }
 
     /// Lets all timers happen that are due.

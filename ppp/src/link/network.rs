@@ -28,6 +28,8 @@ pub(super) enum Held {
     Packet(Vec<u8>),
     /// The peer rejects the protocol.
     Rejected,
+    /// We give it up.
+    GivenUp(Cause),
 }
 
 /// The peer's newest Configure-Request that we would acknowledge.
@@ -146,13 +148,16 @@ impl Machine {
         let Some(at) = self.position(ncp) else {
             return;
         };
-        let Ok(packet) = Packet::parse(octets) else {
+        let Ok(packet) = Packet::parse_control(octets) else {
             return shared.outputs.count(Counter::MalformedPacket);
         };
+        if matches!(self.ncps[at].held, Some(Held::GivenUp(_))) {
+            return shared.outputs.count(Counter::WrongPhase);
+        }
         if self.ncps[at].negotiator.would_leave(&packet) {
-            self.leave_ncp(at, &packet, octets, shared);
+            self.leave_ncp(at, &packet, shared);
         } else if packet.code == code::CONFIGURE_REQUEST {
-            self.handle_request(now, at, &packet, octets, shared);
+            self.handle_request(now, at, &packet, shared);
         } else {
             self.feed_ncp(now, at, &packet, shared);
         }
@@ -161,7 +166,7 @@ impl Machine {
     /// The peer repeats the request that we have acknowledged: our Configure-Ack was lost, or crossed the repeat. As an
     /// event it would take the peer's interface down; so it is acknowledged again, unless data says that the peer has
     /// been up and starts anew.
-    fn leave_ncp(&mut self, at: usize, packet: &Packet<'_>, octets: &[u8], shared: &mut Shared) {
+    fn leave_ncp(&mut self, at: usize, packet: &Packet<'_>, shared: &mut Shared) {
         let layer = &mut self.ncps[at];
         let repeats = packet.code == code::CONFIGURE_REQUEST
             && !shared.data_seen
@@ -177,18 +182,11 @@ impl Machine {
             };
             shared.outputs.send(layer.ncp.protocol(), &ack.encode());
         } else {
-            layer.held = Some(Held::Packet(octets.to_vec()));
+            layer.held = Some(Held::Packet(packet.encode()));
         }
     }
 
-    fn handle_request(
-        &mut self,
-        now: Duration,
-        at: usize,
-        packet: &Packet<'_>,
-        octets: &[u8],
-        shared: &mut Shared,
-    ) {
+    fn handle_request(&mut self, now: Duration, at: usize, packet: &Packet<'_>, shared: &mut Shared) {
         if self.ncps[at].state() == State::Stopped {
             // The automaton would acknowledge at once; by Down and Up it asks first.
             self.restart_ncp(now, at, shared);
@@ -204,7 +202,7 @@ impl Machine {
                     request_hash,
                 };
                 layer.withheld = Some(Withheld {
-                    octets: octets.to_vec(),
+                    octets: packet.encode(),
                     open,
                     until: now + WITHHOLD,
                 });
@@ -215,7 +213,7 @@ impl Machine {
                     layer.negotiator.answer(packet, &answer, &layer.options, run);
                 });
             }
-            Err(trouble) => self.ncp_trouble(now, at, trouble, shared),
+            Err(trouble) => self.ncp_trouble(at, trouble, shared),
         }
     }
 
@@ -225,20 +223,14 @@ impl Machine {
             fed = layer.negotiator.handle_packet(packet, &mut layer.options, run);
         });
         if let Err(trouble) = fed {
-            self.ncp_trouble(now, at, trouble, shared);
+            self.ncp_trouble(at, trouble, shared);
         }
     }
 
-    fn ncp_trouble(&mut self, now: Duration, at: usize, trouble: Trouble, shared: &mut Shared) {
+    fn ncp_trouble(&mut self, at: usize, trouble: Trouble, shared: &mut Shared) {
         match trouble {
             Trouble::Discard => shared.outputs.count(Counter::Discarded),
-            Trouble::Fatal(cause) => {
-                self.ncps[at].failure = Some(cause);
-                self.run_ncp(now, at, shared, |layer, run| {
-                    layer.negotiator.happen(Event::Close, &layer.options, run);
-                });
-                self.close_without_ncps(now, shared);
-            }
+            Trouble::Fatal(cause) => self.ncps[at].held = Some(Held::GivenUp(cause)),
         }
     }
 
@@ -304,6 +296,13 @@ impl Machine {
             self.setup_deadline = Some(now + shared.config.setup_timeout);
         }
         match held {
+            Held::GivenUp(cause) => {
+                self.ncps[at].failure = Some(*cause);
+                self.run_ncp(now, at, shared, |layer, run| {
+                    layer.negotiator.happen(Event::Close, &layer.options, run);
+                });
+                self.close_without_ncps(now, shared);
+            }
             Held::Rejected => {
                 self.run_ncp(now, at, shared, |layer, run| {
                     layer.negotiator.happen(Event::FatalReject, &layer.options, run);
@@ -314,7 +313,7 @@ impl Machine {
                 if packet.code == code::CONFIGURE_REQUEST {
                     // As the automaton does in Opened, but for the acknowledgement, which has to wait.
                     self.restart_ncp(now, at, shared);
-                    self.handle_request(now, at, &packet, octets, shared);
+                    self.handle_request(now, at, &packet, shared);
                 } else {
                     self.feed_ncp(now, at, &packet, shared);
                 }
