@@ -25,6 +25,13 @@ impl Congestion {
         }
     }
 
+    /// The peer has told its window; what was learnt of the path stays.
+    pub(super) fn set_limit(&mut self, limit: u16) {
+        self.limit = limit.max(1);
+        self.threshold = self.limit;
+        self.window = self.window.min(self.limit);
+    }
+
     /// Messages that may be unacknowledged.
     pub(super) fn window(&self) -> u16 {
         self.window

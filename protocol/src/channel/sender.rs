@@ -84,7 +84,7 @@ impl Sender {
     }
 
     pub(super) fn set_peer_window(&mut self, messages: u16) {
-        self.congestion = Congestion::new(messages);
+        self.congestion.set_limit(messages);
     }
 
     pub(super) fn is_full(&self) -> bool {
