@@ -3,7 +3,8 @@
 //! Every counter has one writer, the shard it belongs to: it is loaded, added to and stored without a locked
 //! instruction. Readers on other threads add up the shards; a sum may be a few packets old but never decreases.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use super::sequence::SendSequence;
 
@@ -29,8 +30,6 @@ macro_rules! drop_reasons {
 drop_reasons! {
     /// User data before the session's network protocol is open (S-91).
     NotOpen = "not_open",
-    /// A data message without a whole PPP protocol field, or with nothing behind it (S-92).
-    EmptyPpp = "empty_ppp",
     /// Ns older than the expected one (S-95).
     SequenceOld = "sequence_old",
     /// No Ns although the session requires it (S-96).
@@ -43,13 +42,15 @@ drop_reasons! {
     SourceAddress = "source_address",
     /// L2TP through L2TP: to or from a tunnel endpoint of ours, inside a session (S-100).
     Recursion = "recursion",
+    /// Larger than the session's MTU and not to be fragmented (S-101).
+    TooBig = "too_big",
+
+    /// A data message without a whole PPP protocol field, or with nothing behind it (S-92).
+    EmptyPpp = "empty_ppp",
     /// The node forwards no user data: it has no TUN device.
     NoTun = "no_tun",
     /// The TUN device did not take the packet.
     TunRefused = "tun_refused",
-    /// Larger than the session's MTU and not to be fragmented (S-101).
-    TooBig = "too_big",
-
     /// Shorter than the smallest header (S-1).
     Runt = "runt",
     /// Not L2TP version 2 (S-2).
@@ -80,6 +81,8 @@ drop_reasons! {
     NoSocket = "no_socket",
     /// A control or PPP message longer than [`crate::io::MAX_DATAGRAM`] octets.
     Oversize = "oversize",
+    /// A datagram larger than the MTU of the interface it leaves by: the sessions' MTU is set too high for it.
+    OuterTooBig = "outer_too_big",
     /// The kernel did not take a datagram.
     SendFailed = "send_failed",
 }
@@ -92,6 +95,13 @@ impl DropReason {
 /// Adds to a counter of which the caller is the only writer.
 fn add(counter: &AtomicU64, amount: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(amount), Relaxed);
+}
+
+/// "Nothing was received yet" where a time is noted in milliseconds since boot.
+const NEVER: u64 = 0;
+
+fn since_boot(noted_ms: u64) -> Option<Duration> {
+    (noted_ms != NEVER).then(|| Duration::from_millis(noted_ms))
 }
 
 /// What one shard counts. Only that shard's thread may call the `count_` methods.
@@ -180,7 +190,10 @@ impl ShardCounters {
         add(&self.taken_over, 1);
     }
     pub(crate) fn count_drop(&self, reason: DropReason) {
-        add(&self.drops[reason as usize], 1);
+        self.count_drops(reason, 1);
+    }
+    pub(crate) fn count_drops(&self, reason: DropReason, packets: u64) {
+        add(&self.drops[reason as usize], packets);
     }
 
     /// The totals now. Any thread may ask.
@@ -199,7 +212,8 @@ impl ShardCounters {
     }
 }
 
-/// What one shard counts for one session: two cache lines of its own, so that shards do not fight over them.
+/// What one shard counts for one session: a cache line of its own, so that shards do not fight over it. Drops stop at
+/// 2^32 - 1.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct SessionCounters {
@@ -207,8 +221,7 @@ struct SessionCounters {
     received_octets: AtomicU64,
     sent_packets: AtomicU64,
     sent_octets: AtomicU64,
-    last_received_ms: AtomicU64,
-    drops: [AtomicU64; DropReason::OF_SESSIONS],
+    drops: [AtomicU32; DropReason::OF_SESSIONS],
 }
 
 /// Totals of one session since its forwarding entry was made. Octets are those of the IP packets, so that they do not
@@ -238,18 +251,27 @@ impl SessionTotals {
 #[derive(Debug)]
 pub struct SessionShared {
     shards: Box<[SessionCounters]>,
+    /// Written by the shard of the session's tunnel alone.
+    last_received_ms: AtomicU64,
     /// Ns of the data messages that we send, if the session is sequenced.
     pub sequence: SendSequence,
 }
 
 impl SessionShared {
-    /// For a session forwarded by `shards` shards. `sequence` holds the Ns that are committed for this node's use; see
+    /// For a session forwarded by `shards` shards, all of the node's ([`crate::io::Dataplane::shards`]). `sequence` holds the Ns that are committed for this node's use; see
     /// [`SendSequence::new`].
     pub fn new(shards: usize, sequence: SendSequence) -> Self {
+        let shards = (0..shards).map(|_| SessionCounters::default()).collect();
         Self {
-            shards: (0..shards).map(|_| SessionCounters::default()).collect(),
+            shards,
+            last_received_ms: AtomicU64::new(NEVER),
             sequence,
         }
+    }
+
+    /// For how many shards it was made.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
     }
 
     pub(crate) fn count_received(&self, shard: usize, octets: usize) {
@@ -266,21 +288,17 @@ impl SessionShared {
 
     pub(crate) fn count_drop(&self, shard: usize, reason: DropReason) {
         if let Some(counter) = self.shards[shard].drops.get(reason as usize) {
-            add(counter, 1);
+            counter.store(counter.load(Relaxed).saturating_add(1), Relaxed);
         }
     }
 
-    pub(crate) fn note_received(&self, shard: usize, now_ms: u64) {
-        self.shards[shard].last_received_ms.store(now_ms, Relaxed);
+    pub(crate) fn note_received(&self, now_ms: u64) {
+        self.last_received_ms.store(now_ms, Relaxed);
     }
 
-    /// When the last data message came from the LAC, PPP control included: milliseconds of CLOCK_BOOTTIME, 0 = never.
-    pub fn last_received_ms(&self) -> u64 {
-        self.shards
-            .iter()
-            .map(|shard| shard.last_received_ms.load(Relaxed))
-            .max()
-            .unwrap_or(0)
+    /// When the last data message came from the LAC, PPP control included: time since boot, by the millisecond.
+    pub fn last_received(&self) -> Option<Duration> {
+        since_boot(self.last_received_ms.load(Relaxed))
     }
 
     /// The totals over all shards now.
@@ -292,7 +310,7 @@ impl SessionShared {
             totals.sent_packets += shard.sent_packets.load(Relaxed);
             totals.sent_octets += shard.sent_octets.load(Relaxed);
             for (total, counter) in totals.drops.iter_mut().zip(&shard.drops) {
-                *total += counter.load(Relaxed);
+                *total += u64::from(counter.load(Relaxed));
             }
         }
         totals
@@ -310,9 +328,9 @@ impl TunnelShared {
         self.last_received_ms.store(now_ms, Relaxed);
     }
 
-    /// When the last datagram came from the tunnel's peer: milliseconds of CLOCK_BOOTTIME, 0 = never.
-    pub fn last_received_ms(&self) -> u64 {
-        self.last_received_ms.load(Relaxed)
+    /// When the last datagram came from the tunnel's peer: time since boot, by the millisecond.
+    pub fn last_received(&self) -> Option<Duration> {
+        since_boot(self.last_received_ms.load(Relaxed))
     }
 }
 
@@ -328,7 +346,7 @@ mod tests {
         shared.count_sent(1, 40);
         shared.count_drop(0, DropReason::SourceAddress);
         shared.count_drop(0, DropReason::Spoof); // not a reason of sessions: ignored
-        shared.note_received(1, 77);
+        shared.note_received(77);
         let totals = shared.totals();
         assert_eq!((totals.received_packets, totals.received_octets), (2, 150));
         assert_eq!((totals.sent_packets, totals.sent_octets), (1, 40));
@@ -339,7 +357,8 @@ mod tests {
             ),
             (1, 0)
         );
-        assert_eq!(shared.last_received_ms(), 77);
+        assert_eq!(shared.last_received(), Some(Duration::from_millis(77)));
+        assert_eq!(TunnelShared::default().last_received(), None);
     }
 
     #[test]
@@ -350,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_costs_two_cache_lines_a_shard() {
-        assert_eq!(std::mem::size_of::<SessionCounters>(), 128);
+    fn a_session_costs_one_cache_line_a_shard() {
+        assert_eq!(std::mem::size_of::<SessionCounters>(), 64);
     }
 }

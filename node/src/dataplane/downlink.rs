@@ -129,3 +129,163 @@ pub fn number(shared: &SessionShared, shard: usize) -> Result<(Option<u16>, Opti
     }
     Ok((ns, ask))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataplane::sequence::{BLOCK, SendSequence};
+    use crate::dataplane::table::tests::{SHARDS, session, tunnel};
+    use crate::dataplane::{SessionEntry, TableUpdate};
+    use etherparse::PacketBuilder;
+    use std::sync::Arc;
+
+    const POLICY: Policy = Policy {
+        shard: 2,
+        shards: SHARDS,
+        own_address: std::net::Ipv4Addr::new(10, 9, 9, 9),
+        has_tun: true,
+    };
+
+    fn table(entry: SessionEntry) -> Table {
+        let mut table = Table::new(&["0.0.0.0:1701".parse().expect("an address")]);
+        table.apply(TableUpdate::Tunnel(tunnel(4)));
+        table.apply(TableUpdate::Session(entry));
+        table
+    }
+
+    fn entry() -> SessionEntry {
+        session(4, 10, [10, 0, 0, 1])
+    }
+
+    /// A packet of `length` octets to 10.0.0.1.
+    fn packet(source: [u8; 4], source_port: u16, length: usize) -> Vec<u8> {
+        let mut packet = Vec::new();
+        PacketBuilder::ipv4(source, [10, 0, 0, 1], 64)
+            .udp(source_port, 6)
+            .write(&mut packet, &vec![0x5a; length - 28])
+            .expect("a vector takes it");
+        packet
+    }
+
+    fn judged(table: &Table, packet: &[u8]) -> Downlink {
+        let (index, view) = route(table, packet).expect("a session has the address");
+        judge(table.session(index), &POLICY, &mut packet.to_vec(), view)
+    }
+
+    fn encapsulated(table: &Table, packet: &[u8]) -> Result<(Vec<u8>, Option<u64>), Option<u64>> {
+        let (index, view) = route(table, packet).expect("a session has the address");
+        let mut buffer = [&[0xee; HEADROOM], packet].concat();
+        let done = encapsulate(table, table.session(index), &POLICY, &mut buffer, view.length)?;
+        Ok((buffer.split_off(done.start), done.ask))
+    }
+
+    #[test]
+    fn the_octets_on_the_wire() {
+        let table = table(entry());
+        let packet = packet([192, 0, 2, 9], 53, 40);
+        let (datagram, ask) = encapsulated(&table, &packet).expect("no number is needed");
+        assert_eq!(datagram[..10], [0, 2, 0x70, 0x04, 0x70, 0x0a, 0xff, 3, 0, 0x21]);
+        assert_eq!((&datagram[10..], ask), (&packet[..], None));
+        let totals = table.session(0).shared.totals();
+        assert_eq!((totals.sent_packets, totals.sent_octets), (1, 40));
+    }
+
+    #[test]
+    fn ipv6_has_its_own_ppp_protocol_and_is_never_fragmented() {
+        let mut entry = entry();
+        entry.routes = vec!["2001:db8::/56".parse().expect("a prefix")];
+        let table = table(entry);
+        let to = |length: usize| {
+            let mut packet = Vec::new();
+            let destination = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 1];
+            let builder = PacketBuilder::ipv6([0x20; 16], destination, 64).udp(5, 6);
+            builder
+                .write(&mut packet, &vec![0; length - 48])
+                .expect("a vector takes it");
+            packet
+        };
+        let (datagram, _) = encapsulated(&table, &to(60)).expect("no number is needed");
+        assert_eq!(datagram[6..10], [0xff, 3, 0, 0x57]);
+        assert!(matches!(
+            judged(&table, &to(1401)),
+            Downlink::TooBig { mtu: 1400, .. }
+        ));
+    }
+
+    #[test]
+    fn a_sequenced_session_numbers_from_its_committed_block_and_no_further() {
+        let mut entry = entry();
+        entry.sequencing = true;
+        entry.shared = Arc::new(SessionShared::new(SHARDS, SendSequence::new(BLOCK, BLOCK + 2)));
+        let table = table(entry);
+        let packet = packet([192, 0, 2, 9], 53, 40);
+        let (datagram, ask) = encapsulated(&table, &packet).expect("two are left");
+        assert_eq!(
+            (&datagram[..2], &datagram[6..10]),
+            (&[0x08, 0x02][..], &[0x10, 0, 0, 0][..])
+        );
+        assert_eq!(ask, Some(BLOCK + 2));
+        let (datagram, ask) = encapsulated(&table, &packet).expect("one is left");
+        assert_eq!((&datagram[6..8], ask), (&[0x10, 1][..], None));
+        assert_eq!(encapsulated(&table, &packet), Err(None));
+        assert_eq!(
+            table
+                .session(0)
+                .shared
+                .totals()
+                .dropped(DropReason::SequenceExhausted),
+            1
+        );
+        table.session(0).shared.sequence.grant(2 * BLOCK);
+        let (datagram, _) = encapsulated(&table, &packet).expect("a block was granted");
+        assert_eq!(datagram[6..8], [0x10, 2]);
+    }
+
+    #[test]
+    fn s_101_what_is_larger_than_the_mtu_is_cut_or_refused() {
+        let table = table(entry());
+        let mut packet = packet([192, 0, 2, 9], 53, 1401);
+        packet[6] = 0;
+        assert!(matches!(
+            judged(&table, &packet),
+            Downlink::Fragment { mtu: 1400, .. }
+        ));
+        packet[6] = 0x40; // DF
+        assert!(matches!(
+            judged(&table, &packet),
+            Downlink::TooBig { mtu: 1400, .. }
+        ));
+        assert_eq!(table.session(0).shared.totals().dropped(DropReason::TooBig), 1);
+        let fits = self::packet([192, 0, 2, 9], 53, 1400);
+        assert!(matches!(judged(&table, &fits), Downlink::Send(view) if view.length == 1400));
+    }
+
+    #[test]
+    fn a_session_that_is_not_open_gets_nothing() {
+        let mut entry = entry();
+        entry.open = false;
+        let table = table(entry);
+        let verdict = judged(&table, &packet([192, 0, 2, 9], 53, 40));
+        assert_eq!(verdict, Downlink::Drop(DropReason::NotOpen));
+        assert_eq!(table.session(0).shared.totals().dropped(DropReason::NotOpen), 1);
+    }
+
+    #[test]
+    fn addresses_without_a_session_have_no_route() {
+        let table = table(entry());
+        let mut packet = packet([192, 0, 2, 9], 53, 40);
+        packet[19] = 2;
+        assert_eq!(route(&table, &packet), Err(DropReason::NoRoute));
+    }
+
+    #[test]
+    fn s_100_our_own_l2tp_does_not_come_back_through_the_tun() {
+        let table = table(entry());
+        assert_eq!(
+            route(&table, &packet([198, 51, 100, 1], 1701, 40)),
+            Err(DropReason::Recursion)
+        );
+        assert!(route(&table, &packet([198, 51, 100, 1], 53, 40)).is_ok());
+        assert!(route(&table, &packet([192, 0, 2, 9], 1701, 40)).is_ok());
+    }
+}

@@ -63,15 +63,12 @@ fn may_be_answered(packet: &[u8], view: &View) -> bool {
     one_host(source) && one_host(destination) && !view.later_fragment && !is_error
 }
 
-/// Writes "fragmentation needed and DF set" with the next hop's `mtu` (RFC 1191 §4) about the IPv4 `packet`, from `own`
-/// to its source, and returns its length. `None` if no error may be sent about it.
-pub fn too_big(
-    packet: &[u8],
-    view: &View,
-    own: Ipv4Addr,
-    mtu: u16,
-    out: &mut [u8; MAX_ERROR],
-) -> Option<usize> {
+/// Writes "fragmentation needed and DF set" with the next hop's `mtu` (RFC 1191 §4) about the IPv4 `packet`, to its
+/// source, and returns its length. `None` if no error may be sent about it.
+///
+/// It comes from the packet's destination, not from our own address as RFC 1812 §4.3.2.4 has it: that one is local to the
+/// kernel, which drops what comes out of the TUN with it as a martian.
+pub fn too_big(packet: &[u8], view: &View, mtu: u16, out: &mut [u8; MAX_ERROR]) -> Option<usize> {
     if !may_be_answered(packet, view) {
         return None;
     }
@@ -83,7 +80,7 @@ pub fn too_big(
     header[2..4].copy_from_slice(&(length as u16).to_be_bytes());
     header[8] = TTL;
     header[9] = ICMP;
-    header[12..16].copy_from_slice(&own.octets());
+    header[12..16].copy_from_slice(&packet[16..20]);
     header[16..20].copy_from_slice(&packet[12..16]);
     ip::set_checksum(header);
     message[..ICMP_HEADER].copy_from_slice(&[UNREACHABLE, FRAGMENTATION_NEEDED, 0, 0, 0, 0, 0, 0]);
@@ -165,9 +162,12 @@ mod tests {
             .expect("a vector takes it");
         let view = View::parse(&packet).expect("well formed");
         let mut out = [0; MAX_ERROR];
-        let length = too_big(&packet, &view, OWN, 1400, &mut out).expect("it may be answered");
+        let length = too_big(&packet, &view, 1400, &mut out).expect("it may be answered");
         let (icmp, source, destination) = icmp_of(&out[..length]);
-        assert_eq!((length, source, destination), (576, OWN.octets(), [192, 0, 2, 1]));
+        assert_eq!(
+            (length, source, destination),
+            (576, [10, 0, 0, 1], [192, 0, 2, 1])
+        );
         let expected = DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: 1400 };
         assert_eq!(icmp.icmp_type(), Icmpv4Type::DestinationUnreachable(expected));
         assert_eq!(icmp.payload(), &packet[..548]);
@@ -182,14 +182,7 @@ mod tests {
             .expect("a vector takes it");
         let mut out = [0; MAX_ERROR];
         let mut answered = |packet: &[u8]| {
-            too_big(
-                packet,
-                &View::parse(packet).expect("well formed"),
-                OWN,
-                1400,
-                &mut out,
-            )
-            .is_some()
+            too_big(packet, &View::parse(packet).expect("well formed"), 1400, &mut out).is_some()
         };
         assert!(answered(&packet));
         for (at, value) in [(20, 3), (7, 1), (16, 224), (12, 0), (12, 127), (12, 255)] {

@@ -197,7 +197,9 @@ pub(crate) struct SendBatch {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Flushed {
     pub(crate) sent: u64,
-    /// Datagrams that the kernel refused, each with its reason; they are not tried again.
+    /// Datagrams larger than the MTU of the interface they leave by.
+    pub(crate) too_big: u64,
+    /// Datagrams that the kernel refused for another reason. None is tried again.
     pub(crate) failed: u64,
 }
 
@@ -254,8 +256,13 @@ impl SendBatch {
                 flushed.sent += result as u64;
                 at += result as usize;
             } else {
-                tracing::trace!(to = %self.departures[at].to, error = %io::Error::last_os_error(), "not sent");
-                flushed.failed += 1;
+                let error = io::Error::last_os_error();
+                tracing::trace!(to = %self.departures[at].to, %error, "not sent");
+                let counter = match error.raw_os_error() {
+                    Some(libc::EMSGSIZE) => &mut flushed.too_big,
+                    _ => &mut flushed.failed,
+                };
+                *counter += 1;
                 at += 1;
             }
         }

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -147,11 +147,8 @@ impl Dataplane {
         for shard in ready {
             let name = format!("packets-{}", shard.policy.shard);
             match std::thread::Builder::new().name(name).spawn(move || shard.run()) {
-                Ok(thread) => handle.threads().push(thread),
-                Err(error) => {
-                    handle.shutdown();
-                    return Err(error);
-                }
+                Ok(thread) => handle.inner.threads().push(thread),
+                Err(error) => return Err(error),
             }
         }
         Ok(handle)
@@ -173,7 +170,17 @@ impl Dataplane {
     ///
     /// # Errors
     /// [`SendError::Ended`].
+    ///
+    /// # Panics
+    /// If the counters of a session are for another number of shards.
     pub fn update(&self, update: TableUpdate) -> Result<(), SendError> {
+        if let TableUpdate::Session(entry) = &update {
+            assert_eq!(
+                entry.shared.shards(),
+                self.shards(),
+                "counters are made for all shards"
+            );
+        }
         let (last, others) = self.inner.links.split_last().ok_or(SendError::Ended)?;
         for link in others {
             link.update(update.clone())?;
@@ -207,12 +214,20 @@ impl Dataplane {
     ///
     /// # Errors
     /// The frame is dropped then.
+    ///
+    /// # Panics
+    /// If the counters of the session are for another number of shards.
     pub fn send_ppp(
         &self,
         route: PppRoute,
         frame: Vec<u8>,
         fresh_until: Option<Duration>,
     ) -> Result<(), SendError> {
+        assert_eq!(
+            route.shared.shards(),
+            self.shards(),
+            "counters are made for all shards"
+        );
         let shard = route.tunnel.shard(self.shards());
         self.send(
             shard,
@@ -239,17 +254,10 @@ impl Dataplane {
     }
 
     /// Ends the packet threads and waits for them. Messages given before are sent. Sockets and TUN are closed then.
+    ///
+    /// The last handle does the same when it is dropped.
     pub fn shutdown(&self) {
-        self.inner.stop.store(true, Ordering::Release);
-        for link in &self.inner.links {
-            link.remote.wake.notify();
-        }
-        let threads = std::mem::take(&mut *self.threads());
-        for thread in threads {
-            if thread.join().is_err() {
-                tracing::error!("a packet thread had panicked");
-            }
-        }
+        self.inner.shutdown();
     }
 
     fn send(&self, shard: usize, message: Outgoing) -> Result<(), SendError> {
@@ -264,9 +272,30 @@ impl Dataplane {
         }
         Ok(())
     }
+}
 
-    fn threads(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<()>>> {
-        self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner)
+impl Inner {
+    fn shutdown(&self) {
+        self.stop.store(true, Ordering::Release);
+        for link in &self.links {
+            link.remote.wake.notify();
+        }
+        let threads = std::mem::take(&mut *self.threads());
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a packet thread had panicked");
+            }
+        }
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shutdown();
     }
 }
 

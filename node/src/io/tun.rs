@@ -111,7 +111,7 @@ impl Tun {
             });
         }
         let queues = (0..queues)
-            .map(|_| open_queue(config))
+            .map(|queue| open_queue(config, queue == 0))
             .collect::<Result<_, _>>()?;
         let fail = |step| {
             move |source| TunError::Io {
@@ -146,7 +146,9 @@ impl Tun {
     }
 }
 
-fn open_queue(config: &TunConfig) -> Result<OwnedFd, TunError> {
+/// The first queue makes the device. It must not exist yet: a second daemon would else get queues of the first one's
+/// device, in silence.
+fn open_queue(config: &TunConfig, first: bool) -> Result<OwnedFd, TunError> {
     let name = config.name.clone();
     let device: File = OpenOptions::new()
         .read(true)
@@ -163,12 +165,14 @@ fn open_queue(config: &TunConfig) -> Result<OwnedFd, TunError> {
             },
         })?;
     let mut request = request(&config.name);
-    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_MULTI_QUEUE) as i16;
+    let exclusive = if first { libc::IFF_TUN_EXCL } else { 0 };
+    request.ifr_ifru.ifru_flags =
+        (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_MULTI_QUEUE | exclusive) as libc::c_short;
     // SAFETY: TUNSETIFF reads and writes one ifreq, which `request` is.
     let result = unsafe { ioctl(device.as_raw_fd(), libc::TUNSETIFF, &mut request) };
     result.map_err(|source| match source.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => TunError::NotPermitted { name },
-        Some(libc::EBUSY | libc::EINVAL) => TunError::Busy { name },
+        Some(libc::EBUSY) => TunError::Busy { name },
         _ => TunError::Io {
             name,
             step: "TUNSETIFF",
@@ -203,7 +207,7 @@ impl Control<'_> {
         self.ioctl(libc::SIOCGIFFLAGS, &mut request)?;
         // SAFETY: SIOCGIFFLAGS has just filled this field.
         let flags = unsafe { request.ifr_ifru.ifru_flags };
-        request.ifr_ifru.ifru_flags = flags | (libc::IFF_UP | libc::IFF_RUNNING) as i16;
+        request.ifr_ifru.ifru_flags = flags | (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
         self.ioctl(libc::SIOCSIFFLAGS, &mut request)
     }
 
