@@ -153,11 +153,8 @@ impl TunnelActor {
         let shared = self.shared.clone();
         let survived = contain(|| {
             core.set_call_policy(policy);
-            if let Some(heard) = shared
-                .map(|shared| shared.last_received_ms())
-                .filter(|ms| *ms > 0)
-            {
-                core.note_received(Duration::from_millis(heard));
+            if let Some(heard) = shared.and_then(|shared| shared.last_received()) {
+                core.note_received(heard);
             }
             work(&mut core, now);
             let mut commands = Vec::new();
