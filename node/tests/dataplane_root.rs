@@ -328,6 +328,41 @@ fn addresses_without_a_session_are_counted() {
     assert!(lac.socket.recv(&mut [0; 64]).is_err());
 }
 
+#[test]
+#[ignore = "needs root: run by the test command"]
+fn control_goes_on_when_the_device_is_taken_away() {
+    let _alone = own_namespace();
+    let (mut lns, lac) = lns();
+    ip("link delete hf0");
+    lac.send(
+        &ip_data(TUNNEL, 1, &ping(SUBSCRIBER, OWN, 3, 56, 0)),
+        lns.address(),
+    );
+    lns.wait_for_drops(DropReason::TunRefused, 1);
+    lac.send(&zlb(TUNNEL), lns.address());
+    let message = lns.next(tunnel_id(TUNNEL).shard(SHARDS));
+    assert!(matches!(
+        message,
+        holdfast::io::Inbound::Control { tunnel: TUNNEL, .. }
+    ));
+}
+
+/// Fragments inside, never outside: two nodes share one source address.
+#[test]
+#[ignore = "needs root: run by the test command"]
+fn what_does_not_fit_the_interface_outside_is_counted_and_not_fragmented() {
+    let _alone = own_namespace();
+    let (lns, lac) = lns();
+    ip("link set lo mtu 1300");
+    let host = core_host();
+    host.send_to(&[7; 1372], SocketAddr::from((SUBSCRIBER, 9)))
+        .expect("the TUN carries it");
+    lns.wait_for_drops(DropReason::OuterTooBig, 1);
+    host.send_to(&[7; 1000], SocketAddr::from((SUBSCRIBER, 9)))
+        .expect("the TUN carries it");
+    assert_eq!(next_packet(&lac).len(), 1028);
+}
+
 /// The kernel reassembles what comes in fragments and keeps what is not whole.
 #[test]
 #[ignore = "needs root: run by the test command"]

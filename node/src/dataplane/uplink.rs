@@ -239,6 +239,7 @@ mod tests {
     use crate::dataplane::TableUpdate;
     use crate::dataplane::table::tests::{SHARDS, peer, session, session_id, tunnel, tunnel_id};
     use etherparse::{PacketBuilder, TcpOptionElement};
+    use proptest::prelude::*;
 
     const OWN: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 9);
     const SUBSCRIBER: [u8; 4] = [10, 0, 0, 1];
@@ -671,5 +672,29 @@ mod tests {
         entry.mss_clamp = false;
         bench.table.apply(TableUpdate::Session(entry));
         assert_eq!(mss_after(&mut bench), 1460);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_a_lac_sends_panics(session in 10u16..14, frame in prop::collection::vec(any::<u8>(), 0..96),
+                                      header in prop::sample::select(vec![&[0x21u8, 0x45, 0, 0, 20][..], &[0x21], &[0x57, 0x60], &[]])) {
+            let mut bench = Bench::new();
+            let frame = [header, &frame[..]].concat();
+            bench.input(&data(session, Some(0), &frame));
+            bench.policy.has_tun = false;
+            bench.input(&data(session, Some(1), &frame));
+        }
+
+        #[test]
+        fn a_packet_of_the_subscriber_is_never_longer_than_what_came(rest in prop::collection::vec(any::<u8>(), 8..64)) {
+            let mut bench = Bench::new();
+            let mut packet = ipv4(SUBSCRIBER, [192, 0, 2, 9], 53);
+            packet[2..10].copy_from_slice(&rest[..8]);
+            packet.extend_from_slice(&rest[8..]);
+            let datagram = data(10, None, &in_ppp(&[0x21], &packet));
+            if let Uplink::Packet { packet } = bench.input(&datagram) {
+                prop_assert!(packet.start == 7 && packet.end <= datagram.len());
+            }
+        }
     }
 }
