@@ -69,9 +69,7 @@ impl Shard {
         while !worker.shard.stop.load(Ordering::Acquire) {
             worker.round(&mut ready, &mut receive);
         }
-        while !worker.shard.mailbox.outgoing.is_empty() {
-            worker.send_outgoing();
-        }
+        worker.send_last();
     }
 }
 
