@@ -346,7 +346,7 @@ fn flood(lns: &Lns, lac: &Lac, datagram: &[u8], count: u64) {
 }
 
 #[test]
-fn s_9_what_the_control_side_does_not_take_is_dropped_and_sccrqs_first() {
+fn what_the_control_side_does_not_take_is_dropped_and_sccrqs_first() {
     let lns = Lns::start("127.0.0.1:0", 1, None);
     let lac = Lac::new("127.0.0.1:0");
     lns.add_tunnel(1, lac.address(), lns.address());
