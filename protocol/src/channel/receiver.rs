@@ -8,14 +8,12 @@ use crate::ids::SessionId;
 use crate::sequence::{distance, is_before};
 
 /// A message that came before its predecessors.
-#[derive(Debug)]
 pub(crate) struct Early {
     ns: u16,
     pub(crate) session: Option<SessionId>,
     pub(crate) body: Box<[u8]>,
 }
 
-#[derive(Debug)]
 pub(super) struct Receiver {
     received: u16,
     accepted: u16,
