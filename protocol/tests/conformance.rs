@@ -151,7 +151,7 @@ fn complete_exchange() {
 }
 
 #[test]
-fn s_10_s_30_s_31_s_39_lost_and_late() {
+fn s_30_s_31_s_39_lost_and_late() {
     run(include_str!("conformance/02-lost-and-late.txt"));
 }
 
