@@ -52,11 +52,6 @@ impl<'a> Frame<'a> {
             information,
         })
     }
-
-    /// Whether the number may be a protocol's at all: low octet odd, high octet even (RFC 1661 §2).
-    pub fn protocol_is_valid(&self) -> bool {
-        self.protocol & 0x0101 == 0x0001
-    }
 }
 
 /// Puts a frame together, in the long form.
@@ -101,15 +96,15 @@ mod tests {
                 (protocol, &[9][..]),
                 "{octets:02x?}"
             );
-            assert!(frame.protocol_is_valid());
         }
     }
 
+    /// A valid number has an odd low octet and an even high one (RFC 1661 §2); others are read all the same, and the
+    /// link rejects them like any protocol that it does not speak.
     #[test]
-    fn s_94_even_low_octet_or_odd_high_octet_is_no_protocol() {
+    fn s_94_an_invalid_number_is_read_as_it_stands() {
         let frame = Frame::parse(&[0xff, 0x03, 0x00, 0x20, 1]).unwrap();
-        assert_eq!(frame.protocol, 0x0020);
-        assert!(!frame.protocol_is_valid());
+        assert_eq!((frame.protocol, frame.information), (0x0020, &[1][..]));
     }
 
     #[test]

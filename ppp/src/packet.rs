@@ -16,6 +16,10 @@ use thiserror::Error;
 /// Octets of code, identifier and length.
 pub const HEADER: usize = 4;
 
+/// Longest control packet that is looked at, in octets: all fit the default MRU (RFC 1661 §6.1), and what the link keeps
+/// of the peer is bounded.
+pub const MAX_CONTROL: usize = 1500;
+
 /// Most options that one packet may bring; more than any protocol defines, and it bounds what a packet can allocate.
 pub const MAX_OPTIONS: usize = 64;
 
@@ -24,6 +28,8 @@ pub const MAX_OPTIONS: usize = 64;
 pub enum PacketError {
     #[error("{octets} octets are too few for a header")]
     Short { octets: usize },
+    #[error("{octets} octets are too many for a control packet")]
+    Long { octets: usize },
     #[error("length field {length} does not fit a packet of {octets} octets")]
     Length { length: usize, octets: usize },
     #[error("option {kind} has length {length} with {left} octets left")]
@@ -43,6 +49,17 @@ pub struct Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
+    /// Takes a packet of a control protocol apart, which is no longer than such packets are.
+    pub fn parse_control(octets: &'a [u8]) -> Result<Self, PacketError> {
+        let packet = Self::parse(octets)?;
+        if packet.data.len() > MAX_CONTROL - HEADER {
+            return Err(PacketError::Long {
+                octets: HEADER + packet.data.len(),
+            });
+        }
+        Ok(packet)
+    }
+
     /// Takes a packet apart.
     pub fn parse(octets: &'a [u8]) -> Result<Self, PacketError> {
         let [code, id, high, low, rest @ ..] = octets else {
@@ -149,6 +166,18 @@ mod tests {
                 })
             );
         }
+    }
+
+    #[test]
+    fn a_control_packet_longer_than_the_default_mru_is_refused() {
+        let mut octets = vec![5, 1, 0x05, 0xdc];
+        octets.resize(1501, 0);
+        assert!(Packet::parse_control(&octets).is_ok());
+        octets[3] += 1;
+        assert_eq!(
+            Packet::parse_control(&octets),
+            Err(PacketError::Long { octets: 1501 })
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! It stands only where it is what we would have negotiated ourselves. Everything else, above all what does not parse,
 //! is as if it had not been there: the peer is open with the LAC, and our Configure-Request starts it anew.
 
-use crate::auth::{AuthMethod, AuthRequest, Credential};
+use crate::auth::{AuthMethod, AuthRequest, Credential, MAX_NAME};
 use crate::iana::{lcp_option, proxy_authen_type};
 use crate::lcp::options::{DEFAULT_MRU, LcpOptions, MIN_MRU, Side};
 use crate::link::LinkConfig;
@@ -50,7 +50,7 @@ impl Proxy {
     /// in the answer. There is no type for MS-CHAPv2, and type 4 ("none") authenticates nobody.
     pub(crate) fn authentication(&self, method: AuthMethod) -> Option<(u8, AuthRequest)> {
         let id = self.authen_id?;
-        let name = self.authen_name.clone()?;
+        let name = self.authen_name.clone().filter(|name| name.len() <= MAX_NAME)?;
         let response = self.authen_response.as_ref()?;
         let credential = match (self.authen_type?, method) {
             (proxy_authen_type::PAP, AuthMethod::Pap) => Credential::Pap {

@@ -389,3 +389,54 @@ fn both_sides_prove_themselves() {
     assert_eq!(pair.lac.peer().host_name, b"holdfast");
     assert_eq!(pair.lns().peer().receive_window, 16);
 }
+
+#[test]
+fn a_repeated_sccrq_is_a_duplicate_of_this_tunnel() {
+    let mut lns = Scripted::lns(plain(), &sccrq()).expect("acceptable");
+    lns.drain();
+    let header = header::ControlHeader {
+        tunnel: None,
+        session: None,
+        ns: 0,
+        nr: 0,
+    };
+    let repeated = Message::Sccrq(sccrq()).encode(header, None);
+    lns.connection.handle_input(lns.now, &repeated).expect("valid");
+    assert!(only_acknowledged(&lns.drain(), 1));
+    assert_eq!(lns.events(), []);
+}
+
+#[test]
+fn s_20_a_secret_taken_away_during_setup_lets_nobody_in() {
+    let lns = Scripted::lns(challenging(), &sccrq()).expect("acceptable");
+    let connection = Connection::restore(plain(), lns.now, &lns.connection.snapshot());
+    let mut lns = Scripted { connection, ..lns };
+    let scccn = response_to(&lns.drain(), &secret());
+    assert_eq!(stopped(&lns.send(None, &Message::Scccn(scccn))), (4, Some(0)));
+}
+
+#[test]
+fn s_27_unanswered_messages_do_not_shorten_the_retention() {
+    let mut lns = Scripted::with_call(true);
+    lns.connection
+        .close_call(lns.now, session(0x4004), Cdn::new(ResultCode::new(3)))
+        .expect("up");
+    lns.drain();
+    lns.wait(Duration::from_secs(20));
+    let stop = StopCcn {
+        assigned_tunnel_id: None,
+        result: ResultCode::new(1),
+    };
+    let header = header::ControlHeader {
+        tunnel: None,
+        session: None,
+        ns: lns.ns,
+        nr: lns.nr.wrapping_sub(1),
+    };
+    let datagram = Message::StopCcn(stop).encode(header, None);
+    lns.connection.handle_input(lns.now, &datagram).expect("valid");
+    lns.wait(Duration::from_secs(30));
+    assert_eq!(lns.connection.state(), State::Closed);
+    lns.wait(Duration::from_secs(1));
+    assert!(lns.connection.is_finished());
+}

@@ -5,9 +5,9 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use holdfast_testbed::{bench, cleanup, demo, restart, simulator};
+use holdfast_testbed::{bench, cleanup, demo, restart, simulator, suites, test_command};
 
-/// Everything that attacks Holdfast: a demonstration, benchmarks, a LAC and subscriber simulator.
+/// Everything that attacks Holdfast: the tests, a demonstration, benchmarks, a LAC and subscriber simulator.
 #[derive(Debug, Parser)]
 #[command(name = "holdfast-testbed", version, about)]
 pub struct Cli {
@@ -25,12 +25,21 @@ enum Command {
     Restart(restart::Options),
     /// Dials simulated subscribers and prints what became of them, as JSON.
     Simulate(Box<simulator::command_line::Options>),
+    /// Installs what the tests need and runs every test there is (as root).
+    Test(test_command::Arguments),
+    /// Checks or writes the table of scenarios and their tests.
+    Scenarios(suites::scenarios::Arguments),
+    /// Fuzzes the decoders.
+    Fuzz(suites::fuzz::Arguments),
 }
 
 impl Cli {
     /// Runs the subcommand. An error means that it could not be run; a failed check is an exit code.
     pub fn run(self) -> Result<ExitCode, Box<dyn Error>> {
-        if !matches!(self.command, Command::Simulate(_)) {
+        if matches!(
+            self.command,
+            Command::Demo(_) | Command::Bench(_) | Command::Restart(_)
+        ) {
             cleanup::install()?;
         }
         match self.command {
@@ -45,6 +54,9 @@ impl Cli {
                 );
                 options.run(port)
             }
+            Command::Test(arguments) => Ok(test_command::run(&arguments)),
+            Command::Scenarios(arguments) => Ok(suites::scenarios::command(&arguments)),
+            Command::Fuzz(arguments) => Ok(suites::fuzz::command(&arguments)),
         }
     }
 }

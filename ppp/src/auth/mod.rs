@@ -12,6 +12,7 @@ mod verify;
 use std::fmt;
 
 pub(crate) use authenticator::{Authenticator, Heard, Overdue};
+pub(crate) use packets::MAX_NAME;
 pub use verify::Accepted;
 
 use crate::iana::{chap_algorithm, protocol};

@@ -5,6 +5,9 @@ use crate::secret::Secret;
 /// Most octets of text sent to the user.
 const MAX_MESSAGE: usize = 255;
 
+/// Longest name of a user, in octets; it goes into the row of an open link.
+pub(crate) const MAX_NAME: usize = 255;
+
 /// PAP Authenticate-Request: `peer-id length, peer-id, password length, password`.
 pub(super) fn parse_pap_request(data: &[u8]) -> Option<(&[u8], Secret)> {
     let (name, rest) = counted(data)?;
@@ -24,9 +27,9 @@ pub(super) fn chap_message(message: &[u8]) -> &[u8] {
     &message[..message.len().min(MAX_MESSAGE)]
 }
 
-/// CHAP Challenge or Response: `value size, value`, and the name fills the packet.
+/// CHAP Challenge or Response: `value size, value`, and the name fills the packet, as far as PAP could carry it too.
 pub(super) fn parse_chap_value(data: &[u8]) -> Option<(&[u8], &[u8])> {
-    counted(data).filter(|(value, _)| !value.is_empty())
+    counted(data).filter(|(value, name)| !value.is_empty() && name.len() <= MAX_NAME)
 }
 
 /// A CHAP Challenge.
@@ -72,6 +75,7 @@ mod tests {
         for octets in [&b""[..], b"\x00name", b"\x10short"] {
             assert!(parse_chap_value(octets).is_none(), "{octets:?}");
         }
+        assert!(parse_chap_value(&[&[1, 0][..], &[b'n'; 256]].concat()).is_none());
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl LcpOptions {
         self.auth.first().copied()
     }
 
-    fn judge_one(&mut self, option: &ConfigOption, peer: &mut Side) -> Verdict {
+    fn judge_one(&mut self, option: &ConfigOption, peer: &mut Side) -> Opinion {
         match option.kind {
             lcp_option::MRU => match option.array().map(u16::from_be_bytes) {
                 Some(mru) if mru >= MIN_MRU => peer.mru = mru,
@@ -130,9 +130,9 @@ impl LcpOptions {
             },
             lcp_option::PFC if option.value.is_empty() => peer.pfc = true,
             lcp_option::ACFC if option.value.is_empty() => peer.acfc = true,
-            _ => return Verdict::Reject,
+            _ => return Opinion::Reject,
         }
-        Verdict::Ack
+        Opinion::Ack
     }
 
     fn adopt_mru(&mut self, option: &ConfigOption) {
@@ -164,14 +164,15 @@ impl LcpOptions {
     }
 }
 
-enum Verdict {
+/// What one option of the peer deserves.
+enum Opinion {
     Ack,
     Nak(ConfigOption),
     Reject,
 }
 
-fn nak(kind: u8, value: impl Into<Vec<u8>>) -> Verdict {
-    Verdict::Nak(ConfigOption::new(kind, value))
+fn nak(kind: u8, value: impl Into<Vec<u8>>) -> Opinion {
+    Opinion::Nak(ConfigOption::new(kind, value))
 }
 
 impl OptionHandling for LcpOptions {
@@ -200,9 +201,9 @@ impl OptionHandling for LcpOptions {
         let (mut naked, mut rejected) = (Vec::new(), Vec::new());
         for option in options {
             match self.judge_one(option, &mut peer) {
-                Verdict::Ack => {}
-                Verdict::Nak(wanted) => naked.push(wanted),
-                Verdict::Reject => rejected.push(option.clone()),
+                Opinion::Ack => {}
+                Opinion::Nak(wanted) => naked.push(wanted),
+                Opinion::Reject => rejected.push(option.clone()),
             }
         }
         if self.loops > LOOP_ROUNDS {

@@ -225,7 +225,7 @@ impl Machine {
     }
 
     fn handle_lcp(&mut self, now: Duration, octets: &[u8], shared: &mut Shared) {
-        let Ok(packet) = Packet::parse(octets) else {
+        let Ok(packet) = Packet::parse_control(octets) else {
             return shared.outputs.count(Counter::MalformedPacket);
         };
         self.heard_lcp = true;
@@ -238,7 +238,7 @@ impl Machine {
             _ => {}
         }
         if self.lcp.would_leave(&packet) {
-            return self.leave(Leaving::Packet(octets.to_vec()));
+            return self.leave(Leaving::Packet(packet.encode()));
         }
         self.peer_gave_up = packet.code == code::TERMINATE_REQUEST;
         self.feed_lcp(now, &packet, shared);

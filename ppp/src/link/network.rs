@@ -148,16 +148,16 @@ impl Machine {
         let Some(at) = self.position(ncp) else {
             return;
         };
-        let Ok(packet) = Packet::parse(octets) else {
+        let Ok(packet) = Packet::parse_control(octets) else {
             return shared.outputs.count(Counter::MalformedPacket);
         };
         if matches!(self.ncps[at].held, Some(Held::GivenUp(_))) {
             return shared.outputs.count(Counter::WrongPhase);
         }
         if self.ncps[at].negotiator.would_leave(&packet) {
-            self.leave_ncp(at, &packet, octets, shared);
+            self.leave_ncp(at, &packet, shared);
         } else if packet.code == code::CONFIGURE_REQUEST {
-            self.handle_request(now, at, &packet, octets, shared);
+            self.handle_request(now, at, &packet, shared);
         } else {
             self.feed_ncp(now, at, &packet, shared);
         }
@@ -166,7 +166,7 @@ impl Machine {
     /// The peer repeats the request that we have acknowledged: our Configure-Ack was lost, or crossed the repeat. As an
     /// event it would take the peer's interface down; so it is acknowledged again, unless data says that the peer has
     /// been up and starts anew.
-    fn leave_ncp(&mut self, at: usize, packet: &Packet<'_>, octets: &[u8], shared: &mut Shared) {
+    fn leave_ncp(&mut self, at: usize, packet: &Packet<'_>, shared: &mut Shared) {
         let layer = &mut self.ncps[at];
         let repeats = packet.code == code::CONFIGURE_REQUEST
             && !shared.data_seen
@@ -182,18 +182,11 @@ impl Machine {
             };
             shared.outputs.send(layer.ncp.protocol(), &ack.encode());
         } else {
-            layer.held = Some(Held::Packet(octets.to_vec()));
+            layer.held = Some(Held::Packet(packet.encode()));
         }
     }
 
-    fn handle_request(
-        &mut self,
-        now: Duration,
-        at: usize,
-        packet: &Packet<'_>,
-        octets: &[u8],
-        shared: &mut Shared,
-    ) {
+    fn handle_request(&mut self, now: Duration, at: usize, packet: &Packet<'_>, shared: &mut Shared) {
         if self.ncps[at].state() == State::Stopped {
             // The automaton would acknowledge at once; by Down and Up it asks first.
             self.restart_ncp(now, at, shared);
@@ -209,7 +202,7 @@ impl Machine {
                     request_hash,
                 };
                 layer.withheld = Some(Withheld {
-                    octets: octets.to_vec(),
+                    octets: packet.encode(),
                     open,
                     until: now + WITHHOLD,
                 });
@@ -320,7 +313,7 @@ impl Machine {
                 if packet.code == code::CONFIGURE_REQUEST {
                     // As the automaton does in Opened, but for the acknowledgement, which has to wait.
                     self.restart_ncp(now, at, shared);
-                    self.handle_request(now, at, &packet, octets, shared);
+                    self.handle_request(now, at, &packet, shared);
                 } else {
                     self.feed_ncp(now, at, &packet, shared);
                 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holdfast_ppp::{AuthMethod, LinkConfig, Ncp, OpenLink, Verdict};
+use holdfast_ppp::{AuthMethod, LinkConfig, Ncp, OpenLink, Proxy, Secret, Verdict};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -158,7 +158,7 @@ impl Watched {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn the_gate_holds_whatever_the_peer_does(steps in vec(step(), 0..80)) {
@@ -184,6 +184,27 @@ proptest! {
         for step in steps {
             watched.take(step);
         }
+    }
+
+    #[test]
+    fn arbitrary_proxy_avps_never_panic(
+        lcp in vec(proptest::option::of(vec(any::<u8>(), 0..30)), 3),
+        authen_type in proptest::option::of(0..8u16),
+        authen in vec(proptest::option::of(vec(any::<u8>(), 0..30)), 3),
+        authen_id in proptest::option::of(any::<u8>()),
+    ) {
+        let proxy = Proxy {
+            initial_received: lcp[0].clone(),
+            last_sent: lcp[1].clone(),
+            last_received: lcp[2].clone(),
+            authen_type,
+            authen_name: authen[0].clone(),
+            authen_challenge: authen[1].clone(),
+            authen_id,
+            authen_response: authen[2].clone().map(Secret::new),
+        };
+        let (_, said) = Bench::start_with(LinkConfig::default(), Some(&proxy));
+        prop_assert_eq!(said.len(), 1);
     }
 
     #[test]

@@ -170,6 +170,13 @@ fn s_133_proxy_authentication_that_is_not_complete_is_done_again() {
             },
         ),
         (
+            "a name beyond measure",
+            Proxy {
+                authen_name: Some(vec![b'n'; 256]),
+                ..chap()
+            },
+        ),
+        (
             "a response of the wrong length",
             Proxy {
                 authen_response: Some(Secret::new([0; 15])),

@@ -97,6 +97,19 @@ pub(crate) struct Call {
     pub(crate) dial: Option<Box<Dial>>,
 }
 
+impl Call {
+    pub(crate) fn snapshot(&self, local: SessionId) -> CallSnapshot {
+        CallSnapshot {
+            local,
+            peer: self.peer,
+            role: self.role,
+            state: self.state,
+            deadline: self.deadline,
+            dial: self.dial.clone(),
+        }
+    }
+}
+
 /// A call as the session's row keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallSnapshot {

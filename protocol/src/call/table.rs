@@ -60,11 +60,15 @@ impl Calls {
         self.by_local.len()
     }
 
-    /// An id that no call has, for a call that is refused before it got one.
+    /// An id that no call has, for a call that is refused before it got one. Mostly the one after the highest.
     pub(crate) fn free_id(&self) -> Option<SessionId> {
-        (1..=u16::MAX)
-            .filter_map(SessionId::new)
-            .find(|id| !self.by_local.contains_key(id))
+        let highest = self.by_local.last_key_value().map_or(0, |(local, _)| local.get());
+        let next = highest.checked_add(1).and_then(SessionId::new);
+        next.or_else(|| {
+            (1..=u16::MAX)
+                .filter_map(SessionId::new)
+                .find(|id| !self.by_local.contains_key(id))
+        })
     }
 
     pub(crate) fn in_state(&self, state: CallState) -> Vec<SessionId> {
@@ -101,14 +105,7 @@ impl Calls {
     }
 
     pub(crate) fn snapshot(&self) -> impl Iterator<Item = CallSnapshot> {
-        self.by_local.iter().map(|(local, call)| CallSnapshot {
-            local: *local,
-            peer: call.peer,
-            role: call.role,
-            state: call.state,
-            deadline: call.deadline,
-            dial: call.dial.clone(),
-        })
+        self.by_local.iter().map(|(local, call)| call.snapshot(*local))
     }
 
     pub(crate) fn restore(&mut self, snapshot: &CallSnapshot) {

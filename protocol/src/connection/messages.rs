@@ -112,9 +112,13 @@ impl Connection {
     }
 
     /// Whether the peer proved to know the secret, if it was asked to. A response that nobody asked for is ignored.
+    /// If the secret was taken away since the challenge was sent, nothing proves anything.
     fn judge_response(&self, carrier: MessageType, given: Option<&Response>) -> Result<(), ResultCode> {
-        let (Some(challenge), Some(secret)) = (self.settings.challenge(), &self.settings.secret) else {
+        let Some(challenge) = &self.settings.challenge else {
             return Ok(());
+        };
+        let Some(secret) = &self.settings.secret else {
+            return Err(no_secret());
         };
         let text = match given {
             Some(given) if verify(carrier, secret, challenge, given) => return Ok(()),

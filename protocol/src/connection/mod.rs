@@ -32,7 +32,7 @@ pub use state::State;
 pub use tie::{Tie, resolve as resolve_tie};
 
 use crate::avp::ResultCode;
-use crate::call::{CallInput, CallState, Calls};
+use crate::call::{CallInput, CallSnapshot, CallState, Calls};
 use crate::challenge::response;
 use crate::channel::{Channel, Delivery, DropReason, Progress, QueueFull};
 use crate::header::{self, ControlHeader, Packet};
@@ -89,7 +89,8 @@ impl Connection {
         connection
     }
 
-    fn new(settings: Settings, now: Duration, local: TunnelId, peer: Peer) -> Self {
+    fn new(mut settings: Settings, now: Duration, local: TunnelId, peer: Peer) -> Self {
+        settings.challenge.take_if(|_| settings.secret.is_none());
         let channel = Channel::new(settings.timing(), settings.receive_window, peer.receive_window);
         let deadline = Some(now + settings.setup_timeout);
         Self {
@@ -139,6 +140,11 @@ impl Connection {
     /// Where a call of ours stands, and the peer's id for it.
     pub fn call(&self, local: SessionId) -> Option<(CallState, Option<SessionId>)> {
         self.calls.get(local).map(|call| (call.state, call.peer))
+    }
+
+    /// A call of ours as its row keeps it.
+    pub fn call_snapshot(&self, local: SessionId) -> Option<CallSnapshot> {
+        self.calls.get(local).map(|call| call.snapshot(local))
     }
 
     /// Our id of the call that the peer calls `peer`.

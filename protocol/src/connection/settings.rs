@@ -86,11 +86,6 @@ impl Settings {
         }
     }
 
-    /// Our challenge, if its answer could be judged.
-    pub(super) fn challenge(&self) -> Option<&[u8; 16]> {
-        self.secret.as_ref().and(self.challenge.as_ref())
-    }
-
     pub(super) fn sccrq(&self, local: TunnelId) -> Sccrq {
         Sccrq {
             framing: self.framing,
@@ -101,7 +96,7 @@ impl Settings {
             vendor_name: self.vendor_name(),
             assigned_tunnel_id: local,
             receive_window: self.receive_window.max(1),
-            challenge: self.challenge().map(|challenge| challenge.to_vec()),
+            challenge: self.challenge.map(|challenge| challenge.to_vec()),
         }
     }
 
@@ -116,7 +111,7 @@ impl Settings {
             assigned_tunnel_id: local,
             receive_window: self.receive_window.max(1),
             response: None,
-            challenge: self.challenge().map(|challenge| challenge.to_vec()),
+            challenge: self.challenge.map(|challenge| challenge.to_vec()),
         }
     }
 

@@ -19,10 +19,12 @@
 //! | established | SCCRQ, SCCRP or SCCCN | send StopCCN, clean up | closing |
 //! | any with a tunnel | close | send StopCCN, clean up | closing |
 //! | any with a tunnel | StopCCN | clean up, go on acknowledging | closed |
-//! | any | no answer | clean up | idle |
+//! | any before closing | no answer | clean up | idle |
+//! | closing, closed | retention over | clean up | idle |
 //!
 //! The RFC's "idle" is three states here: without a transport (idle), and with one kept for a full retransmission
-//! cycle after our StopCCN (closing) or the peer's (closed), in which only the transport answers.
+//! cycle after our StopCCN (closing) or the peer's (closed), in which only the transport answers. A peer that
+//! does not answer then is no reason to end it early: its late messages are still to be acknowledged.
 
 /// Where a control connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,6 +60,8 @@ pub(crate) enum Input {
     Close,
     /// The peer acknowledges nothing any more.
     NoAnswer,
+    /// A full retransmission cycle has passed since the end.
+    RetentionOver,
 }
 
 /// What is to be done. The message that was refused, or out of place, says with which result StopCCN is sent.
@@ -92,7 +96,9 @@ fn idle(input: Input) -> (Action, State) {
             (Action::SendStopCcn, State::Idle)
         }
         Input::ScccnAcceptable | Input::ScccnRefused | Input::StopCcn => (Action::CleanUp, State::Idle),
-        Input::TieLost | Input::TieWon | Input::Close | Input::NoAnswer => (Action::Nothing, State::Idle),
+        Input::TieLost | Input::TieWon | Input::Close | Input::NoAnswer | Input::RetentionOver => {
+            (Action::Nothing, State::Idle)
+        }
     }
 }
 
@@ -100,7 +106,7 @@ fn wait_ctl_reply(input: Input) -> (Action, State) {
     match input {
         Input::SccrpAcceptable => (Action::SendScccnAndOpen, State::Established),
         Input::TieLost | Input::NoAnswer => (Action::CleanUp, State::Idle),
-        Input::TieWon | Input::LocalOpen => (Action::Nothing, State::WaitCtlReply),
+        Input::TieWon | Input::LocalOpen | Input::RetentionOver => (Action::Nothing, State::WaitCtlReply),
         Input::StopCcn => (Action::CleanUp, State::Closed),
         Input::SccrpRefused
         | Input::SccrqAcceptable
@@ -114,7 +120,9 @@ fn wait_ctl_reply(input: Input) -> (Action, State) {
 fn wait_ctl_conn(input: Input) -> (Action, State) {
     match input {
         Input::ScccnAcceptable => (Action::Open, State::Established),
-        Input::LocalOpen | Input::TieLost | Input::TieWon => (Action::Nothing, State::WaitCtlConn),
+        Input::LocalOpen | Input::TieLost | Input::TieWon | Input::RetentionOver => {
+            (Action::Nothing, State::WaitCtlConn)
+        }
         Input::StopCcn => (Action::CleanUp, State::Closed),
         Input::NoAnswer => (Action::CleanUp, State::Idle),
         Input::ScccnRefused
@@ -129,7 +137,7 @@ fn wait_ctl_conn(input: Input) -> (Action, State) {
 fn established(input: Input) -> (Action, State) {
     match input {
         Input::LocalOpen => (Action::Open, State::Established),
-        Input::TieLost | Input::TieWon => (Action::Nothing, State::Established),
+        Input::TieLost | Input::TieWon | Input::RetentionOver => (Action::Nothing, State::Established),
         Input::StopCcn => (Action::CleanUp, State::Closed),
         Input::NoAnswer => (Action::CleanUp, State::Idle),
         Input::SccrqAcceptable
@@ -144,7 +152,7 @@ fn established(input: Input) -> (Action, State) {
 
 fn ending(state: State, input: Input) -> (Action, State) {
     match input {
-        Input::NoAnswer => (Action::CleanUp, State::Idle),
+        Input::RetentionOver => (Action::CleanUp, State::Idle),
         Input::LocalOpen
         | Input::SccrqAcceptable
         | Input::SccrqRefused
@@ -155,7 +163,8 @@ fn ending(state: State, input: Input) -> (Action, State) {
         | Input::ScccnAcceptable
         | Input::ScccnRefused
         | Input::StopCcn
-        | Input::Close => (Action::Nothing, state),
+        | Input::Close
+        | Input::NoAnswer => (Action::Nothing, state),
     }
 }
 
@@ -166,7 +175,7 @@ mod tests {
     use State::*;
 
     /// In the order of `Input`'s variants.
-    const INPUTS: [Input; 12] = [
+    const INPUTS: [Input; 13] = [
         Input::LocalOpen,
         Input::SccrqAcceptable,
         Input::SccrqRefused,
@@ -179,9 +188,10 @@ mod tests {
         Input::StopCcn,
         Input::Close,
         Input::NoAnswer,
+        Input::RetentionOver,
     ];
 
-    fn row(state: State) -> [(Action, State); 12] {
+    fn row(state: State) -> [(Action, State); 13] {
         INPUTS.map(|input| transition(state, input))
     }
 
@@ -201,6 +211,7 @@ mod tests {
             clean,
             clean,
             clean,
+            none,
             none,
             none,
         ];
@@ -224,6 +235,7 @@ mod tests {
             (CleanUp, Closed),
             stop,
             (CleanUp, Idle),
+            none,
         ];
         assert_eq!(row(WaitCtlReply), expected);
     }
@@ -245,6 +257,7 @@ mod tests {
             (CleanUp, Closed),
             stop,
             (CleanUp, Idle),
+            none,
         ];
         assert_eq!(row(WaitCtlConn), expected);
     }
@@ -266,6 +279,7 @@ mod tests {
             (CleanUp, Closed),
             stop,
             (CleanUp, Idle),
+            none,
         ];
         assert_eq!(row(Established), expected);
     }
@@ -273,8 +287,8 @@ mod tests {
     #[test]
     fn every_cell_of_closing_and_closed() {
         for state in [Closing, Closed] {
-            let mut expected = [(Nothing, state); 12];
-            expected[11] = (CleanUp, Idle);
+            let mut expected = [(Nothing, state); 13];
+            expected[12] = (CleanUp, Idle);
             assert_eq!(row(state), expected);
         }
     }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use super::Connection;
 use super::event::{CallEnd, CloseReason};
 use super::state::{Input, State};
-use super::{Connection, Event};
 use crate::avp::ResultCode;
 use crate::call::CallInput;
 use crate::iana::{call_result, error_code, stop_result};
@@ -65,10 +65,7 @@ impl Connection {
                 );
                 self.step(now, Input::Close, CloseReason::Local(result));
             }
-            State::Closing | State::Closed => {
-                self.state = State::Idle;
-                self.events.push_back(Event::Finished);
-            }
+            State::Closing | State::Closed => self.step(now, Input::RetentionOver, CloseReason::NoAnswer),
             State::Idle | State::Established => {}
         }
     }

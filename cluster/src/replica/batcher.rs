@@ -1,0 +1,125 @@
+//! Group commit: what waits to be proposed, and how much of it one log entry takes.
+//!
+//! Proposed at once when nothing is in flight, gathered while something is: the busier the disk, the larger the
+//! batches.
+
+use std::collections::VecDeque;
+
+use prost::Message;
+
+use crate::commands::Command;
+use crate::limits::{
+    BATCH_COMMANDS_MAX, BATCH_OCTETS_MAX, COMMAND_OCTETS_MAX, QUEUE_COMMANDS_MAX, QUEUE_OCTETS_MAX,
+};
+
+/// Why a command was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// Too much waits already; try again after the next verdicts.
+    #[error("too many commands wait to be proposed")]
+    Full,
+    /// The command is larger than `limits::COMMAND_OCTETS_MAX`.
+    #[error("a command of {octets} octets is too large")]
+    TooLarge {
+        /// Its encoded size.
+        octets: usize,
+    },
+}
+
+/// Commands that wait to be proposed. `T` names whoever wants the verdict.
+#[derive(Debug)]
+pub struct Batcher<T> {
+    waiting: VecDeque<(T, Command, usize)>,
+    octets: usize,
+}
+
+impl<T> Default for Batcher<T> {
+    fn default() -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            octets: 0,
+        }
+    }
+}
+
+impl<T> Batcher<T> {
+    /// Puts a command behind the others.
+    pub fn push(&mut self, token: T, command: Command) -> Result<(), ProposeError> {
+        let octets = command.encoded_len();
+        if octets > COMMAND_OCTETS_MAX {
+            return Err(ProposeError::TooLarge { octets });
+        }
+        if self.waiting.len() >= QUEUE_COMMANDS_MAX || self.octets + octets > QUEUE_OCTETS_MAX {
+            return Err(ProposeError::Full);
+        }
+        self.octets += octets;
+        self.waiting.push_back((token, command, octets));
+        Ok(())
+    }
+
+    /// Takes as much from the front as one log entry holds.
+    pub fn take(&mut self) -> (Vec<T>, Vec<Command>) {
+        let (mut tokens, mut commands) = (Vec::new(), Vec::new());
+        let mut room = BATCH_OCTETS_MAX;
+        while let Some((token, command, octets)) = self.waiting.pop_front() {
+            let fits = octets <= room && commands.len() < BATCH_COMMANDS_MAX;
+            if !fits && !commands.is_empty() {
+                self.waiting.push_front((token, command, octets));
+                break;
+            }
+            room = room.saturating_sub(octets);
+            self.octets -= octets;
+            tokens.push(token);
+            commands.push(command);
+        }
+        (tokens, commands)
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::{Acknowledge, Tick};
+
+    #[test]
+    fn a_batch_is_bounded_by_count_and_keeps_the_order() {
+        let mut batcher = Batcher::default();
+        for token in 0..BATCH_COMMANDS_MAX + 1 {
+            batcher.push(token, Tick::default().into()).expect("room");
+        }
+        let (tokens, commands) = batcher.take();
+        assert_eq!(
+            (tokens.len(), commands.len()),
+            (BATCH_COMMANDS_MAX, BATCH_COMMANDS_MAX)
+        );
+        assert_eq!(batcher.take().0, [BATCH_COMMANDS_MAX]);
+        assert!(batcher.is_empty());
+    }
+
+    #[test]
+    fn a_batch_is_bounded_by_octets() {
+        let large = || Acknowledge {
+            sequences: vec![u64::MAX; BATCH_OCTETS_MAX / 10 - 10],
+        };
+        let mut batcher = Batcher::default();
+        for token in 0..2 {
+            batcher.push(token, large().into()).expect("room");
+        }
+        assert_eq!(batcher.take().0, [0]);
+        assert_eq!(batcher.take().0, [1]);
+    }
+
+    #[test]
+    fn the_queue_is_bounded() {
+        let mut batcher = Batcher::default();
+        for _ in 0..QUEUE_COMMANDS_MAX {
+            batcher.push((), Tick::default().into()).expect("room");
+        }
+        assert_eq!(batcher.push((), Tick::default().into()), Err(ProposeError::Full));
+    }
+}

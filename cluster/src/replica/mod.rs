@@ -1,0 +1,369 @@
+//! The driver of the session table: proposals in, verdicts and effects out, in order.
+//!
+//! ```text
+//!  propose --> Batcher --> Consensus --> log (fdatasync) --> Table::apply --> Output
+//!                             ^  |
+//!                        peers, by Transport
+//! ```
+//!
+//! One thread owns a [`Replica`]. It takes what proposals there are, calls [`Replica::advance`], which returns when
+//! they are durable and judged, and hands the outputs out. A single node is a group of one and goes the same way.
+//!
+//! A proposal can vanish (its leader died). Nothing here resubmits it: that is its owner's part.
+
+mod batcher;
+mod consensus;
+mod raft_group;
+mod store;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use prost::Message;
+
+pub use batcher::{Batcher, ProposeError};
+pub use consensus::{Committed, Consensus, Leadership, NoTransport, Transport};
+
+use self::raft_group::RaftGroup;
+use crate::commands::{Command, CommandBatch, Tick};
+use crate::limits::{BATCH_PATIENCE_TICKS, COMMAND_VERSION, MAINTENANCE_TICKS, TABLE_TIME_STEP_MS};
+use crate::log::{LogError, LogStore, Recovery};
+use crate::table::{Effect, Restore, RestoreError, Table, Verdict};
+
+/// Who this replica is.
+#[derive(Clone, Debug)]
+pub struct ReplicaConfig {
+    /// This node; not 0.
+    pub node_id: u64,
+    /// The first members of the group, this node among them. Read only when the log is new.
+    pub members: Vec<u64>,
+    /// A number that no earlier process of this node used: it tells our batches from those of our past.
+    pub boot: u64,
+}
+
+impl ReplicaConfig {
+    /// A group of one.
+    pub fn single(node_id: u64, boot: u64) -> Self {
+        Self {
+            node_id,
+            members: vec![node_id],
+            boot,
+        }
+    }
+}
+
+/// What the replica has to say, in order. The effects of a batch precede its verdicts.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// The answer to a proposal.
+    Verdict {
+        /// As given to `propose`.
+        token: u64,
+        /// What became of it.
+        verdict: Verdict,
+    },
+    /// The table changed.
+    Effect(Effect),
+    /// A snapshot was written up to this index, and the log in front of it dropped.
+    SnapshotTaken {
+        /// The last index in it.
+        index: u64,
+    },
+    /// No snapshot could be written; the log goes on without.
+    SnapshotFailed {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// An error of the replica. All are final: the process has to end and start again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplicaError {
+    /// The log failed.
+    #[error(transparent)]
+    Log(LogError),
+    /// Raft found its own rules broken.
+    #[error("raft: {0}")]
+    Raft(#[from] raft::Error),
+    /// A snapshot is no table.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// A message of another member cannot be decoded. This one is not final: the message is dropped.
+    #[error("a member's message cannot be decoded: {0}")]
+    Message(prost::DecodeError),
+    /// A committed entry cannot be decoded.
+    #[error("log entry {index} cannot be decoded: {error}")]
+    Entry {
+        /// The entry.
+        index: u64,
+        /// Why.
+        error: prost::DecodeError,
+    },
+    /// A committed entry was proposed by a newer program.
+    #[error("log entry {index} has version {found}, this Holdfast knows versions up to {COMMAND_VERSION}")]
+    NewerCommands {
+        /// The entry.
+        index: u64,
+        /// Its version.
+        found: u32,
+    },
+    /// A snapshot was asked for an index that the log no longer has.
+    #[error("no term is known for index {index} of the snapshot")]
+    SnapshotBehindLog {
+        /// The index.
+        index: u64,
+    },
+}
+
+/// The batch that was proposed and is not judged yet.
+#[derive(Debug)]
+struct InFlight {
+    sequence: u64,
+    term: u64,
+    ticks: u32,
+    tokens: Vec<Option<u64>>,
+}
+
+/// One node's copy of the session table, with consensus and log beneath it.
+#[derive(Debug)]
+pub struct Replica {
+    config: ReplicaConfig,
+    table: Table,
+    consensus: Box<dyn Consensus>,
+    /// Commands without a token are the replica's own.
+    batcher: Batcher<Option<u64>>,
+    in_flight: Option<InFlight>,
+    sequence: u64,
+    outputs: VecDeque<Output>,
+    /// When the leader last proposed table time.
+    ticked: Option<Duration>,
+    ticks: u32,
+}
+
+impl Replica {
+    /// Opens a group of one over a log. The table is complete on return, and proposals may follow at once.
+    pub fn open(
+        config: ReplicaConfig,
+        log: impl LogStore + 'static,
+    ) -> Result<(Self, Recovery), ReplicaError> {
+        Self::open_with(config, log, NoTransport)
+    }
+
+    /// Opens a member of a group. The table is as far as this node knows it to be committed.
+    pub fn open_with(
+        config: ReplicaConfig,
+        mut log: impl LogStore + 'static,
+        transport: impl Transport + 'static,
+    ) -> Result<(Self, Recovery), ReplicaError> {
+        let members = raft::eraftpb::ConfState {
+            voters: config.members.clone(),
+            ..Default::default()
+        };
+        log.bootstrap(config.node_id, &members)?;
+        let recovery = log.recovery().clone();
+        let table = read_table(&log)?;
+        let mut committed = Vec::new();
+        let consensus = RaftGroup::start(&config, Box::new(log), Box::new(transport), &mut committed)?;
+        let mut replica = Self {
+            config,
+            table,
+            consensus: Box::new(consensus),
+            batcher: Batcher::default(),
+            in_flight: None,
+            sequence: 0,
+            outputs: VecDeque::new(),
+            ticked: None,
+            ticks: 0,
+        };
+        replica.apply_all(committed)?;
+        // Whoever opens a replica begins with its table.
+        replica.outputs.clear();
+        Ok((replica, recovery))
+    }
+
+    /// Queues a command; its verdict comes with `token`. Call `advance` when all that is at hand is queued.
+    pub fn propose(&mut self, token: u64, command: Command) -> Result<(), ProposeError> {
+        self.batcher.push(Some(token), command)
+    }
+
+    /// 10 ms have passed. `now` is this process' monotonic clock, `unix` the wall clock since 1970.
+    pub fn tick(&mut self, now: Duration, unix: Duration) -> Result<(), ReplicaError> {
+        self.consensus.tick();
+        self.give_up_vanished();
+        self.advance_time(now, unix);
+        self.ticks = self.ticks.wrapping_add(1);
+        if self.ticks.is_multiple_of(MAINTENANCE_TICKS) {
+            self.consensus.log_mut().maintain()?;
+        }
+        Ok(())
+    }
+
+    /// Takes a message from another member.
+    pub fn receive(&mut self, message: &[u8]) -> Result<(), ReplicaError> {
+        self.consensus.receive(message)
+    }
+
+    /// Proposes one batch if none is in flight, makes durable what must be and applies what is committed.
+    pub fn advance(&mut self) -> Result<(), ReplicaError> {
+        self.propose_batch();
+        let mut committed = Vec::new();
+        self.consensus.advance(&mut committed)?;
+        self.apply_all(committed)?;
+        self.keep_snapshots()
+    }
+
+    /// Whether commands wait that the next `advance` would propose.
+    pub fn has_work(&self) -> bool {
+        self.in_flight.is_none() && !self.batcher.is_empty() && self.leadership().leader.is_some()
+    }
+
+    /// The next output.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// The table as far as it is applied here.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Who leads the group.
+    pub fn leadership(&self) -> Leadership {
+        self.consensus.leadership()
+    }
+
+    /// Whether the disk is full and the log lives on its reserve: new calls are to be refused, loudly.
+    pub fn reserve_in_use(&self) -> bool {
+        self.consensus.log().reserve_in_use()
+    }
+
+    fn propose_batch(&mut self) {
+        let Leadership { term, leader, .. } = self.leadership();
+        if self.in_flight.is_some() || self.batcher.is_empty() || leader.is_none() {
+            return;
+        }
+        let (tokens, commands) = self.batcher.take();
+        self.sequence += 1;
+        let sequence = self.sequence;
+        let ReplicaConfig {
+            node_id: origin,
+            boot,
+            ..
+        } = self.config;
+        let batch = CommandBatch {
+            version: COMMAND_VERSION,
+            origin,
+            boot,
+            sequence,
+            commands,
+        };
+        // Where nobody leads any more the batch is lost like one that vanished on its way.
+        if self.consensus.propose(batch.encode_to_vec()) {
+            self.in_flight = Some(InFlight {
+                sequence,
+                term,
+                ticks: 0,
+                tokens,
+            });
+        }
+    }
+
+    fn apply_all(&mut self, committed: Vec<Committed>) -> Result<(), ReplicaError> {
+        for committed in committed {
+            match committed {
+                Committed::Entry { index, data } if data.is_empty() => self.table.skip_to(index),
+                Committed::Entry { index, data } => self.apply(index, &data)?,
+                Committed::Table(table) => {
+                    self.table = *table;
+                    self.outputs.push_back(Output::Effect(Effect::TableReplaced));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, index: u64, data: &[u8]) -> Result<(), ReplicaError> {
+        let batch = CommandBatch::decode(data).map_err(|error| ReplicaError::Entry { index, error })?;
+        if batch.version > COMMAND_VERSION {
+            return Err(ReplicaError::NewerCommands {
+                index,
+                found: batch.version,
+            });
+        }
+        let ours = (batch.origin, batch.boot) == (self.config.node_id, self.config.boot);
+        let sequence = batch.sequence;
+        let mut effects = Vec::new();
+        let verdicts = self.table.apply(index, batch, &mut effects);
+        self.outputs.extend(effects.into_iter().map(Output::Effect));
+        if let Some(in_flight) = self.in_flight.take_if(|batch| ours && batch.sequence == sequence) {
+            let answers = in_flight.tokens.into_iter().zip(verdicts);
+            self.outputs.extend(
+                answers.filter_map(|(token, verdict)| token.map(|token| Output::Verdict { token, verdict })),
+            );
+        }
+        Ok(())
+    }
+
+    /// A batch whose leader is gone may never come back.
+    fn give_up_vanished(&mut self) {
+        let Leadership { term, is_self, .. } = self.leadership();
+        self.in_flight.take_if(|batch| {
+            batch.ticks += 1;
+            batch.ticks > BATCH_PATIENCE_TICKS && !(is_self && batch.term == term)
+        });
+    }
+
+    /// The leader moves table time on by what its own clock has counted since its last step.
+    fn advance_time(&mut self, now: Duration, unix: Duration) {
+        if !self.leadership().is_self {
+            self.ticked = None;
+            return;
+        }
+        let last = *self.ticked.get_or_insert(now);
+        let passed = now.saturating_sub(last).as_millis();
+        if passed < u128::from(TABLE_TIME_STEP_MS) {
+            return;
+        }
+        let passed = u64::try_from(passed).unwrap_or(u64::MAX);
+        let now_ms = self.table.now_ms().saturating_add(passed);
+        // Where the queue is full the next tick finds room.
+        if self
+            .batcher
+            .push(
+                None,
+                Tick {
+                    now_ms,
+                    unix_s: unix.as_secs(),
+                }
+                .into(),
+            )
+            .is_ok()
+        {
+            self.ticked = Some(now);
+        }
+    }
+
+    fn keep_snapshots(&mut self) -> Result<(), ReplicaError> {
+        match self.consensus.log_mut().finish_snapshot()? {
+            Some(Ok(index)) => self.outputs.push_back(Output::SnapshotTaken { index }),
+            Some(Err(reason)) => self.outputs.push_back(Output::SnapshotFailed { reason }),
+            None => {}
+        }
+        if self.consensus.log().wants_snapshot() {
+            self.consensus.begin_snapshot(self.table.image())?;
+        }
+        Ok(())
+    }
+}
+
+fn read_table(log: &dyn LogStore) -> Result<Table, ReplicaError> {
+    if log.snapshot().index == 0 {
+        return Ok(Table::new());
+    }
+    let mut restore = Restore::default();
+    log.read_snapshot(&mut |part| restore.part(part))?;
+    Ok(restore.finish()?)
+}

@@ -1,0 +1,283 @@
+//! Judging commands: ownership, lives of tunnels, table time. Changes of a tunnel are in `change`.
+
+use std::sync::Arc;
+
+use holdfast_protocol::TunnelId;
+use prost::Message;
+
+use super::verdict::{Effect, Refusal, Verdict};
+use super::{PeerKey, Table, Tunnel};
+use crate::commands::command::Kind;
+use crate::commands::{Acknowledge, Command, CommandBatch, CreateTunnel, Reclaim, RemoveTunnel, Take, Tick};
+use crate::ids::tunnel_id;
+use crate::limits::{GROUPS, ID_REST_MS, TABLE_TIME_JUMP_MAX_MS, TABLE_TIME_STEP_MS, TUNNEL_ROW_OCTETS_MAX};
+use crate::records::{TunnelRow, TunnelState};
+
+impl Table {
+    /// Judges the commands of the log entry `index`, in order. One verdict a command; effects are appended.
+    pub fn apply(&mut self, index: u64, batch: CommandBatch, effects: &mut Vec<Effect>) -> Vec<Verdict> {
+        let verdicts = batch
+            .commands
+            .into_iter()
+            .map(|command| match self.judge(command, effects) {
+                Ok(()) => Verdict::Accepted { index },
+                Err(refusal) => Verdict::Refused(refusal),
+            })
+            .collect();
+        self.skip_to(index);
+        verdicts
+    }
+
+    /// Notes a log entry that carries no commands.
+    pub fn skip_to(&mut self, index: u64) {
+        self.applied = self.applied.max(index);
+    }
+
+    fn judge(&mut self, command: Command, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
+        match command.kind {
+            Some(Kind::Take(take)) => self.take(&take, effects),
+            Some(Kind::CreateTunnel(create)) => self.create_tunnel(create, effects),
+            Some(Kind::ChangeTunnel(change)) => self.change_tunnel(change, effects),
+            Some(Kind::Reclaim(reclaim)) => self.reclaim(&reclaim, effects),
+            Some(Kind::RemoveTunnel(remove)) => self.remove_tunnel(&remove, effects),
+            Some(Kind::Tick(tick)) => {
+                self.tick(&tick);
+                Ok(())
+            }
+            Some(Kind::Acknowledge(acknowledge)) => {
+                self.acknowledge(&acknowledge);
+                Ok(())
+            }
+            None => Err(Refusal::Malformed("unknown command")),
+        }
+    }
+
+    /// A group that this incarnation has already is left as it is: the command may come twice.
+    fn take(&mut self, take: &Take, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
+        let Take {
+            node, incarnation, ..
+        } = *take;
+        if node == 0 || take.groups.iter().any(|group| *group as usize >= GROUPS) {
+            return Err(Refusal::Malformed("no such node or group"));
+        }
+        let current = self.incarnations.get(&node).copied().unwrap_or(0);
+        if incarnation < current || incarnation == 0 {
+            return Err(Refusal::StaleIncarnation {
+                node,
+                incarnation,
+                current,
+            });
+        }
+        if take
+            .groups
+            .iter()
+            .any(|group| self.groups[*group as usize].epoch == u32::MAX)
+        {
+            return Err(Refusal::Full("epochs of a group"));
+        }
+        self.incarnations.insert(node, incarnation);
+        for &number in &take.groups {
+            let group = &mut self.groups[number as usize];
+            if (group.owner, group.incarnation) == (node, incarnation) {
+                continue;
+            }
+            let epoch = group.epoch + 1;
+            *group = super::Group {
+                owner: node,
+                epoch,
+                incarnation,
+            };
+            effects.push(Effect::GroupTaken {
+                group: number as u8,
+                owner: node,
+                epoch,
+            });
+        }
+        Ok(())
+    }
+
+    fn create_tunnel(&mut self, create: CreateTunnel, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
+        let Some(mut row) = create.row else {
+            return Err(Refusal::Malformed("no row"));
+        };
+        let id = row.id().ok_or(Refusal::Malformed("no tunnel id"))?;
+        self.check_epoch(id, create.life)?;
+        if let Some(tunnel) = self.tunnels.get(&id) {
+            return already_created(&tunnel.row, &row, create.life);
+        }
+        if let Some(&since) = self.resting.get(&id)
+            && !id_rested(since, self.now_ms)
+        {
+            return Err(Refusal::IdResting(id.get()));
+        }
+        let key = peer_key(&row).ok_or(Refusal::Malformed("no peer"))?;
+        check_new_row(&row)?;
+        self.check_half_open(key)?;
+
+        row.life = create.life;
+        row.revision = 1;
+        let row = Arc::new(row);
+        let tunnel = Tunnel {
+            row: Arc::clone(&row),
+            sessions: Default::default(),
+            resting: Default::default(),
+        };
+        if row.state() == TunnelState::HalfOpen {
+            self.half_open.insert(key, id);
+        }
+        self.resting.remove(&id);
+        self.tunnels.insert(id, Arc::new(tunnel));
+        effects.push(Effect::TunnelChanged { tunnel: id, row });
+        Ok(())
+    }
+
+    fn reclaim(&mut self, reclaim: &Reclaim, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
+        let (id, tunnel) = self.find(reclaim.tunnel_id)?;
+        self.check_epoch(id, reclaim.life)?;
+        let current = self.current_life(&tunnel.row);
+        if reclaim.life < current {
+            return Err(Refusal::Deposed {
+                life: reclaim.life,
+                current,
+            });
+        }
+        if reclaim.life == tunnel.row.life {
+            return Ok(());
+        }
+        let tunnel = self.tunnel_mut(id);
+        Arc::make_mut(&mut tunnel.row).life = reclaim.life;
+        effects.push(Effect::TunnelChanged {
+            tunnel: id,
+            row: Arc::clone(&tunnel.row),
+        });
+        Ok(())
+    }
+
+    /// Only a tombstone whose time is over can go. One that is gone already was removed by the same command.
+    fn remove_tunnel(&mut self, remove: &RemoveTunnel, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
+        let Some(id) = tunnel_id(remove.tunnel_id) else {
+            return Err(Refusal::NoTunnel(remove.tunnel_id));
+        };
+        let Some(tunnel) = self.tunnels.get(&id) else {
+            return Ok(());
+        };
+        self.check_life(&tunnel.row, remove.life)?;
+        if tunnel.row.state() != TunnelState::Closed {
+            return Err(Refusal::Malformed("the tunnel is not closed"));
+        }
+        let remaining_ms = tunnel.row.deadline_ms.saturating_sub(self.now_ms);
+        if remaining_ms > 0 {
+            return Err(Refusal::TooEarly { remaining_ms });
+        }
+        self.tunnels.remove(&id);
+        self.resting.insert(id, self.now_ms);
+        effects.push(Effect::TunnelRemoved { tunnel: id });
+        Ok(())
+    }
+
+    fn tick(&mut self, tick: &Tick) {
+        let step = tick
+            .now_ms
+            .saturating_sub(self.now_ms)
+            .min(TABLE_TIME_JUMP_MAX_MS);
+        self.now_ms += step;
+        self.unix_s = tick.unix_s;
+        let now_ms = self.now_ms;
+        self.resting.retain(|_, since| !id_rested(*since, now_ms));
+    }
+
+    fn acknowledge(&mut self, acknowledge: &Acknowledge) {
+        for sequence in &acknowledge.sequences {
+            self.outbox.records.remove(sequence);
+        }
+    }
+
+    pub(super) fn find(&self, tunnel: u32) -> Result<(TunnelId, &Tunnel), Refusal> {
+        let id = tunnel_id(tunnel).ok_or(Refusal::NoTunnel(tunnel))?;
+        let tunnel = self.tunnels.get(&id).ok_or(Refusal::NoTunnel(tunnel))?;
+        Ok((id, tunnel))
+    }
+
+    /// A tunnel that was found before. Copied first where a snapshot still shares it.
+    pub(super) fn tunnel_mut(&mut self, id: TunnelId) -> &mut Tunnel {
+        Arc::make_mut(self.tunnels.get_mut(&id).expect("looked up by the caller"))
+    }
+
+    /// The life belongs to the epoch of the tunnel's group.
+    fn check_epoch(&self, id: TunnelId, life: u64) -> Result<(), Refusal> {
+        let group = self.group(id.group());
+        let current = crate::ids::first_life(group.epoch);
+        match group.owner != 0 && life >> 32 == u64::from(group.epoch) {
+            true => Ok(()),
+            false => Err(Refusal::Deposed { life, current }),
+        }
+    }
+
+    /// The life is the one that may change the row.
+    pub(super) fn check_life(&self, row: &TunnelRow, life: u64) -> Result<(), Refusal> {
+        let current = self.current_life(row);
+        match life == current {
+            true => Ok(()),
+            false => Err(Refusal::Deposed { life, current }),
+        }
+    }
+
+    pub(super) fn check_half_open(&self, key: PeerKey) -> Result<(), Refusal> {
+        match self.half_open.get(&key) {
+            Some(&tunnel) => Err(Refusal::HalfOpen {
+                tunnel,
+                owner: self.group(tunnel.group()).owner,
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The same creation, come twice, is accepted; any other finds the id taken.
+fn already_created(row: &TunnelRow, asked: &TunnelRow, life: u64) -> Result<(), Refusal> {
+    let same = row.life == life
+        && row.created_ms == asked.created_ms
+        && row.peer_tunnel_id == asked.peer_tunnel_id
+        && row.sccrq_hash == asked.sccrq_hash
+        && row.challenge == asked.challenge;
+    match (same, row.id()) {
+        (true, _) => Ok(()),
+        (false, Some(id)) => Err(Refusal::TunnelIdTaken(id)),
+        (false, None) => Err(Refusal::Malformed("no tunnel id")),
+    }
+}
+
+fn check_new_row(row: &TunnelRow) -> Result<(), Refusal> {
+    if !matches!(row.state(), TunnelState::HalfOpen | TunnelState::Established) {
+        return Err(Refusal::Malformed("a tunnel is not born closing"));
+    }
+    check_row_size(row)?;
+    super::sequence::check(row)
+}
+
+/// Bounds the row but for its queued messages, which have bounds of their own.
+pub(super) fn check_row_size(row: &TunnelRow) -> Result<(), Refusal> {
+    let queued: usize = row
+        .unacknowledged
+        .iter()
+        .map(|message| message.octets.len())
+        .sum();
+    match row
+        .encoded_len()
+        .saturating_sub(queued + 16 * row.unacknowledged.len())
+        > TUNNEL_ROW_OCTETS_MAX
+    {
+        true => Err(Refusal::Full("octets of a tunnel row")),
+        false => Ok(()),
+    }
+}
+
+pub(super) fn peer_key(row: &TunnelRow) -> Option<PeerKey> {
+    let peer = row.peer.as_ref()?.to_std()?;
+    tunnel_id(row.peer_tunnel_id)?;
+    Some((peer, row.peer_tunnel_id))
+}
+
+pub(super) fn id_rested(since_ms: u64, now_ms: u64) -> bool {
+    now_ms.saturating_sub(since_ms) >= ID_REST_MS + TABLE_TIME_STEP_MS
+}

@@ -1,0 +1,383 @@
+//! Picks addresses for subscribers.
+//!
+//! A pick is a guess that the session table confirms or refuses (its `apply` checks that addresses are unique in the
+//! cluster); here we only see to it that guesses rarely fail. Order: the user's last address, then one that nobody
+//! had yet, then the one released longest ago. A released address rests 30 s before another user gets it, for
+//! packets to the old one may still be on their way; the same user may have it back at once.
+//!
+//! ```text
+//!            reserve              confirm            release
+//!    free ------------> reserved ---------> in use ----------> resting --30 s--> free
+//!     ^                    |
+//!     +---- cancel --------+   (or after RESERVATION_LIFE, should its owner have vanished)
+//! ```
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use holdfast_protocol::{SessionId, TunnelId};
+use ipnet::Ipv4Net;
+
+use crate::api::PoolStatus;
+use crate::config::{PoolConfig, UserConfig, host_count, is_host};
+
+/// How long a released address waits before another user gets it.
+pub const REST: Duration = Duration::from_secs(30);
+/// How long a reservation lasts that is neither confirmed nor cancelled: longer than any setup may take.
+pub const RESERVATION_LIFE: Duration = Duration::from_secs(11 * 60);
+
+/// A session by our own ids.
+pub type SessionKey = (TunnelId, SessionId);
+
+/// All pools of the node and who has which address. Every `now` is a time since one arbitrary fixed origin.
+#[derive(Debug, Default)]
+pub struct Pools {
+    pools: Vec<Pool>,
+    /// Our own addresses.
+    gateways: BTreeSet<Ipv4Addr>,
+    /// Addresses kept for users who always have the same one.
+    fixed: HashMap<Ipv4Addr, String>,
+    held: HashMap<Ipv4Addr, Holder>,
+    /// Those of `held` that are only reserved, oldest first.
+    reservations: BTreeSet<(Duration, Ipv4Addr)>,
+    released: HashMap<Ipv4Addr, Released>,
+    /// The address that each user released last, while it is still in `released`.
+    last: HashMap<String, Ipv4Addr>,
+}
+
+#[derive(Debug)]
+struct Pool {
+    config: PoolConfig,
+    /// The prefix, by its position, and the offset in it that has been handed out to nobody yet.
+    fresh: (usize, u64),
+    /// Its part of `released`, longest ago first.
+    queue: BTreeSet<(Duration, Ipv4Addr)>,
+    /// Picks that found nothing.
+    exhausted: u64,
+}
+
+#[derive(Debug)]
+struct Holder {
+    user: String,
+    hold: Hold,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hold {
+    /// Not in use yet.
+    Reserved {
+        /// Since when.
+        since: Duration,
+        /// Until when it rests, should nothing come of it: its last user may have it back sooner than others.
+        free_at: Duration,
+    },
+    /// By which session, so that the end of a replaced one does not free what its successor has.
+    InUse(SessionKey),
+}
+
+#[derive(Debug)]
+struct Released {
+    /// From when on anybody may have it.
+    free_at: Duration,
+    user: String,
+}
+
+/// Why there is no address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PickError {
+    /// Every address is taken or rests.
+    #[error(
+        "the pool \"{pool}\" has no free address: all of its {size} are in use or rest for 30 s after use"
+    )]
+    Exhausted {
+        /// Name of the pool.
+        pool: String,
+        /// Addresses that subscribers may have.
+        size: u64,
+    },
+    /// A reload has removed it.
+    #[error("there is no pool \"{0}\"")]
+    NoPool(String),
+    /// The fixed address is in a session of somebody else, who got it before it was fixed.
+    #[error("the address {address} is in use by \"{user}\"")]
+    Taken {
+        /// The address.
+        address: Ipv4Addr,
+        /// Who has it.
+        user: String,
+    },
+}
+
+impl Pools {
+    /// Empty pools. Then hand in the rows of the session table by [`Pools::restore`].
+    pub fn new(pools: &[PoolConfig], users: &[UserConfig]) -> Self {
+        let mut this = Self::default();
+        this.configure(pools, users);
+        this
+    }
+
+    /// Goes over to another configuration. Nobody loses an address, even one that lies in no pool any more.
+    pub fn configure(&mut self, pools: &[PoolConfig], users: &[UserConfig]) {
+        let old = std::mem::take(&mut self.pools);
+        let pool = |config: &PoolConfig| {
+            let earlier = old.iter().find(|pool| pool.config.name == config.name);
+            let mine = self
+                .released
+                .iter()
+                .filter(|(address, _)| contains(config, **address));
+            let queue = mine
+                .map(|(address, released)| (released.free_at, *address))
+                .collect();
+            let exhausted = earlier.map_or(0, |pool| pool.exhausted);
+            Pool {
+                config: config.clone(),
+                fresh: (0, 0),
+                queue,
+                exhausted,
+            }
+        };
+        self.pools = pools.iter().map(pool).collect();
+        self.gateways = pools.iter().map(|pool| pool.gateway).collect();
+        let fixed = |user: &UserConfig| user.address.map(|address| (address, user.name.clone()));
+        self.fixed = users.iter().filter_map(fixed).collect();
+    }
+
+    /// An address that is in use by a row of the session table.
+    pub fn restore(&mut self, address: Ipv4Addr, user: &str, session: SessionKey) {
+        self.hold(
+            address,
+            Holder {
+                user: user.to_owned(),
+                hold: Hold::InUse(session),
+            },
+        );
+    }
+
+    /// Picks an address from the pool of this name, or from the first, and keeps it apart until `confirm` or
+    /// `cancel`.
+    pub fn reserve(&mut self, now: Duration, pool: Option<&str>, user: &str) -> Result<Ipv4Addr, PickError> {
+        self.expire_reservations(now);
+        let named = |candidate: &Pool| pool.is_none_or(|name| candidate.config.name == name);
+        let position = self.pools.iter().position(named);
+        let position = position.ok_or_else(|| PickError::NoPool(pool.unwrap_or("default").to_owned()))?;
+        let picked = self
+            .pick_last(position, user)
+            .or_else(|| self.pick_fresh(position))
+            .or_else(|| self.pick_released(position, now));
+        let Some(address) = picked else {
+            self.pools[position].exhausted += 1;
+            let config = &self.pools[position].config;
+            return Err(PickError::Exhausted {
+                pool: config.name.clone(),
+                size: self.size(config),
+            });
+        };
+        self.keep_apart(now, address, user);
+        Ok(address)
+    }
+
+    /// Keeps a user's fixed address apart. His own stale session is no obstacle: the redial replaces it.
+    pub fn reserve_fixed(&mut self, now: Duration, address: Ipv4Addr, user: &str) -> Result<(), PickError> {
+        self.expire_reservations(now);
+        match self.held.get(&address) {
+            Some(holder) if holder.user != user => Err(PickError::Taken {
+                address,
+                user: holder.user.clone(),
+            }),
+            // In use stays in use: should the redial fail, the stale session still has it.
+            Some(_) => Ok(()),
+            None => {
+                self.keep_apart(now, address, user);
+                Ok(())
+            }
+        }
+    }
+
+    /// The session table accepted the session with this address.
+    pub fn confirm(&mut self, address: Ipv4Addr, user: &str, session: SessionKey) {
+        self.restore(address, user, session);
+    }
+
+    /// The proposal came to nothing and the subscriber never had the address: it is free at once. In use, it stays.
+    pub fn cancel(&mut self, address: Ipv4Addr) {
+        if let Some(Holder {
+            hold: Hold::Reserved { free_at, .. },
+            ..
+        }) = self.held.get(&address)
+        {
+            self.free(address, *free_at);
+        }
+    }
+
+    /// The session with this address is gone from the session table. Nothing happens if another has taken it over.
+    pub fn release(&mut self, now: Duration, address: Ipv4Addr, session: SessionKey) {
+        if self
+            .held
+            .get(&address)
+            .is_some_and(|holder| holder.hold == Hold::InUse(session))
+        {
+            self.free(address, now + REST);
+        }
+    }
+
+    /// Who has an address, whether reserved or in use.
+    pub fn holder(&self, address: Ipv4Addr) -> Option<&str> {
+        self.held.get(&address).map(|holder| holder.user.as_str())
+    }
+
+    /// For `holdfast status`.
+    pub fn status(&self, now: Duration) -> Vec<PoolStatus> {
+        self.pools
+            .iter()
+            .map(|pool| self.pool_status(pool, now))
+            .collect()
+    }
+
+    fn pick_last(&self, position: usize, user: &str) -> Option<Ipv4Addr> {
+        let address = *self.last.get(user)?;
+        let pool = &self.pools[position];
+        (contains(&pool.config, address) && self.free_for_anybody(address)).then_some(address)
+    }
+
+    fn pick_fresh(&mut self, position: usize) -> Option<Ipv4Addr> {
+        loop {
+            let Pool {
+                config,
+                fresh: (prefix, offset),
+                ..
+            } = &mut self.pools[position];
+            let net = *config.prefixes.get(*prefix)?;
+            if *offset > u64::from(u32::from(net.broadcast()) - u32::from(net.network())) {
+                *prefix += 1;
+                *offset = 0;
+                continue;
+            }
+            let address = Ipv4Addr::from(u32::from(net.network()) + *offset as u32);
+            *offset += 1;
+            if is_host(net, address)
+                && self.free_for_anybody(address)
+                && !self.released.contains_key(&address)
+            {
+                return Some(address);
+            }
+        }
+    }
+
+    fn pick_released(&self, position: usize, now: Duration) -> Option<Ipv4Addr> {
+        let rested = self.pools[position]
+            .queue
+            .iter()
+            .take_while(|(free_at, _)| *free_at <= now);
+        // Only what a reload has fixed for a user, or made a gateway, is passed over.
+        rested
+            .map(|(_, address)| *address)
+            .find(|address| self.free_for_anybody(*address))
+    }
+
+    fn free_for_anybody(&self, address: Ipv4Addr) -> bool {
+        !self.held.contains_key(&address)
+            && !self.fixed.contains_key(&address)
+            && !self.gateways.contains(&address)
+    }
+
+    fn keep_apart(&mut self, now: Duration, address: Ipv4Addr, user: &str) {
+        let free_at = self
+            .released
+            .get(&address)
+            .map_or(Duration::ZERO, |released| released.free_at);
+        self.hold(
+            address,
+            Holder {
+                user: user.to_owned(),
+                hold: Hold::Reserved { since: now, free_at },
+            },
+        );
+        self.reservations.insert((now, address));
+    }
+
+    /// Gives an address to a holder, whoever had it before.
+    fn hold(&mut self, address: Ipv4Addr, holder: Holder) {
+        if let Some(Released { free_at, user }) = self.released.remove(&address) {
+            if let Some(pool) = self.pool_of(address) {
+                pool.queue.remove(&(free_at, address));
+            }
+            if self.last.get(&user) == Some(&address) {
+                self.last.remove(&user);
+            }
+        }
+        if let Some(Holder {
+            hold: Hold::Reserved { since, .. },
+            ..
+        }) = self.held.insert(address, holder)
+        {
+            self.reservations.remove(&(since, address));
+        }
+    }
+
+    /// Takes an address from its holder; anybody may have it from `free_at` on.
+    fn free(&mut self, address: Ipv4Addr, free_at: Duration) {
+        let Some(Holder { user, hold }) = self.held.remove(&address) else {
+            return;
+        };
+        if let Hold::Reserved { since, .. } = hold {
+            self.reservations.remove(&(since, address));
+        }
+        self.last.insert(user.clone(), address);
+        self.released.insert(address, Released { free_at, user });
+        if let Some(pool) = self.pool_of(address) {
+            pool.queue.insert((free_at, address));
+        }
+    }
+
+    fn pool_of(&mut self, address: Ipv4Addr) -> Option<&mut Pool> {
+        self.pools.iter_mut().find(|pool| contains(&pool.config, address))
+    }
+
+    fn expire_reservations(&mut self, now: Duration) {
+        while let Some((since, address)) = self.reservations.first().copied() {
+            if now.saturating_sub(since) < RESERVATION_LIFE {
+                return;
+            }
+            self.reservations.pop_first();
+            self.cancel(address);
+        }
+    }
+
+    fn size(&self, pool: &PoolConfig) -> u64 {
+        let hosts: u64 = pool.prefixes.iter().map(|prefix| host_count(*prefix)).sum();
+        hosts
+            - self
+                .gateways
+                .iter()
+                .filter(|gateway| contains(pool, **gateway))
+                .count() as u64
+    }
+
+    fn pool_status(&self, pool: &Pool, now: Duration) -> PoolStatus {
+        let within = |address: &&Ipv4Addr| contains(&pool.config, **address);
+        PoolStatus {
+            name: pool.config.name.clone(),
+            prefixes: pool.config.prefixes.iter().map(Ipv4Net::to_string).collect(),
+            gateway: pool.config.gateway.to_string(),
+            size: self.size(&pool.config),
+            in_use: self.held.keys().filter(within).count() as u64,
+            resting: pool
+                .queue
+                .iter()
+                .rev()
+                .take_while(|(free_at, _)| *free_at > now)
+                .count() as u64,
+            fixed: self.fixed.keys().filter(within).count() as u64,
+            exhausted: pool.exhausted,
+        }
+    }
+}
+
+/// Whether the address is one that the pool hands out.
+fn contains(pool: &PoolConfig, address: Ipv4Addr) -> bool {
+    pool.prefixes.iter().any(|prefix| is_host(*prefix, address))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,245 @@
+//! Picks and releases on virtual time.
+
+use super::*;
+use crate::config::Secret;
+
+const T: fn(u64) -> Duration = Duration::from_secs;
+
+fn pool(name: &str, prefixes: &[&str], gateway: &str) -> PoolConfig {
+    let prefixes = prefixes
+        .iter()
+        .map(|prefix| prefix.parse().expect("a prefix"))
+        .collect();
+    PoolConfig {
+        name: name.to_owned(),
+        prefixes,
+        gateway: address(gateway),
+    }
+}
+
+fn fixed(name: &str, at: &str) -> UserConfig {
+    UserConfig {
+        name: name.to_owned(),
+        password: Secret::new("x"),
+        address: Some(address(at)),
+        pool: None,
+        max_sessions: None,
+    }
+}
+
+fn address(text: &str) -> Ipv4Addr {
+    text.parse().expect("an address")
+}
+
+fn key(session: u16) -> SessionKey {
+    (
+        TunnelId::new(256).expect("not zero"),
+        SessionId::new(session).expect("not zero"),
+    )
+}
+
+/// 10.0.0.0/29 without its ends and its gateway: .2 to .6.
+fn five() -> Pools {
+    Pools::new(&[pool("p", &["10.0.0.0/29"], "10.0.0.1")], &[])
+}
+
+fn reserve(pools: &mut Pools, now: u64, user: &str) -> Result<String, PickError> {
+    pools
+        .reserve(T(now), None, user)
+        .map(|address| address.to_string())
+}
+
+#[test]
+fn hands_out_every_host_once_and_then_says_that_it_is_full() {
+    let mut pools = five();
+    let picked: Vec<_> = (0..5)
+        .map(|user| reserve(&mut pools, 0, &format!("u{user}")).unwrap())
+        .collect();
+    assert_eq!(
+        picked,
+        ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"]
+    );
+    let full = PickError::Exhausted {
+        pool: "p".to_owned(),
+        size: 5,
+    };
+    assert_eq!(reserve(&mut pools, 0, "late"), Err(full));
+    let status = &pools.status(T(0))[0];
+    assert_eq!((status.size, status.in_use, status.exhausted), (5, 5, 1));
+}
+
+#[test]
+fn a_released_address_rests_and_the_longest_released_goes_first() {
+    let mut pools = five();
+    for session in 1..=5 {
+        let address = pools.reserve(T(0), None, &format!("u{session}")).unwrap();
+        pools.confirm(address, &format!("u{session}"), key(session));
+    }
+    pools.release(T(10), address("10.0.0.4"), key(3));
+    pools.release(T(20), address("10.0.0.2"), key(1));
+    assert!(reserve(&mut pools, 39, "other").is_err());
+    assert_eq!(pools.status(T(39))[0].resting, 2);
+    assert_eq!(reserve(&mut pools, 40, "other").as_deref(), Ok("10.0.0.4"));
+    assert!(reserve(&mut pools, 49, "another").is_err());
+    assert_eq!(reserve(&mut pools, 50, "another").as_deref(), Ok("10.0.0.2"));
+}
+
+#[test]
+fn a_user_has_his_last_address_back_at_once() {
+    let mut pools = five();
+    let first = pools.reserve(T(0), None, "ada").unwrap();
+    pools.confirm(first, "ada", key(1));
+    pools.release(T(1), first, key(1));
+    assert_eq!(reserve(&mut pools, 2, "bob").as_deref(), Ok("10.0.0.3"));
+    assert_eq!(reserve(&mut pools, 2, "ada").as_deref(), Ok("10.0.0.2"));
+    assert_eq!(
+        reserve(&mut pools, 2, "ada").as_deref(),
+        Ok("10.0.0.4"),
+        "his second session has another"
+    );
+}
+
+#[test]
+fn a_cancelled_redial_does_not_shorten_the_rest() {
+    let mut pools = Pools::new(&[pool("p", &["10.0.0.2/32"], "10.9.9.9")], &[]);
+    let only = pools.reserve(T(0), None, "ada").unwrap();
+    pools.confirm(only, "ada", key(1));
+    pools.release(T(10), only, key(1));
+    assert_eq!(pools.reserve(T(11), None, "ada"), Ok(only));
+    pools.cancel(only);
+    assert!(reserve(&mut pools, 39, "bob").is_err());
+    assert_eq!(reserve(&mut pools, 40, "bob").as_deref(), Ok("10.0.0.2"));
+}
+
+#[test]
+fn nobody_had_yet_goes_before_released() {
+    let mut pools = five();
+    let first = pools.reserve(T(0), None, "ada").unwrap();
+    pools.confirm(first, "ada", key(1));
+    pools.release(T(1), first, key(1));
+    assert_eq!(reserve(&mut pools, 100, "bob").as_deref(), Ok("10.0.0.3"));
+}
+
+#[test]
+fn a_cancelled_reservation_is_free_at_once() {
+    let mut pools = Pools::new(&[pool("p", &["10.0.0.2/32"], "10.9.9.9")], &[]);
+    let only = pools.reserve(T(0), None, "ada").unwrap();
+    pools.cancel(only);
+    assert_eq!(reserve(&mut pools, 0, "bob").as_deref(), Ok("10.0.0.2"));
+    pools.confirm(only, "bob", key(1));
+    pools.cancel(only);
+    assert_eq!(pools.holder(only), Some("bob"), "in use, it stays");
+}
+
+#[test]
+fn a_forgotten_reservation_expires() {
+    let mut pools = Pools::new(&[pool("p", &["10.0.0.2/32"], "10.9.9.9")], &[]);
+    reserve(&mut pools, 0, "ada").unwrap();
+    assert!(reserve(&mut pools, 659, "bob").is_err());
+    assert_eq!(reserve(&mut pools, 660, "bob").as_deref(), Ok("10.0.0.2"));
+}
+
+#[test]
+fn rows_found_at_the_start_are_not_handed_out() {
+    let mut pools = five();
+    pools.restore(address("10.0.0.2"), "ada", key(1));
+    pools.restore(address("192.0.2.1"), "of-no-pool", key(2));
+    assert_eq!(reserve(&mut pools, 0, "bob").as_deref(), Ok("10.0.0.3"));
+    assert_eq!(pools.holder(address("192.0.2.1")), Some("of-no-pool"));
+    pools.release(T(0), address("192.0.2.1"), key(2));
+    assert_eq!(pools.holder(address("192.0.2.1")), None);
+}
+
+#[test]
+fn a_redial_to_a_fixed_address_survives_the_end_of_the_stale_session() {
+    let mut pools = Pools::new(
+        &[pool("p", &["10.0.0.0/29"], "10.0.0.1")],
+        &[fixed("ada", "10.0.0.2")],
+    );
+    assert_eq!(
+        reserve(&mut pools, 0, "bob").as_deref(),
+        Ok("10.0.0.3"),
+        "kept for its user"
+    );
+    let her = address("10.0.0.2");
+    pools.reserve_fixed(T(0), her, "ada").unwrap();
+    pools.confirm(her, "ada", key(1));
+    pools.reserve_fixed(T(5), her, "ada").unwrap();
+    pools.confirm(her, "ada", key(2));
+    pools.release(T(5), her, key(1));
+    assert_eq!(pools.holder(her), Some("ada"));
+    let taken = PickError::Taken {
+        address: her,
+        user: "ada".to_owned(),
+    };
+    assert_eq!(pools.reserve_fixed(T(6), her, "bob"), Err(taken));
+    pools.release(T(7), her, key(2));
+    assert_eq!(pools.reserve_fixed(T(7), her, "ada"), Ok(()), "at once");
+}
+
+#[test]
+fn pools_by_name_and_across_prefixes() {
+    let configs = [
+        pool("p", &["10.0.0.0/30"], "10.0.0.1"),
+        pool("q", &["10.1.0.0/31", "10.2.0.0/32"], "10.0.0.1"),
+    ];
+    let mut pools = Pools::new(&configs, &[]);
+    let mut pick = |user: &str| {
+        pools
+            .reserve(T(0), Some("q"), user)
+            .map(|address| address.to_string())
+    };
+    assert_eq!(pick("a").as_deref(), Ok("10.1.0.0"));
+    assert_eq!(pick("b").as_deref(), Ok("10.1.0.1"));
+    assert_eq!(pick("c").as_deref(), Ok("10.2.0.0"));
+    assert!(matches!(pick("d"), Err(PickError::Exhausted { .. })));
+    assert_eq!(
+        pools.reserve(T(0), Some("r"), "a"),
+        Err(PickError::NoPool("r".to_owned()))
+    );
+}
+
+#[test]
+fn a_reload_takes_addresses_from_nobody() {
+    let mut pools = five();
+    let ada = pools.reserve(T(0), None, "ada").unwrap();
+    pools.confirm(ada, "ada", key(1));
+    let bob = pools.reserve(T(0), None, "bob").unwrap();
+    pools.confirm(bob, "bob", key(2));
+    pools.release(T(1), bob, key(2));
+    pools.configure(
+        &[pool("p", &["10.0.0.0/29", "10.5.0.0/32"], "10.0.0.1")],
+        &[fixed("eve", "10.0.0.4")],
+    );
+    let picked: Vec<_> = (0..3)
+        .map(|user| reserve(&mut pools, 2, &format!("u{user}")).unwrap())
+        .collect();
+    assert_eq!(
+        picked,
+        ["10.0.0.5", "10.0.0.6", "10.5.0.0"],
+        "neither ada's, nor resting, nor eve's"
+    );
+    assert_eq!(reserve(&mut pools, 31, "u3").as_deref(), Ok("10.0.0.3"));
+    pools.configure(&[pool("other", &["10.7.0.0/30"], "10.7.0.1")], &[]);
+    assert_eq!(pools.holder(ada), Some("ada"));
+    pools.release(T(40), ada, key(1));
+    assert_eq!(reserve(&mut pools, 100, "ada").as_deref(), Ok("10.7.0.2"));
+}
+
+#[test]
+fn a_large_full_pool_costs_nothing_to_ask() {
+    let mut pools = Pools::new(&[pool("p", &["10.0.0.0/16"], "10.0.0.1")], &[]);
+    let user = |index: u32| format!("u{index}");
+    for index in 0..65_533 {
+        pools.reserve(T(0), None, &user(index)).expect("free");
+    }
+    let started = std::time::Instant::now();
+    for index in 0..10_000 {
+        assert!(pools.reserve(T(1), None, &user(index)).is_err());
+    }
+    assert!(
+        started.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        started.elapsed()
+    );
+}

@@ -1,0 +1,221 @@
+//! What single values cannot show: names used twice, prefixes that overlap, addresses that lie in no pool.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::ffi::OsStrExt;
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::model::{Config, LacConfig, UserConfig};
+use super::read::Reader;
+
+/// Longest path of a Unix socket, octets: `sun_path` without its final zero.
+const SOCKET_PATH: usize = 107;
+/// Shortest prefix of a pool: 4 million addresses, the whole of RFC 6598.
+const SHORTEST_PREFIX: u8 = 10;
+
+/// Notes every mistake with the reader.
+pub fn check(config: &Config, reader: &Reader) {
+    listen(config, reader);
+    if config.api.socket.as_os_str().as_bytes().len() > SOCKET_PATH {
+        reader.mistake(
+            "api.socket",
+            format!("is longer than the {SOCKET_PATH} octets that a socket's path may have"),
+        );
+    }
+    if config.l2tp.retransmit_cap < config.l2tp.first_retransmit {
+        reader.mistake("l2tp.retransmit_cap", "is shorter than first_retransmit");
+    }
+    unique("pool", config.pools.iter().map(|pool| pool.name.as_str()), reader);
+    unique("lac", config.lacs.iter().map(|lac| lac.name.as_str()), reader);
+    unique("user", config.users.iter().map(|user| user.name.as_str()), reader);
+    pools(config, reader);
+    lacs(&config.lacs, reader);
+    users(config, reader);
+}
+
+fn listen(config: &Config, reader: &Reader) {
+    let listen = &config.node.listen;
+    if listen.is_empty() {
+        reader.mistake(
+            "node.listen",
+            "needs one address at least, such as \"0.0.0.0:1701\"",
+        );
+    }
+    for (index, address) in listen.iter().enumerate() {
+        if listen[..index].contains(address) {
+            reader.mistake(
+                &format!("node.listen[{index}]"),
+                format!("{address} is listed twice"),
+            );
+        }
+    }
+}
+
+/// `list[i].name` must differ from those before it; empty ones have been complained of already.
+fn unique<'c>(list: &str, names: impl Iterator<Item = &'c str>, reader: &Reader) {
+    let mut seen = BTreeMap::new();
+    for (index, name) in names.enumerate().filter(|(_, name)| !name.is_empty()) {
+        if let Some(first) = seen.insert(name, index) {
+            seen.insert(name, first);
+            let text = format!("\"{name}\" is taken by the [[{list}]] number {} above", first + 1);
+            reader.mistake(&format!("{list}[{index}].name"), text);
+        }
+    }
+}
+
+fn pools(config: &Config, reader: &Reader) {
+    if config.pools.is_empty() {
+        reader.mistake(
+            "pool",
+            "there must be one [[pool]] at least, for subscribers' addresses",
+        );
+    }
+    let mut earlier: Vec<(Ipv4Net, &str)> = Vec::new();
+    for (index, pool) in config.pools.iter().enumerate() {
+        let key = format!("pool[{index}].prefixes");
+        if pool.prefixes.is_empty() {
+            reader.mistake(&key, "needs one prefix at least");
+        }
+        for (position, prefix) in pool.prefixes.iter().enumerate() {
+            let key = format!("{key}[{position}]");
+            if prefix.prefix_len() < SHORTEST_PREFIX {
+                reader.mistake(
+                    &key,
+                    format!("{prefix} is too large; the shortest prefix is /{SHORTEST_PREFIX}"),
+                );
+            }
+            for (other, name) in earlier.iter().filter(|(other, _)| overlap(prefix, other)) {
+                reader.mistake(&key, format!("{prefix} overlaps {other} of the pool \"{name}\""));
+            }
+            for address in config.node.listen.iter().map(|listen| listen.ip()) {
+                if matches!(address, IpAddr::V4(address) if prefix.contains(&address)) {
+                    reader.mistake(
+                        &key,
+                        format!("{prefix} contains our own address {address} of node.listen"),
+                    );
+                }
+            }
+            earlier.push((*prefix, &pool.name));
+        }
+        gateway(index, pool.gateway, &pool.prefixes, reader);
+    }
+}
+
+fn gateway(index: usize, gateway: Ipv4Addr, prefixes: &[Ipv4Net], reader: &Reader) {
+    let key = format!("pool[{index}].gateway");
+    let hosts: u64 = prefixes.iter().map(|prefix| host_count(*prefix)).sum();
+    let inside = prefixes.iter().any(|prefix| is_host(*prefix, gateway));
+    if !prefixes.is_empty() && unusable(gateway) {
+        reader.mistake(&key, format!("{gateway} cannot be our own address in a session"));
+    } else if prefixes.iter().any(|prefix| prefix.contains(&gateway)) && !inside {
+        reader.mistake(
+            &key,
+            format!("{gateway} is the network or the broadcast address of its prefix"),
+        );
+    } else if !prefixes.is_empty() && hosts <= u64::from(inside) {
+        reader.mistake(
+            &key,
+            "leaves no address for subscribers: use a larger prefix, or a gateway outside it",
+        );
+    }
+}
+
+fn lacs(lacs: &[LacConfig], reader: &Reader) {
+    for (index, lac) in lacs.iter().enumerate() {
+        let everything = |earlier: &&LacConfig| {
+            let name = &earlier.host_name;
+            let any_address = earlier.addresses.is_empty() || subset(&lac.addresses, &earlier.addresses);
+            (name.as_str() == "*" || *name == lac.host_name) && any_address
+        };
+        if let Some(earlier) = lacs[..index].iter().find(everything) {
+            let text = format!(
+                "never applies: the profile \"{}\" above takes every such LAC",
+                earlier.name
+            );
+            reader.mistake(&format!("lac[{index}]"), text);
+        }
+    }
+}
+
+fn subset(inner: &[IpNet], outer: &[IpNet]) -> bool {
+    !inner.is_empty()
+        && inner
+            .iter()
+            .all(|net| outer.iter().any(|wide| wide.contains(net)))
+}
+
+fn users(config: &Config, reader: &Reader) {
+    let mut fixed: BTreeMap<Ipv4Addr, &str> = BTreeMap::new();
+    for (index, user) in config.users.iter().enumerate() {
+        if let Some(name) = &user.pool
+            && config.pool(name).is_none()
+        {
+            reader.mistake(
+                &format!("user[{index}].pool"),
+                format!("there is no [[pool]] named \"{name}\""),
+            );
+        }
+        let Some(address) = user.address else { continue };
+        let key = format!("user[{index}].address");
+        if let Err(text) = fixed_address(config, user, address) {
+            reader.mistake(&key, text);
+        }
+        if let Some(other) = fixed.insert(address, &user.name) {
+            reader.mistake(&key, format!("{address} belongs to the user \"{other}\" already"));
+        }
+        if user.max_sessions.is_some_and(|sessions| sessions > 1) {
+            let text = "a user with a fixed address has one session; remove this or the address";
+            reader.mistake(&format!("user[{index}].max_sessions"), text);
+        }
+    }
+}
+
+fn fixed_address(config: &Config, user: &UserConfig, address: Ipv4Addr) -> Result<(), String> {
+    let holds = |pool: &&super::PoolConfig| pool.prefixes.iter().any(|prefix| prefix.contains(&address));
+    let Some(pool) = config.pools.iter().find(holds) else {
+        return Err(format!("{address} lies in no [[pool]]"));
+    };
+    if user
+        .pool
+        .as_ref()
+        .is_some_and(|name| *name != pool.name && config.pool(name).is_some())
+    {
+        return Err(format!(
+            "{address} lies in the pool \"{}\", not in the user's",
+            pool.name
+        ));
+    }
+    if config.pools.iter().any(|pool| pool.gateway == address) {
+        return Err(format!(
+            "{address} is our own address in the pool \"{}\"",
+            pool.name
+        ));
+    }
+    if !pool.prefixes.iter().any(|prefix| is_host(*prefix, address)) {
+        return Err(format!(
+            "{address} is the network or the broadcast address of its prefix"
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a host may have the address: not the network's own, not broadcast; a /31 and a /32 have neither.
+pub fn is_host(prefix: Ipv4Net, address: Ipv4Addr) -> bool {
+    let ends = prefix.prefix_len() < 31 && (address == prefix.network() || address == prefix.broadcast());
+    prefix.contains(&address) && !ends
+}
+
+/// How many addresses [`is_host`] admits.
+pub fn host_count(prefix: Ipv4Net) -> u64 {
+    let all = 1_u64 << (32 - prefix.prefix_len());
+    if prefix.prefix_len() < 31 { all - 2 } else { all }
+}
+
+fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
+    a.contains(b) || b.contains(a)
+}
+
+fn unusable(address: Ipv4Addr) -> bool {
+    address.is_unspecified() || address.is_multicast() || address.is_broadcast()
+}

@@ -1,0 +1,233 @@
+//! What a reload changes: at once, for what begins after it, or only at the next start.
+//!
+//! Texts name keys and lists, never a secret: a changed password is "user ada: password changed".
+
+use std::fmt::{Debug, Display};
+use std::path::Path;
+use std::time::Duration;
+
+use super::duration;
+use super::model::{Config, LacConfig, PoolConfig, UserConfig};
+
+/// The outcome of comparing the running configuration with a new one.
+#[derive(Clone, Debug)]
+pub struct Reload {
+    /// What to run with now: the new one, with the old values of everything that needs a restart.
+    pub config: Config,
+    /// What takes effect, one sentence each.
+    pub applied: Vec<String>,
+    /// What waits for the next start, one sentence each.
+    pub needs_restart: Vec<String>,
+}
+
+impl Reload {
+    /// Compares the running configuration with the file's.
+    pub fn between(running: &Config, file: &Config) -> Self {
+        let mut config = file.clone();
+        // These are bound when the process starts.
+        config.node = running.node.clone();
+        config.tun = running.tun.clone();
+        config.api = running.api.clone();
+        config.log.format = running.log.format;
+        Self {
+            applied: applied(running, file),
+            needs_restart: needs_restart(running, file),
+            config,
+        }
+    }
+}
+
+/// A list of sentences about keys of which the old and the new value differ.
+#[derive(Default)]
+struct Differences(Vec<String>);
+
+impl Differences {
+    fn shown<T: PartialEq>(&mut self, key: &str, old: &T, new: &T, show: impl Fn(&T) -> String) {
+        if old != new {
+            self.0.push(format!("{key}: {} -> {}", show(old), show(new)));
+        }
+    }
+
+    fn plain<T: PartialEq + Display>(&mut self, key: &str, old: &T, new: &T) {
+        self.shown(key, old, new, ToString::to_string);
+    }
+
+    fn debug<T: PartialEq + Debug>(&mut self, key: &str, old: &T, new: &T) {
+        self.shown(key, old, new, |value| format!("{value:?}").to_lowercase());
+    }
+
+    fn time(&mut self, key: &str, old: Duration, new: Duration) {
+        self.shown(key, &old, &new, |value| duration::format(*value));
+    }
+
+    fn path(&mut self, key: &str, old: &Path, new: &Path) {
+        self.shown(key, &old, &new, |value| value.display().to_string());
+    }
+}
+
+fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
+    let mut d = Differences::default();
+    d.plain("node.name", &old.node.name, &new.node.name);
+    d.plain("node.id", &old.node.id, &new.node.id);
+    d.path("node.data_dir", &old.node.data_dir, &new.node.data_dir);
+    d.debug("node.listen", &old.node.listen, &new.node.listen);
+    d.plain("node.shards", &old.node.shards, &new.node.shards);
+    d.plain("node.host_name", &old.node.host_name, &new.node.host_name);
+    d.plain("tun.name", &old.tun.name, &new.tun.name);
+    d.plain("tun.mtu", &old.tun.mtu, &new.tun.mtu);
+    d.debug("tun.enabled", &old.tun.enabled, &new.tun.enabled);
+    d.debug("log.format", &old.log.format, &new.log.format);
+    d.path("api.socket", &old.api.socket, &new.api.socket);
+    d.shown("api.mode", &old.api.mode, &new.api.mode, |mode| {
+        format!("{mode:04o}")
+    });
+    d.0
+}
+
+fn applied(old: &Config, new: &Config) -> Vec<String> {
+    let mut d = Differences::default();
+    d.plain("log.level", &old.log.level, &new.log.level);
+    l2tp(&mut d, old, new);
+    ppp(&mut d, old, new);
+    let Differences(mut texts) = d;
+    let pool_changes = |old: &PoolConfig, new: &PoolConfig| {
+        changes(&[
+            ("prefixes", old.prefixes != new.prefixes),
+            ("gateway", old.gateway != new.gateway),
+        ])
+    };
+    texts.extend(named(
+        "pool",
+        &old.pools,
+        &new.pools,
+        |pool| &pool.name,
+        pool_changes,
+    ));
+    texts.extend(named("lac", &old.lacs, &new.lacs, |lac| &lac.name, lac_changes));
+    texts.extend(named(
+        "user",
+        &old.users,
+        &new.users,
+        |user| &user.name,
+        user_changes,
+    ));
+    texts
+}
+
+fn l2tp(d: &mut Differences, old: &Config, new: &Config) {
+    let (old, new) = (&old.l2tp, &new.l2tp);
+    d.time("l2tp.hello_interval", old.hello_interval, new.hello_interval);
+    d.plain("l2tp.window", &old.window, &new.window);
+    d.time(
+        "l2tp.first_retransmit",
+        old.first_retransmit,
+        new.first_retransmit,
+    );
+    d.time("l2tp.retransmit_cap", old.retransmit_cap, new.retransmit_cap);
+    d.plain("l2tp.max_retransmits", &old.max_retransmits, &new.max_retransmits);
+    d.time("l2tp.setup_timeout", old.setup_timeout, new.setup_timeout);
+    d.time("l2tp.connect_timeout", old.connect_timeout, new.connect_timeout);
+    d.plain("l2tp.half_open", &old.half_open, &new.half_open);
+    d.plain(
+        "l2tp.half_open_per_source",
+        &old.half_open_per_source,
+        &new.half_open_per_source,
+    );
+    d.plain("l2tp.sccrq_rate", &old.sccrq_rate, &new.sccrq_rate);
+    d.plain("l2tp.max_tunnels", &old.max_tunnels, &new.max_tunnels);
+    d.plain("l2tp.max_sessions", &old.max_sessions, &new.max_sessions);
+    d.plain(
+        "l2tp.max_sessions_per_tunnel",
+        &old.max_sessions_per_tunnel,
+        &new.max_sessions_per_tunnel,
+    );
+}
+
+fn ppp(d: &mut Differences, old: &Config, new: &Config) {
+    let (old, new) = (&old.ppp, &new.ppp);
+    let methods =
+        |auth: &Vec<super::AuthMethod>| auth.iter().map(|m| m.name()).collect::<Vec<_>>().join(", ");
+    d.plain("ppp.mru", &old.mru, &new.mru);
+    d.plain("ppp.mtu", &old.mtu, &new.mtu);
+    d.shown("ppp.auth", &old.auth, &new.auth, methods);
+    d.time("ppp.echo_interval", old.echo_interval, new.echo_interval);
+    d.plain("ppp.echo_failures", &old.echo_failures, &new.echo_failures);
+    d.time("ppp.setup_timeout", old.setup_timeout, new.setup_timeout);
+    d.debug("ppp.dns", &old.dns, &new.dns);
+    d.plain("ppp.mss_clamp", &old.mss_clamp, &new.mss_clamp);
+    d.plain("ppp.accept_proxy", &old.accept_proxy, &new.accept_proxy);
+}
+
+fn lac_changes(old: &LacConfig, new: &LacConfig) -> Vec<&'static str> {
+    changes(&[
+        ("host_name", old.host_name != new.host_name),
+        ("addresses", old.addresses != new.addresses),
+        ("allowed", old.allowed != new.allowed),
+        ("secret", old.secret != new.secret),
+        (
+            "require_challenge",
+            old.require_challenge != new.require_challenge,
+        ),
+        ("permissive", old.permissive != new.permissive),
+        ("auth", old.auth != new.auth),
+        ("accept_proxy", old.accept_proxy != new.accept_proxy),
+        ("max_tunnels", old.max_tunnels != new.max_tunnels),
+        ("max_sessions", old.max_sessions != new.max_sessions),
+    ])
+}
+
+fn user_changes(old: &UserConfig, new: &UserConfig) -> Vec<&'static str> {
+    changes(&[
+        ("password", old.password != new.password),
+        ("address", old.address != new.address),
+        ("pool", old.pool != new.pool),
+        ("max_sessions", old.max_sessions != new.max_sessions),
+    ])
+}
+
+fn changes(keys: &[(&'static str, bool)]) -> Vec<&'static str> {
+    keys.iter()
+        .filter(|(_, differs)| *differs)
+        .map(|(key, _)| *key)
+        .collect()
+}
+
+/// What was added, removed, changed or moved in a list of named tables.
+///
+/// Each name is looked up in an ordered map, for a file may hold a hundred thousand users.
+fn named<'c, T>(
+    list: &str,
+    old: &'c [T],
+    new: &'c [T],
+    name: impl Fn(&'c T) -> &'c str,
+    changes: impl Fn(&T, &T) -> Vec<&'static str>,
+) -> Vec<String> {
+    let index = |items: &'c [T]| -> std::collections::BTreeMap<&'c str, &'c T> {
+        items.iter().map(|item| (name(item), item)).collect()
+    };
+    let (before, after) = (index(old), index(new));
+    let mut texts = Vec::new();
+    for removed in before.keys().filter(|key| !after.contains_key(*key)) {
+        texts.push(format!("{list} {removed}: removed"));
+    }
+    for (key, item) in &after {
+        match before.get(key).map(|earlier| changes(earlier, item)) {
+            None => texts.push(format!("{list} {key}: added")),
+            Some(changed) if !changed.is_empty() => {
+                texts.push(format!("{list} {key}: {} changed", changed.join(", ")));
+            }
+            Some(_) => {}
+        }
+    }
+    let order = |items: &'c [T], other: &std::collections::BTreeMap<&str, &T>| -> Vec<&'c str> {
+        items
+            .iter()
+            .map(&name)
+            .filter(|key| other.contains_key(key))
+            .collect()
+    };
+    if order(old, &after) != order(new, &before) {
+        texts.push(format!("[[{list}]]: order changed"));
+    }
+    texts
+}

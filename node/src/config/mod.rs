@@ -1,0 +1,36 @@
+//! What the operator sets: a TOML file, overridden by the environment, checked whole before anything starts.
+//!
+//! `model` holds the values, `read` takes them out of the source one by one and gathers every mistake, `parts`
+//! says which keys there are with their defaults and ranges, `check` compares values with each other, `lines` finds
+//! the line of a key, `diff` compares two configurations for a reload, `dev` and `starter` are the embedded ones.
+
+mod check;
+pub mod dev;
+mod diff;
+mod duration;
+mod lines;
+mod load;
+pub mod mistake;
+pub mod model;
+mod parts;
+pub mod pattern;
+mod read;
+pub mod secret;
+mod starter;
+#[cfg(test)]
+mod tests;
+mod values;
+
+pub use check::{host_count, is_host};
+pub use dev::{Dev, DevOptions, DialIn};
+pub use diff::Reload;
+pub use load::environment;
+pub use mistake::{LoadError, Mistake, Place};
+pub use model::{
+    ApiConfig, AuthMethod, Config, L2tpConfig, LacConfig, LogConfig, LogFormat, NodeConfig, PoolConfig,
+    PppConfig, TunConfig, TunMode, UserConfig,
+};
+pub use parts::SOCKET as STANDARD_SOCKET;
+pub use pattern::Pattern;
+pub use secret::Secret;
+pub use starter::starter;

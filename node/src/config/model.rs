@@ -1,0 +1,277 @@
+//! The configuration as the rest of the node sees it: every value already parsed, in range and consistent.
+//!
+//! Values come into being in `parts` (from a file and the environment) and in `dev` (embedded defaults). The
+//! starter file `starter.toml` documents each of them for the operator.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::Secret;
+use super::pattern::Pattern;
+
+/// All that an operator can set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// This process: who it is and where it listens.
+    pub node: NodeConfig,
+    /// The interface towards the core.
+    pub tun: TunConfig,
+    /// What is logged and how.
+    pub log: LogConfig,
+    /// The operator's socket.
+    pub api: ApiConfig,
+    /// Tunnels and calls.
+    pub l2tp: L2tpConfig,
+    /// Sessions.
+    pub ppp: PppConfig,
+    /// Address pools, in the file's order; names and prefixes are unique and do not overlap.
+    pub pools: Vec<PoolConfig>,
+    /// LAC profiles in the file's order; see [`Config::lac`] for which one applies.
+    pub lacs: Vec<LacConfig>,
+    /// Local users in the file's order; names are unique.
+    pub users: Vec<UserConfig>,
+}
+
+/// `[node]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// For people: logs and `holdfast status`.
+    pub name: String,
+    /// Raft id of this node; never zero, never changed once data exist.
+    pub id: u64,
+    /// Where the log, the table and the checkpoints live.
+    pub data_dir: PathBuf,
+    /// Addresses for L2TP over UDP; not empty, no two alike.
+    pub listen: Vec<SocketAddr>,
+    /// Packet threads; 0 means one for each core.
+    pub shards: usize,
+    /// Our Host Name AVP (RFC 2661 §4.4.3).
+    pub host_name: String,
+}
+
+/// `[tun]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TunConfig {
+    /// Interface name, 1 to 15 octets.
+    pub name: String,
+    /// Octets of an inner IP packet.
+    pub mtu: u16,
+    /// Whether to open it at all.
+    pub enabled: TunMode,
+}
+
+/// Whether the TUN interface is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TunMode {
+    /// If the process may; otherwise say so and serve control alone.
+    Auto,
+    /// Always; refuse to start without it.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// A `tracing` filter: a level, or directives such as `info,holdfast::lns=debug`.
+    pub level: String,
+    /// Shape of a line.
+    pub format: LogFormat,
+}
+
+/// Shape of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[api]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiConfig {
+    /// Path of the Unix socket.
+    pub socket: PathBuf,
+    /// File mode of the socket; the rights to it are the rights to the API. Others never have access.
+    pub mode: u32,
+}
+
+/// `[l2tp]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct L2tpConfig {
+    /// Silence after which a HELLO is sent; zero sends none (RFC 2661 §6.5).
+    pub hello_interval: Duration,
+    /// Receive Window Size that we offer, in control messages.
+    pub window: u16,
+    /// Wait before the first retransmission; doubles with each one (RFC 2661 §5.8).
+    pub first_retransmit: Duration,
+    /// Longest wait between two retransmissions.
+    pub retransmit_cap: Duration,
+    /// Retransmissions before the peer counts as gone.
+    pub max_retransmits: u32,
+    /// Life of a half-open tunnel.
+    pub setup_timeout: Duration,
+    /// Wait from ICRP to ICCN.
+    pub connect_timeout: Duration,
+    /// Half-open tunnels at once, of all peers.
+    pub half_open: usize,
+    /// Half-open tunnels at once, of one source address.
+    pub half_open_per_source: usize,
+    /// New SCCRQs a second from one source address.
+    pub sccrq_rate: u32,
+    /// Tunnels at once, of all peers.
+    pub max_tunnels: usize,
+    /// Sessions at once, of all tunnels.
+    pub max_sessions: usize,
+    /// Sessions at once in one tunnel.
+    pub max_sessions_per_tunnel: usize,
+}
+
+/// An authentication protocol, as the LCP option 3 names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum AuthMethod {
+    /// RFC 1994 with MD5.
+    ChapMd5,
+    /// RFC 2759.
+    MsChapV2,
+    /// RFC 1334.
+    Pap,
+}
+
+/// `[ppp]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PppConfig {
+    /// MRU that we ask for, octets (RFC 1661 §6.1).
+    pub mru: u16,
+    /// Largest inner packet sent to a subscriber, octets; the peer's MRU lowers it further.
+    pub mtu: u16,
+    /// In the order offered; never empty.
+    pub auth: Vec<AuthMethod>,
+    /// Between two Echo-Requests; zero sends none.
+    pub echo_interval: Duration,
+    /// Echo-Requests without an answer before the session counts as dead.
+    pub echo_failures: u32,
+    /// From the ICCN until IPCP is open.
+    pub setup_timeout: Duration,
+    /// Name servers handed out by IPCP (RFC 1877): none, one or two.
+    pub dns: Vec<Ipv4Addr>,
+    /// Whether the MSS of TCP SYNs is lowered to fit the link.
+    pub mss_clamp: bool,
+    /// Whether LCP and authentication done by the LAC are accepted when they satisfy policy (RFC 2661 §4.4.5).
+    pub accept_proxy: bool,
+}
+
+/// `[[pool]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolConfig {
+    /// Unique.
+    pub name: String,
+    /// What is handed out, without network, broadcast and gateway address; never empty.
+    pub prefixes: Vec<Ipv4Net>,
+    /// Our own address inside these sessions.
+    pub gateway: Ipv4Addr,
+}
+
+/// `[[lac]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LacConfig {
+    /// Unique; tunnels remember their profile by it.
+    pub name: String,
+    /// Must match the peer's Host Name AVP.
+    pub host_name: Pattern,
+    /// The peer's address must lie in one of these; empty means anywhere.
+    pub addresses: Vec<IpNet>,
+    /// Whether such a LAC may open a tunnel at all.
+    pub allowed: bool,
+    /// Shared secret of the tunnel (RFC 2661 §5.1.1).
+    pub secret: Option<Secret>,
+    /// Whether we challenge the LAC; needs a secret.
+    pub require_challenge: bool,
+    /// Whether unknown mandatory AVPs of a vendor are tolerated.
+    pub permissive: bool,
+    /// Overrides `[ppp] auth` for sessions of this LAC.
+    pub auth: Option<Vec<AuthMethod>>,
+    /// Overrides `[ppp] accept_proxy` for sessions of this LAC.
+    pub accept_proxy: Option<bool>,
+    /// Tunnels of this profile at once; `None` is bounded by `[l2tp]` alone.
+    pub max_tunnels: Option<usize>,
+    /// Sessions of this profile at once; `None` is bounded by `[l2tp]` alone.
+    pub max_sessions: Option<usize>,
+}
+
+/// `[[user]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserConfig {
+    /// As sent by PAP or CHAP, octet for octet; unique.
+    pub name: String,
+    /// In the clear, for CHAP needs it so.
+    pub password: Secret,
+    /// The same address at every dial-in. Such a user has one session; a redial replaces the stale one.
+    pub address: Option<Ipv4Addr>,
+    /// Where a free address is picked; `None` means the first pool.
+    pub pool: Option<String>,
+    /// Sessions at once; `None` means unlimited.
+    pub max_sessions: Option<u32>,
+}
+
+impl Config {
+    /// The user of this name.
+    pub fn user(&self, name: &str) -> Option<&UserConfig> {
+        self.users.iter().find(|user| user.name == name)
+    }
+
+    /// The pool of this name.
+    pub fn pool(&self, name: &str) -> Option<&PoolConfig> {
+        self.pools.iter().find(|pool| pool.name == name)
+    }
+
+    /// Our own address inside a session whose subscriber has `address`: the gateway of the pool that holds it,
+    /// else the first pool's.
+    pub fn gateway_for(&self, address: Ipv4Addr) -> Option<Ipv4Addr> {
+        let holds = |pool: &&PoolConfig| pool.prefixes.iter().any(|prefix| prefix.contains(&address));
+        self.pools
+            .iter()
+            .find(holds)
+            .or(self.pools.first())
+            .map(|pool| pool.gateway)
+    }
+
+    /// The profile for a LAC that calls itself `host_name` and sends from `address`; `None` refuses it.
+    ///
+    /// The file's order decides: the first match wins.
+    pub fn lac(&self, host_name: &[u8], address: IpAddr) -> Option<&LacConfig> {
+        self.lacs.iter().find(|lac| lac.matches(host_name, address))
+    }
+}
+
+impl LacConfig {
+    /// Whether the profile is meant for this LAC.
+    pub fn matches(&self, host_name: &[u8], address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        let near = self.addresses.is_empty() || self.addresses.iter().any(|net| net.contains(&address));
+        near && self.host_name.matches(host_name)
+    }
+}
+
+impl AuthMethod {
+    /// As written in the file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ChapMd5 => "chap-md5",
+            Self::MsChapV2 => "ms-chap-v2",
+            Self::Pap => "pap",
+        }
+    }
+
+    /// The inverse of [`AuthMethod::name`].
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::ChapMd5, Self::MsChapV2, Self::Pap]
+            .into_iter()
+            .find(|method| method.name() == name)
+    }
+}

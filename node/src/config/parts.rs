@@ -1,0 +1,305 @@
+//! Every key there is, with its default and its range, section by section.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::model::{
+    ApiConfig, AuthMethod, Config, L2tpConfig, LacConfig, LogConfig, LogFormat, NodeConfig, PoolConfig,
+    PppConfig, TunConfig, TunMode, UserConfig,
+};
+use super::read::Section;
+use super::values::{InterfaceName, LogLevel, Name, SocketMode};
+use super::{Pattern, Secret};
+
+/// The sections that are lists of tables; the environment cannot reach into them.
+pub const LISTS: [&str; 3] = ["pool", "lac", "user"];
+/// The sections that exist once.
+pub const SECTIONS: [&str; 6] = ["node", "tun", "log", "api", "l2tp", "ppp"];
+
+/// Where the session table lives unless the file says otherwise.
+pub const DATA_DIR: &str = "/var/lib/holdfast";
+/// Where the operator's socket lives unless the file says otherwise.
+pub const SOCKET: &str = "/run/holdfast/holdfast.sock";
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Reads everything; mistakes are with the reader.
+pub fn read(mut root: Section<'_>) -> Config {
+    let config = Config {
+        node: node(root.section("node")),
+        tun: tun(root.section("tun")),
+        log: log(root.section("log")),
+        api: api(root.section("api")),
+        l2tp: l2tp(root.section("l2tp")),
+        ppp: ppp(root.section("ppp")),
+        pools: root.sections("pool").into_iter().map(pool).collect(),
+        lacs: root.sections("lac").into_iter().map(lac).collect(),
+        users: root.sections("user").into_iter().map(user).collect(),
+    };
+    root.finish();
+    config
+}
+
+fn node(mut s: Section<'_>) -> NodeConfig {
+    let defaults = NodeConfig::default();
+    let name = s
+        .optional::<Name<64>>("name")
+        .map_or(defaults.name, |name| name.0);
+    let config = NodeConfig {
+        id: s.number("id", 1..=u64::from(u32::MAX)).unwrap_or(defaults.id),
+        data_dir: s.value("data_dir", defaults.data_dir),
+        listen: s.list("listen").unwrap_or(defaults.listen),
+        shards: s.number("shards", 0..=256).unwrap_or(defaults.shards),
+        host_name: s
+            .optional::<Name<64>>("host_name")
+            .map_or_else(|| name.clone(), |name| name.0),
+        name,
+    };
+    s.finish();
+    config
+}
+
+fn tun(mut s: Section<'_>) -> TunConfig {
+    let defaults = TunConfig::default();
+    let config = TunConfig {
+        name: s
+            .optional::<InterfaceName>("name")
+            .map_or(defaults.name, |name| name.0),
+        mtu: s.number("mtu", 1280..=9000).unwrap_or(defaults.mtu),
+        enabled: s.value("enabled", defaults.enabled),
+    };
+    s.finish();
+    config
+}
+
+fn log(mut s: Section<'_>) -> LogConfig {
+    let defaults = LogConfig::default();
+    let config = LogConfig {
+        level: s
+            .optional::<LogLevel>("level")
+            .map_or(defaults.level, |level| level.0),
+        format: s.value("format", defaults.format),
+    };
+    s.finish();
+    config
+}
+
+fn api(mut s: Section<'_>) -> ApiConfig {
+    let defaults = ApiConfig::default();
+    let config = ApiConfig {
+        socket: s.value("socket", defaults.socket),
+        mode: s
+            .optional::<SocketMode>("mode")
+            .map_or(defaults.mode, |mode| mode.0),
+    };
+    s.finish();
+    config
+}
+
+fn l2tp(mut s: Section<'_>) -> L2tpConfig {
+    let d = L2tpConfig::default();
+    let config = L2tpConfig {
+        hello_interval: s.duration("hello_interval", d.hello_interval, Duration::ZERO..=HOUR),
+        window: s.number("window", 1..=1024).unwrap_or(d.window),
+        first_retransmit: s.duration("first_retransmit", d.first_retransmit, SECOND / 10..=10 * SECOND),
+        retransmit_cap: s.duration("retransmit_cap", d.retransmit_cap, SECOND..=MINUTE),
+        max_retransmits: s.number("max_retransmits", 1..=20).unwrap_or(d.max_retransmits),
+        setup_timeout: s.duration("setup_timeout", d.setup_timeout, SECOND..=5 * MINUTE),
+        connect_timeout: s.duration("connect_timeout", d.connect_timeout, SECOND..=10 * MINUTE),
+        half_open: s.number("half_open", 1..=65_535).unwrap_or(d.half_open),
+        half_open_per_source: s
+            .number("half_open_per_source", 1..=65_535)
+            .unwrap_or(d.half_open_per_source),
+        sccrq_rate: s.number("sccrq_rate", 1..=1_000_000).unwrap_or(d.sccrq_rate),
+        max_tunnels: s.number("max_tunnels", 1..=65_535).unwrap_or(d.max_tunnels),
+        max_sessions: s.number("max_sessions", 1..=10_000_000).unwrap_or(d.max_sessions),
+        max_sessions_per_tunnel: s
+            .number("max_sessions_per_tunnel", 1..=65_535)
+            .unwrap_or(d.max_sessions_per_tunnel),
+    };
+    s.finish();
+    config
+}
+
+fn ppp(mut s: Section<'_>) -> PppConfig {
+    let d = PppConfig::default();
+    let config = PppConfig {
+        mru: s.number("mru", 576..=9000).unwrap_or(d.mru),
+        mtu: s.number("mtu", 576..=9000).unwrap_or(d.mtu),
+        auth: auth(&mut s).unwrap_or(d.auth),
+        echo_interval: s.duration("echo_interval", d.echo_interval, Duration::ZERO..=HOUR),
+        echo_failures: s.number("echo_failures", 1..=100).unwrap_or(d.echo_failures),
+        setup_timeout: s.duration("setup_timeout", d.setup_timeout, 5 * SECOND..=10 * MINUTE),
+        dns: s.list("dns").unwrap_or(d.dns),
+        mss_clamp: s.value("mss_clamp", d.mss_clamp),
+        accept_proxy: s.value("accept_proxy", d.accept_proxy),
+    };
+    if config.dns.len() > 2 {
+        s.mistake("dns", "IPCP carries two name servers at most");
+    }
+    s.finish();
+    config
+}
+
+fn auth(s: &mut Section<'_>) -> Option<Vec<AuthMethod>> {
+    let methods: Vec<AuthMethod> = s.list("auth")?;
+    if methods.is_empty() {
+        s.mistake("auth", "needs one method at least: anyone could be anybody");
+    }
+    for (index, method) in methods.iter().enumerate() {
+        if methods[..index].contains(method) {
+            s.mistake("auth", format!("names \"{}\" twice", method.name()));
+        }
+    }
+    Some(methods)
+}
+
+fn pool(mut s: Section<'_>) -> PoolConfig {
+    let name: Name<64> = s.required("name");
+    let prefixes: Vec<ipnet::Ipv4Net> = s.list("prefixes").unwrap_or_else(|| {
+        s.mistake("prefixes", "is missing");
+        Vec::new()
+    });
+    let first_host = prefixes.first().and_then(|prefix| prefix.hosts().next());
+    let gateway = s.optional("gateway").or(first_host);
+    let config = PoolConfig {
+        name: name.0,
+        prefixes,
+        gateway: gateway.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED),
+    };
+    s.finish();
+    config
+}
+
+fn lac(mut s: Section<'_>) -> LacConfig {
+    let name: Name<64> = s.required("name");
+    let host_name = s.optional("host_name");
+    let addresses: Vec<ipnet::IpNet> = s.list("addresses").unwrap_or_default();
+    if host_name.is_none() && addresses.is_empty() {
+        s.mistake(
+            "host_name",
+            "is missing, and so is addresses: which LACs are meant? \"*\" fits any name",
+        );
+    }
+    let secret: Option<Secret> = s.optional("secret");
+    let require_challenge = s.optional("require_challenge");
+    if require_challenge == Some(true) && secret.is_none() {
+        s.mistake(
+            "require_challenge",
+            "needs a secret to check the LAC's response with",
+        );
+    }
+    let config = LacConfig {
+        name: name.0,
+        host_name: host_name.unwrap_or_else(|| Pattern::new("*")),
+        addresses,
+        allowed: s.value("allowed", true),
+        require_challenge: require_challenge.unwrap_or(secret.is_some()),
+        secret,
+        permissive: s.value("permissive", false),
+        auth: auth(&mut s),
+        accept_proxy: s.optional("accept_proxy"),
+        max_tunnels: s.number("max_tunnels", 1..=65_535),
+        max_sessions: s.number("max_sessions", 1..=10_000_000),
+    };
+    s.finish();
+    config
+}
+
+fn user(mut s: Section<'_>) -> UserConfig {
+    let name: Name<253> = s.required("name");
+    if !s.has("password") {
+        s.mistake("password", "is missing");
+    }
+    let config = UserConfig {
+        name: name.0,
+        password: s.optional("password").unwrap_or_else(|| Secret::new("")),
+        address: s.optional("address"),
+        pool: s.optional("pool"),
+        max_sessions: s.number("max_sessions", 1..=1_000_000),
+    };
+    s.finish();
+    config
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            name: "holdfast-1".to_owned(),
+            id: 1,
+            data_dir: PathBuf::from(DATA_DIR),
+            listen: vec![
+                (std::net::Ipv4Addr::UNSPECIFIED, 1701).into(),
+                (std::net::Ipv6Addr::UNSPECIFIED, 1701).into(),
+            ],
+            shards: 0,
+            host_name: "holdfast-1".to_owned(),
+        }
+    }
+}
+
+impl Default for TunConfig {
+    fn default() -> Self {
+        Self {
+            name: "holdfast0".to_owned(),
+            mtu: 1500,
+            enabled: TunMode::Auto,
+        }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Text,
+        }
+    }
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self {
+            socket: PathBuf::from(SOCKET),
+            mode: 0o660,
+        }
+    }
+}
+
+impl Default for L2tpConfig {
+    fn default() -> Self {
+        Self {
+            hello_interval: MINUTE,
+            window: 16,
+            first_retransmit: SECOND,
+            retransmit_cap: 8 * SECOND,
+            max_retransmits: 5,
+            setup_timeout: 10 * SECOND,
+            connect_timeout: MINUTE,
+            half_open: 1000,
+            half_open_per_source: 50,
+            sccrq_rate: 100,
+            max_tunnels: 20_000,
+            max_sessions: 200_000,
+            max_sessions_per_tunnel: 65_535,
+        }
+    }
+}
+
+impl Default for PppConfig {
+    fn default() -> Self {
+        Self {
+            mru: 1492,
+            mtu: 1492,
+            auth: vec![AuthMethod::ChapMd5, AuthMethod::MsChapV2, AuthMethod::Pap],
+            echo_interval: 30 * SECOND,
+            echo_failures: 5,
+            setup_timeout: MINUTE,
+            dns: Vec::new(),
+            mss_clamp: true,
+            accept_proxy: true,
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What the control side tells the forwarding tables.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use holdfast_protocol::{SessionId, TunnelId};
+use ipnet::IpNet;
+
+use super::counters::{SessionShared, TunnelShared};
+
+/// A tunnel that may exchange datagrams with its peer.
+#[derive(Clone, Debug)]
+pub struct TunnelEntry {
+    /// Our id.
+    pub tunnel: TunnelId,
+    /// The LAC's address and port; datagrams from anywhere else are dropped (S-8).
+    pub peer: SocketAddr,
+    /// The address and port to which the LAC sends and from which we answer. `None`: the first socket of the peer's
+    /// family, and the kernel picks the address.
+    pub local: Option<SocketAddr>,
+    /// The LAC's id for the tunnel.
+    pub peer_tunnel: TunnelId,
+    /// Where the shard notes when it last heard from the peer.
+    pub shared: Arc<TunnelShared>,
+}
+
+/// A session of a tunnel that was announced before.
+#[derive(Clone, Debug)]
+pub struct SessionEntry {
+    /// Our id of the tunnel.
+    pub tunnel: TunnelId,
+    /// Our id of the session.
+    pub session: SessionId,
+    /// The LAC's id of the session.
+    pub peer_session: SessionId,
+    /// Whether user data may pass. Before that only PPP control frames do (S-91).
+    pub open: bool,
+    /// The subscriber's own address.
+    pub address: Option<Ipv4Addr>,
+    /// Further prefixes behind the subscriber, of either family. With an IPv6 one the session takes IPv6.
+    pub routes: Vec<IpNet>,
+    /// The largest IP packet, octets, to be sent to the subscriber. At least [`crate::dataplane::table::MIN_MTU`].
+    pub mtu: u16,
+    /// Whether the MSS of TCP connections is held to what `mtu` carries.
+    pub mss_clamp: bool,
+    /// Whether the LAC required sequence numbers (AVP 39).
+    pub sequencing: bool,
+    /// Counters and send sequence. An update of the same session carries the same one.
+    pub shared: Arc<SessionShared>,
+}
+
+/// One change of the forwarding tables. Every shard applies all of them in the order in which they were given.
+#[derive(Clone, Debug)]
+pub enum TableUpdate {
+    /// A new tunnel, or new values of a known one; its sessions stay.
+    Tunnel(TunnelEntry),
+    /// The tunnel and all its sessions are gone.
+    RemoveTunnel(TunnelId),
+    /// A new session, or new values of a known one. Ignored if its tunnel is not known.
+    Session(SessionEntry),
+    /// The session is gone.
+    RemoveSession(TunnelId, SessionId),
+}

@@ -1,0 +1,32 @@
+//! What happens to one packet: pure code on octets in place (RFC 2661 §3.1, §5.4; RFC 1661; RFC 791; RFC 8200).
+//!
+//! Nothing here opens, reads or writes a descriptor, looks at a clock or allocates per packet. A shard of [`crate::io`]
+//! owns one [`Table`] and asks [`uplink`] what a datagram from a LAC is and [`downlink`] how an IP packet for a
+//! subscriber leaves.
+//!
+//! ```text
+//!   datagram --> header --> uplink: shard? tunnel? peer? session? Ns? PPP? source? --> TUN | control | drop
+//!   IP packet --> downlink: route --> MSS --> size: fragment, too big --> Ns, L2TP, PPP --> datagram
+//! ```
+//!
+//! Deliberately absent: reassembly of outer fragments (the kernel does it), TTL (the kernel routes), compression,
+//! Multilink.
+
+pub mod checksum;
+pub mod counters;
+pub mod downlink;
+pub mod entry;
+pub mod fragment;
+pub mod header;
+pub mod icmp;
+pub mod ip;
+pub mod mss;
+pub mod routes;
+pub mod sequence;
+pub mod slab;
+pub mod table;
+pub mod uplink;
+
+pub use counters::{DropReason, SessionShared, SessionTotals, ShardCounters, ShardTotals, TunnelShared};
+pub use entry::{SessionEntry, TableUpdate, TunnelEntry};
+pub use table::Table;

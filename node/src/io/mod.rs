@@ -1,0 +1,34 @@
+//! Everything that touches the world: sockets, the TUN device, the clock, and the packet threads.
+//!
+//! ```text
+//!    LACs                                                     control side
+//!     |  UDP, one SO_REUSEPORT group a listening address            ^  | updates, control and PPP messages
+//!     v                                                    Inbound  |  v  (bounded channels, one wake-up each)
+//!   steering (BPF in the kernel) --> shard 0 .. n-1: socket <-> dataplane <-> TUN queue
+//!                                       ^------- datagrams of other shards' tunnels
+//! ```
+//!
+//! Sockets and TUN queues are opened here ([`socket`], [`tun`]) and handed to the shards ([`handle::Dataplane::start`]),
+//! which open nothing themselves.
+
+#![allow(unsafe_code)]
+
+mod batch;
+pub mod clock;
+pub mod handle;
+pub mod inbound;
+pub mod mailbox;
+mod poller;
+mod shard;
+pub mod socket;
+mod steering;
+pub mod tun;
+mod wake;
+
+pub use handle::{Dataplane, PppRoute, SendError};
+pub use inbound::Inbound;
+pub use socket::{SocketError, SocketGroup};
+pub use tun::{Tun, TunConfig, TunError};
+
+/// The largest datagram, octets of UDP payload, that is received or sent. Jumbo frames fit.
+pub const MAX_DATAGRAM: usize = 9216;

@@ -1,0 +1,246 @@
+//! The way out of a shard: messages of the control side, packets for subscribers, and who is told that one is too big.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use holdfast_protocol::{SessionId, TunnelId};
+
+use super::Worker;
+use crate::dataplane::downlink::{self, Downlink, HEADROOM};
+use crate::dataplane::fragment::Fragments;
+use crate::dataplane::ip::View;
+use crate::dataplane::{DropReason, SessionShared, header, icmp};
+use crate::io::batch::{BATCH, Departure};
+use crate::io::handle::PppRoute;
+use crate::io::inbound::Inbound;
+use crate::io::mailbox::Outgoing;
+use crate::io::socket::ShardSocket;
+use crate::io::{MAX_DATAGRAM, clock};
+
+/// Messages of the control side that are sent in one round.
+const OUTGOING_PER_ROUND: usize = 4 * BATCH;
+/// "Packet too big" messages that a shard sends in one second at most (RFC 1812 §4.3.2.8).
+const ICMP_PER_SECOND: u32 = 1000;
+
+impl Worker {
+    pub(super) fn send_outgoing(&mut self) {
+        for _ in 0..OUTGOING_PER_ROUND {
+            let Ok(message) = self.shard.mailbox.outgoing.try_recv() else {
+                break;
+            };
+            let result = match message {
+                Outgoing::Control {
+                    local,
+                    peer,
+                    datagram,
+                } => self.send_control(local, peer, &datagram),
+                Outgoing::Ppp {
+                    route,
+                    frame,
+                    fresh_until,
+                } => self.send_ppp(&route, &frame, fresh_until),
+            };
+            if let Err(reason) = result {
+                self.shard.counters.count_drop(reason);
+            }
+        }
+        // At once: a frame's deadline was looked at just now.
+        self.flush();
+    }
+
+    fn send_control(
+        &mut self,
+        local: Option<SocketAddr>,
+        peer: SocketAddr,
+        datagram: &[u8],
+    ) -> Result<(), DropReason> {
+        let (start, length) = (0, datagram.len());
+        let departure = departure(&self.shard.sockets, local, peer, start, length, 0)?;
+        self.free_slot()
+            .get_mut(..length)
+            .ok_or(DropReason::Oversize)?
+            .copy_from_slice(datagram);
+        self.send.push(departure);
+        Ok(())
+    }
+
+    fn send_ppp(
+        &mut self,
+        route: &PppRoute,
+        frame: &[u8],
+        fresh_until: Option<Duration>,
+    ) -> Result<(), DropReason> {
+        if fresh_until.is_some_and(|deadline| clock::since_boot() > deadline) {
+            return Err(DropReason::Stale);
+        }
+        if frame.len() > MAX_DATAGRAM {
+            return Err(DropReason::Oversize);
+        }
+        let mut departure = departure(&self.shard.sockets, route.local, route.peer, 0, 0, 0)?;
+        let mut ns = None;
+        if route.sequencing {
+            let number = downlink::number(&route.shared, self.shard.policy.shard);
+            let (Ok((_, ask)) | Err(ask)) = number;
+            self.ask_for_numbers(route.tunnel, route.session, &route.shared, ask);
+            ns = number.map_err(|_| DropReason::SequenceExhausted)?.0;
+        }
+        let slot = self.free_slot();
+        slot[HEADROOM..HEADROOM + frame.len()].copy_from_slice(frame);
+        departure.start = header::write_data(
+            slot,
+            HEADROOM,
+            route.peer_tunnel.get(),
+            route.peer_session.get(),
+            ns,
+        );
+        departure.length = HEADROOM + frame.len() - departure.start;
+        self.send.push(departure);
+        Ok(())
+    }
+
+    /// Sends the packet in the free slot to a session, whole, in fragments or not at all.
+    pub(super) fn deliver(&mut self, session: u32, view: View) {
+        let packet = &mut self.send.slot()[HEADROOM..HEADROOM + view.length];
+        match downlink::judge(self.table.session(session), &self.shard.policy, packet, view) {
+            Downlink::Send(view) => self.depart(session, view.length, view.dscp_bits),
+            Downlink::Fragment { view, mtu } => self.fragment(session, view, mtu),
+            Downlink::TooBig { view, mtu } => {
+                self.shard.counters.count_drop(DropReason::TooBig);
+                self.tell_too_big(view, mtu);
+            }
+            Downlink::Drop(reason) => self.shard.counters.count_drop(reason),
+        }
+    }
+
+    /// Encapsulates the packet of `length` octets in the free slot.
+    fn depart(&mut self, session: u32, length: usize, tos: u8) {
+        let session = self.table.session(session);
+        let tunnel = self.table.tunnel_of(session);
+        let departure = departure(&self.shard.sockets, tunnel.local, tunnel.peer, 0, 0, tos);
+        let mut departure = match departure {
+            Ok(departure) => departure,
+            Err(reason) => return self.shard.counters.count_drop(reason),
+        };
+        let policy = &self.shard.policy;
+        let result = downlink::encapsulate(&self.table, session, policy, self.send.slot(), length);
+        let ask = match result {
+            Ok(encapsulated) => {
+                departure.start = encapsulated.start;
+                departure.length = HEADROOM - encapsulated.start + length;
+                self.send.push(departure);
+                self.shard.counters.count_downlink();
+                encapsulated.ask
+            }
+            Err(ask) => {
+                self.shard.counters.count_drop(DropReason::SequenceExhausted);
+                ask
+            }
+        };
+        self.ask_for_numbers(tunnel.id, session.id, &session.shared, ask);
+    }
+
+    fn fragment(&mut self, session: u32, view: View, mtu: u16) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch[..view.length].copy_from_slice(&self.send.slot()[HEADROOM..HEADROOM + view.length]);
+        match Fragments::new(&scratch[..view.length], view.header, mtu) {
+            Some(mut fragments) => {
+                while let Some(length) = fragments.next_into(&mut self.free_slot()[HEADROOM..]) {
+                    self.depart(session, length, view.dscp_bits);
+                }
+            }
+            None => self.shard.counters.count_drop(DropReason::TooBig),
+        }
+        self.scratch = scratch;
+    }
+
+    /// Tells the sender of the packet in the free slot what fits (S-101).
+    fn tell_too_big(&mut self, view: View, mtu: u16) {
+        if self.icmp_second != self.now.as_secs() {
+            self.icmp_second = self.now.as_secs();
+            self.icmp_left = ICMP_PER_SECOND;
+        }
+        if self.icmp_left == 0 {
+            return;
+        }
+        let mut out = [0; icmp::MAX_ERROR];
+        let packet = &self.send.slot()[HEADROOM..HEADROOM + view.length];
+        if let Some(length) = icmp::too_big(packet, &view, mtu, &mut out) {
+            self.icmp_left -= 1;
+            self.write_tun(&out[..length]);
+        }
+    }
+
+    fn ask_for_numbers(
+        &self,
+        tunnel: TunnelId,
+        session: SessionId,
+        shared: &SessionShared,
+        ask: Option<u64>,
+    ) {
+        let Some(reserved) = ask else { return };
+        let control = &self.shard.inbound[tunnel.shard(self.shard.policy.shards)];
+        if control
+            .try_send(Inbound::SequenceLow {
+                tunnel,
+                session,
+                reserved,
+            })
+            .is_err()
+        {
+            shared.sequence.ask_again();
+        }
+    }
+
+    /// A buffer for the next datagram, made free if need be.
+    pub(super) fn free_slot(&mut self) -> &mut [u8] {
+        if self.send.is_full() {
+            self.flush();
+        }
+        self.send.slot()
+    }
+
+    pub(super) fn flush(&mut self) {
+        let flushed = self.send.flush(&self.shard.sockets);
+        self.shard.counters.count_sent(flushed.sent);
+        self.shard
+            .counters
+            .count_drops(DropReason::OuterTooBig, flushed.too_big);
+        self.shard
+            .counters
+            .count_drops(DropReason::SendFailed, flushed.failed);
+    }
+}
+
+/// By which socket and from which address a datagram to `peer` leaves: from where the peer sends to (RFC 2661 §8.1), or
+/// if that is not known, or no longer listened at, from the first socket of its family.
+fn departure(
+    sockets: &[ShardSocket],
+    local: Option<SocketAddr>,
+    peer: SocketAddr,
+    start: usize,
+    length: usize,
+    tos: u8,
+) -> Result<Departure, DropReason> {
+    let local = local.filter(|local| local.is_ipv4() == peer.is_ipv4());
+    let listens = |socket: &ShardSocket, local: SocketAddr| {
+        let address = socket.address;
+        address.port() == local.port() && (address.ip() == local.ip() || address.ip().is_unspecified())
+    };
+    let of_family = |socket: &&ShardSocket| socket.address.is_ipv4() == peer.is_ipv4();
+    let candidates = || sockets.iter().enumerate().filter(|(_, socket)| of_family(socket));
+    let exact = local.and_then(|local| candidates().find(|(_, socket)| listens(socket, local)));
+    let (socket, _) = exact
+        .or_else(|| candidates().next())
+        .ok_or(DropReason::NoSocket)?;
+    let source = local
+        .map(|local| local.ip())
+        .filter(|source| !source.is_unspecified());
+    Ok(Departure {
+        socket,
+        to: peer,
+        source,
+        tos,
+        start,
+        length,
+    })
+}

@@ -1,0 +1,301 @@
+//! The TUN device: one queue a shard, an address of our own, the routes of the subscribers' pool.
+//!
+//! The device is not persistent: when the process dies the kernel removes it, its address and its routes with it. It is
+//! configured by ioctl(2), which needs no netlink and answers at once.
+
+use std::ffi::c_char;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+use ipnet::Ipv4Net;
+use libc::{c_int, ifreq};
+use socket2::{Domain, Socket, Type};
+
+const CLONE_DEVICE: &str = "/dev/net/tun";
+
+/// Bounds of the device's MTU, octets: what RFC 791 §3.2 asks for, and what a packet buffer holds.
+pub const MTU_RANGE: std::ops::RangeInclusive<u16> = 68..=9000;
+
+/// What the device is to look like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TunConfig {
+    /// Its name, at most 15 octets.
+    pub name: String,
+    /// The node's own address in all sessions.
+    pub address: Ipv4Addr,
+    /// Octets, within [`MTU_RANGE`]; not less than any session's.
+    pub mtu: u16,
+    /// What the kernel routes to the subscribers.
+    pub routes: Vec<Ipv4Net>,
+}
+
+/// Why there is no TUN device.
+#[derive(Debug, thiserror::Error)]
+pub enum TunError {
+    /// The kernel or the container has no TUN driver.
+    #[error(
+        "no TUN device: {CLONE_DEVICE} is missing (load the module tun, or give the container the device)"
+    )]
+    NoDevice,
+    /// The process may not make one.
+    #[error("not permitted to make TUN device {name}: CAP_NET_ADMIN is needed")]
+    NotPermitted {
+        /// Which.
+        name: String,
+    },
+    /// The name is taken.
+    #[error("TUN device {name} is in use by another program (is another holdfast running?)")]
+    Busy {
+        /// Which.
+        name: String,
+    },
+    /// The configuration cannot be carried out.
+    #[error("TUN device {name}: {what}")]
+    Config {
+        /// Which.
+        name: String,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// A route to the subscribers was refused.
+    #[error("TUN device {name}: route {route}: {source}")]
+    Route {
+        /// Which device.
+        name: String,
+        /// Which route.
+        route: Ipv4Net,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Anything else.
+    #[error("TUN device {name}: {step}: {source}")]
+    Io {
+        /// Which device.
+        name: String,
+        /// What was tried.
+        step: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// The open device.
+#[derive(Debug)]
+pub struct Tun {
+    queues: Vec<OwnedFd>,
+}
+
+impl Tun {
+    /// Makes the device with `queues` queues, gives it its address, MTU and routes, and sets the link up.
+    ///
+    /// # Errors
+    /// The first that went wrong; the device is gone again then.
+    pub fn open(config: &TunConfig, queues: usize) -> Result<Self, TunError> {
+        let name = || config.name.clone();
+        if config.name.is_empty()
+            || config.name.len() >= libc::IFNAMSIZ
+            || config.name.contains(['\0', '/', '%'])
+        {
+            return Err(TunError::Config {
+                name: name(),
+                what: "a name has 1 to 15 octets, none of them / or %",
+            });
+        }
+        if !MTU_RANGE.contains(&config.mtu) {
+            return Err(TunError::Config {
+                name: name(),
+                what: "the MTU is between 68 and 9000",
+            });
+        }
+        let queues = (0..queues)
+            .map(|queue| open_queue(config, queue == 0))
+            .collect::<Result<_, _>>()?;
+        let fail = |step| {
+            move |source| TunError::Io {
+                name: name(),
+                step,
+                source,
+            }
+        };
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).map_err(fail("socket"))?;
+        let control = Control {
+            socket,
+            name: &config.name,
+        };
+        control
+            .set_address(config.address)
+            .map_err(fail("setting the address"))?;
+        control.set_mtu(config.mtu).map_err(fail("setting the MTU"))?;
+        control.set_up().map_err(fail("setting the link up"))?;
+        for route in &config.routes {
+            control.add_route(*route).map_err(|source| TunError::Route {
+                name: name(),
+                route: *route,
+                source,
+            })?;
+        }
+        Ok(Self { queues })
+    }
+
+    /// One queue a shard.
+    pub(crate) fn into_queues(self) -> Vec<OwnedFd> {
+        self.queues
+    }
+}
+
+/// The first queue makes the device. It must not exist yet: a second daemon would else get queues of the first one's
+/// device, in silence.
+fn open_queue(config: &TunConfig, first: bool) -> Result<OwnedFd, TunError> {
+    let name = config.name.clone();
+    let device: File = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(CLONE_DEVICE)
+        .map_err(|source| match source.raw_os_error() {
+            Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => TunError::NoDevice,
+            Some(libc::EPERM | libc::EACCES) => TunError::NotPermitted { name: name.clone() },
+            _ => TunError::Io {
+                name: name.clone(),
+                step: "opening /dev/net/tun",
+                source,
+            },
+        })?;
+    let mut request = request(&config.name);
+    let exclusive = if first { libc::IFF_TUN_EXCL } else { 0 };
+    request.ifr_ifru.ifru_flags =
+        (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_MULTI_QUEUE | exclusive) as libc::c_short;
+    // SAFETY: TUNSETIFF reads and writes one ifreq, which `request` is.
+    let result = unsafe { ioctl(device.as_raw_fd(), libc::TUNSETIFF, &mut request) };
+    result.map_err(|source| match source.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => TunError::NotPermitted { name },
+        Some(libc::EBUSY) => TunError::Busy { name },
+        _ => TunError::Io {
+            name,
+            step: "TUNSETIFF",
+            source,
+        },
+    })?;
+    Ok(device.into())
+}
+
+/// The socket by which a device is configured.
+struct Control<'a> {
+    socket: Socket,
+    name: &'a str,
+}
+
+impl Control<'_> {
+    /// A point-to-point device takes the address as a /32.
+    fn set_address(&self, address: Ipv4Addr) -> io::Result<()> {
+        let mut request = request(self.name);
+        request.ifr_ifru.ifru_addr = socket_address(address);
+        self.ioctl(libc::SIOCSIFADDR, &mut request)
+    }
+
+    fn set_mtu(&self, mtu: u16) -> io::Result<()> {
+        let mut request = request(self.name);
+        request.ifr_ifru.ifru_mtu = c_int::from(mtu);
+        self.ioctl(libc::SIOCSIFMTU, &mut request)
+    }
+
+    fn set_up(&self) -> io::Result<()> {
+        let mut request = request(self.name);
+        self.ioctl(libc::SIOCGIFFLAGS, &mut request)?;
+        // SAFETY: SIOCGIFFLAGS has just filled this field.
+        let flags = unsafe { request.ifr_ifru.ifru_flags };
+        request.ifr_ifru.ifru_flags = flags | (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+        self.ioctl(libc::SIOCSIFFLAGS, &mut request)
+    }
+
+    fn add_route(&self, route: Ipv4Net) -> io::Result<()> {
+        let mut name: [c_char; libc::IFNAMSIZ] = request(self.name).ifr_name;
+        // SAFETY: rtentry is plain data for which zero is a value.
+        let mut entry: libc::rtentry = unsafe { std::mem::zeroed() };
+        entry.rt_dst = socket_address(route.network());
+        entry.rt_genmask = socket_address(route.netmask());
+        entry.rt_flags = libc::RTF_UP
+            | if route.prefix_len() == 32 {
+                libc::RTF_HOST
+            } else {
+                0
+            };
+        entry.rt_dev = name.as_mut_ptr();
+        self.ioctl(libc::SIOCADDRT, &mut entry)
+    }
+
+    fn ioctl<T>(&self, number: libc::c_ulong, argument: &mut T) -> io::Result<()> {
+        // SAFETY: every caller pairs the request with the structure that the kernel reads and writes for it (ifreq for
+        // SIOC*IF*, rtentry for SIOCADDRT), and what that points to lives through the call.
+        unsafe { ioctl(self.socket.as_raw_fd(), number, argument) }
+    }
+}
+
+/// # Safety
+/// `T` must be the structure that `number` reads and writes, and its pointers valid.
+unsafe fn ioctl<T>(fd: RawFd, number: libc::c_ulong, argument: &mut T) -> io::Result<()> {
+    // SAFETY: the caller promises that `argument` is what `number` takes.
+    let result = unsafe { libc::ioctl(fd, number as _, &raw mut *argument) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// A request about the device `name`, which is short enough ([`Tun::open`]).
+fn request(name: &str) -> ifreq {
+    // SAFETY: ifreq is plain data for which zero is a value.
+    let mut request: ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as c_char;
+    }
+    request
+}
+
+fn socket_address(address: Ipv4Addr) -> libc::sockaddr {
+    let internet = libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: 0,
+        sin_addr: libc::in_addr {
+            s_addr: u32::from_ne_bytes(address.octets()),
+        },
+        sin_zero: [0; 8],
+    };
+    // SAFETY: both are the 16 octets that a socket address of family AF_INET has.
+    unsafe { std::mem::transmute::<libc::sockaddr_in, libc::sockaddr>(internet) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_device_can_have_is_refused_before_anything_is_opened() {
+        let good = TunConfig {
+            name: "hf0".into(),
+            address: [10, 0, 0, 1].into(),
+            mtu: 1500,
+            routes: Vec::new(),
+        };
+        let bad_names = ["", "a-name-of-16-oct", "a/b", "hf%d"];
+        for name in bad_names {
+            let error = Tun::open(
+                &TunConfig {
+                    name: name.into(),
+                    ..good.clone()
+                },
+                1,
+            )
+            .expect_err("a bad name");
+            assert!(matches!(error, TunError::Config { .. }), "{error}");
+        }
+        for mtu in [67, 9001] {
+            let error = Tun::open(&TunConfig { mtu, ..good.clone() }, 1).expect_err("a bad MTU");
+            assert!(matches!(error, TunError::Config { .. }), "{error}");
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! Counters and limits by name: one flat table, so that nothing is counted that nobody can see.
+//!
+//! The control side counts here, with relaxed atomics. The packet threads count in tables of their own and hand in
+//! [`CounterRow`]s when somebody asks. Names follow Prometheus' rules, for a metrics endpoint comes later.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $variant:ident => $name:literal, $help:literal;)*) => {
+        /// A counter of the control side; it only ever rises.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Counter {
+            $(#[doc = $help] $variant,)*
+        }
+
+        impl Counter {
+            /// All of them, in the order of the table.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// As shown by `holdfast status --counters`.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// What is counted.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => $help,)* }
+            }
+        }
+    };
+}
+
+counters! {
+    SccrqReceived => "sccrq_received_total", "SCCRQs that arrived, repeats included.";
+    SccrqRateDropped => "sccrq_rate_dropped_total", "SCCRQs dropped by the rate limit of their source.";
+    SccrqHalfOpenDropped => "sccrq_half_open_dropped_total", "SCCRQs dropped for too many half-open tunnels.";
+    LacRefused => "lac_refused_total", "Tunnels refused because no profile allows the LAC.";
+    TunnelSecretWrong => "tunnel_secret_wrong_total", "Tunnels refused for a wrong or missing challenge response.";
+    TunnelsOpened => "tunnels_opened_total", "Tunnels that became established.";
+    TunnelsClosed => "tunnels_closed_total", "Tunnels that ended, for whatever reason.";
+    TunnelsNoAnswer => "tunnels_no_answer_total", "Tunnels given up because the peer no longer answered.";
+    TunnelsReplaced => "tunnels_replaced_total", "Stale tunnels replaced by a restarted LAC.";
+    ControlReceived => "control_received_total", "Control messages received.";
+    ControlSent => "control_sent_total", "Control messages sent for the first time.";
+    ControlRetransmitted => "control_retransmitted_total", "Control messages sent again.";
+    ControlDuplicate => "control_duplicate_total", "Control messages received again and acknowledged only.";
+    ControlMalformed => "control_malformed_total", "Control messages that could not be decoded.";
+    ControlUnknownTunnel => "control_unknown_tunnel_total", "Control messages for a tunnel that does not exist.";
+    ControlDropped => "control_dropped_total", "Control messages with a bad header, out of window, or for a tunnel that has ended.";
+    PppUnknownSession => "ppp_unknown_session_total", "PPP control frames for a session whose actor is not born yet.";
+    ControlQueueFull => "control_queue_full_total", "Datagrams dropped on their way from a packet thread to control.";
+    CallsReceived => "calls_received_total", "ICRQs that arrived.";
+    CallsRefused => "calls_refused_total", "Calls refused: a limit reached, no resources, shutting down.";
+    CallsAbandoned => "calls_abandoned_total", "Calls that ended before their ICCN.";
+    SessionsOpened => "sessions_opened_total", "Sessions that entered PPP open.";
+    SessionsClosed => "sessions_closed_total", "Sessions that ended, open or not.";
+    SessionsReplaced => "sessions_replaced_total", "Stale sessions replaced by a redial of the same user.";
+    SessionsSetupTimeout => "sessions_setup_timeout_total", "Sessions given up because PPP did not open in time.";
+    SessionsEchoTimeout => "sessions_echo_timeout_total", "Sessions ended because Echo-Requests went unanswered.";
+    ProxyAccepted => "ppp_proxy_accepted_total", "Sessions whose proxy LCP or authentication was accepted.";
+    Renegotiations => "ppp_renegotiations_total", "Open links on which LCP began anew.";
+    PppMalformedFrame => "ppp_malformed_frame_total", "PPP frames without a protocol or without information.";
+    PppMalformedPacket => "ppp_malformed_packet_total", "PPP control packets or options that do not parse.";
+    PppWrongPhase => "ppp_wrong_phase_total", "PPP frames of a protocol outside its phase.";
+    PppDiscarded => "ppp_discarded_total", "PPP answers to something that was not said.";
+    PppUnknownProtocol => "ppp_unknown_protocol_total", "PPP frames of a protocol that is not spoken here.";
+    PppProtocolRejected => "ppp_protocol_rejected_total", "Protocol-Rejects received.";
+    PppLoopedEcho => "ppp_looped_echo_total", "LCP echoes with our own magic number.";
+    PppForeignMagic => "ppp_foreign_magic_total", "LCP echoes with a magic number that is not the peer's.";
+    PppInformation => "ppp_information_total", "LCP Identification and Time-Remaining received.";
+    PppAuthRepeated => "ppp_auth_repeated_total", "Repeated authentication requests.";
+    PppWithheldDropped => "ppp_withheld_dropped_total", "Configure-Requests withheld for a commit for too long.";
+    PppRequestRepeated => "ppp_request_repeated_total", "Repeats of the request that opened a protocol, acknowledged again.";
+    ProxyLcpRefused => "ppp_proxy_lcp_refused_total", "Proxy LCP offered by a LAC and not used.";
+    ProxyAuthRefused => "ppp_proxy_auth_refused_total", "Proxy authentication offered by a LAC and not used.";
+    AuthAccepted => "auth_accepted_total", "Authentications accepted.";
+    AuthRejected => "auth_rejected_total", "Authentications rejected: unknown user or wrong password.";
+    AuthSessionLimit => "auth_session_limit_total", "Authentications rejected at the user's max_sessions.";
+    AddressTaken => "auth_address_taken_total", "Authentications rejected because the fixed address is in use by another user.";
+    PoolExhausted => "pool_exhausted_total", "Authentications rejected because the pool had no free address.";
+    Proposals => "table_proposals_total", "Changes proposed to the session table.";
+    ProposalsRefused => "table_proposals_refused_total", "Changes that the session table refused.";
+    ProposalsDropped => "table_proposals_dropped_total", "Changes dropped because too many were waiting; their owners send them again.";
+    TunnelRebirths => "tunnel_rebirths_total", "Tunnels born again from their row because a change was refused.";
+    LogEntries => "table_log_entries_total", "Log entries applied to the session table.";
+    Snapshots => "table_snapshots_total", "Snapshots of the session table written.";
+    DiskFull => "disk_full_total", "Writes that failed because the disk was full.";
+    SessionActorRestarts => "session_actor_restarts_total", "Session actors born again after a panic.";
+    TunnelActorRestarts => "tunnel_actor_restarts_total", "Tunnel actors born again after a panic.";
+    ArbiterRestarts => "arbiter_restarts_total", "Control threads born again after a panic.";
+    PanicLoops => "panic_loops_total", "Sessions and tunnels closed because their actor kept panicking.";
+    Reloads => "reloads_total", "Configurations reloaded.";
+    ReloadsFailed => "reloads_failed_total", "Reloads that changed nothing because of a mistake in the file.";
+}
+
+macro_rules! limits {
+    ($($variant:ident => $name:literal, $unit:literal, $help:literal;)*) => {
+        /// A bound on the control side: what it is now, and how often it was reached.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Limit {
+            $(#[doc = $help] $variant,)*
+        }
+
+        impl Limit {
+            /// All of them, in the order of the table.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// As shown by `holdfast status --counters`.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// Of the value and of the current figure.
+            pub const fn unit(self) -> &'static str {
+                match self { $(Self::$variant => $unit,)* }
+            }
+
+            /// What happens at the bound.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => $help,)* }
+            }
+        }
+    };
+}
+
+limits! {
+    HalfOpen => "half_open", "tunnels", "Half-open tunnels of all peers; beyond it SCCRQs are dropped.";
+    HalfOpenPerSource => "half_open_per_source", "tunnels", "Half-open tunnels of one address; beyond it its SCCRQs are dropped.";
+    SccrqRate => "sccrq_rate", "messages/s", "SCCRQs of one address; beyond it they are dropped.";
+    Tunnels => "max_tunnels", "tunnels", "Tunnels of all peers; beyond it SCCRQs are answered with StopCCN 4.";
+    Sessions => "max_sessions", "sessions", "Sessions of all tunnels; beyond it ICRQs are answered with CDN 4.";
+    SessionsPerTunnel => "max_sessions_per_tunnel", "sessions", "Sessions of one tunnel; beyond it ICRQs are answered with CDN 4.";
+    LacTunnels => "lac_max_tunnels", "tunnels", "Tunnels of one LAC profile, where it sets a limit.";
+    LacSessions => "lac_max_sessions", "sessions", "Sessions of one LAC profile, where it sets a limit.";
+    UserSessions => "user_max_sessions", "sessions", "Sessions of one user, where he has a limit; beyond it he is rejected.";
+    Mailbox => "mailbox", "messages", "Messages waiting for one tunnel (256) or session (32); beyond it they are dropped and come again.";
+    ApiConnections => "api_connections", "connections", "Operators' connections; beyond it a new one is told so and closed.";
+}
+
+/// The counters and limits of one process. Its own value rather than a global, so that tests do not share one.
+pub struct Metrics {
+    counters: [AtomicU64; Counter::ALL.len()],
+    limits: [LimitCell; Limit::ALL.len()],
+}
+
+#[derive(Default)]
+struct LimitCell {
+    value: AtomicU64,
+    current: AtomicU64,
+    hits: AtomicU64,
+}
+
+/// A counter as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CounterRow {
+    /// Ends in `_total`.
+    pub name: String,
+    /// Such as `shard` = `3`; empty for the control side.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Since the process started.
+    pub value: u64,
+    /// What is counted.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub help: String,
+}
+
+/// A limit as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitRow {
+    /// Named as in the configuration where it is set there.
+    pub name: String,
+    /// Of `value` and `current`.
+    pub unit: String,
+    /// The bound; `None` where it is set for each profile or user.
+    pub value: Option<u64>,
+    /// Where we are now; `None` for rates and for what exists once for each source, tunnel, profile or user.
+    pub current: Option<u64>,
+    /// How often something was refused or dropped because of it, since the process started.
+    pub hits: u64,
+    /// What happens at the bound.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub help: String,
+}
+
+/// Stands for "no figure" in a [`LimitCell`].
+const NONE: u64 = u64::MAX;
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let limits = std::array::from_fn(|_| LimitCell {
+            value: AtomicU64::new(NONE),
+            current: AtomicU64::new(NONE),
+            hits: AtomicU64::new(0),
+        });
+        Self {
+            counters: std::array::from_fn(|_| AtomicU64::new(0)),
+            limits,
+        }
+    }
+}
+
+impl Metrics {
+    /// Counts one.
+    pub fn count(&self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Counts several.
+    pub fn add(&self, counter: Counter, by: u64) {
+        self.counters[counter as usize].fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// Since the process started.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.counters[counter as usize].load(Ordering::Relaxed)
+    }
+
+    /// The bound as configured.
+    pub fn set_limit(&self, limit: Limit, value: u64) {
+        self.limits[limit as usize].value.store(value, Ordering::Relaxed);
+    }
+
+    /// Where we are now.
+    pub fn set_current(&self, limit: Limit, current: u64) {
+        self.limits[limit as usize]
+            .current
+            .store(current, Ordering::Relaxed);
+    }
+
+    /// Counts that something was refused or dropped at the bound.
+    pub fn hit(&self, limit: Limit) {
+        self.limits[limit as usize].hits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it was hit.
+    pub fn hits(&self, limit: Limit) -> u64 {
+        self.limits[limit as usize].hits.load(Ordering::Relaxed)
+    }
+
+    /// All counters, zeros included, in the order of the table.
+    pub fn counters(&self) -> Vec<CounterRow> {
+        let row = |counter: &Counter| CounterRow {
+            name: counter.name().to_owned(),
+            labels: BTreeMap::new(),
+            value: self.get(*counter),
+            help: counter.help().to_owned(),
+        };
+        Counter::ALL.iter().map(row).collect()
+    }
+
+    /// All limits, in the order of the table.
+    pub fn limits(&self) -> Vec<LimitRow> {
+        let figure = |cell: &AtomicU64| Some(cell.load(Ordering::Relaxed)).filter(|value| *value != NONE);
+        let row = |limit: &Limit| {
+            let cell = &self.limits[*limit as usize];
+            LimitRow {
+                name: limit.name().to_owned(),
+                unit: limit.unit().to_owned(),
+                value: figure(&cell.value),
+                current: figure(&cell.current),
+                hits: cell.hits.load(Ordering::Relaxed),
+                help: limit.help().to_owned(),
+            }
+        };
+        Limit::ALL.iter().map(row).collect()
+    }
+}
+
+impl CounterRow {
+    /// A row from elsewhere, such as a packet thread.
+    pub fn new(name: &str, labels: &[(&str, String)], value: u64, help: &str) -> Self {
+        let labels = labels
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect();
+        Self {
+            name: name.to_owned(),
+            labels,
+            value,
+            help: help.to_owned(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let moved = Counter::ALL
+            .iter()
+            .map(|c| (c.name(), self.get(*c)))
+            .filter(|(_, value)| *value > 0);
+        f.debug_map().entries(moved).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn counts_and_shows_all() {
+        let metrics = Metrics::default();
+        metrics.count(Counter::SccrqReceived);
+        metrics.add(Counter::PoolExhausted, 3);
+        let rows = metrics.counters();
+        assert_eq!(rows.len(), Counter::ALL.len());
+        let value = |name: &str| rows.iter().find(|row| row.name == name).map(|row| row.value);
+        assert_eq!(value("sccrq_received_total"), Some(1));
+        assert_eq!(value("pool_exhausted_total"), Some(3));
+        assert_eq!(value("reloads_total"), Some(0));
+    }
+
+    #[test]
+    fn limits_show_what_is_known() {
+        let metrics = Metrics::default();
+        metrics.set_limit(Limit::HalfOpen, 1000);
+        metrics.set_current(Limit::HalfOpen, 7);
+        metrics.hit(Limit::HalfOpen);
+        let rows = metrics.limits();
+        assert_eq!(
+            (rows[0].value, rows[0].current, rows[0].hits),
+            (Some(1000), Some(7), 1)
+        );
+        assert_eq!((rows[1].value, rows[1].current, rows[1].hits), (None, None, 0));
+    }
+
+    #[test]
+    fn names_are_unique_and_well_formed() {
+        let names: BTreeSet<_> = Counter::ALL.iter().map(|c| c.name()).collect();
+        assert_eq!(names.len(), Counter::ALL.len());
+        let fits = |name: &&str| name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        assert!(names.iter().all(|name| fits(name) && name.ends_with("_total")));
+        let names: BTreeSet<_> = Limit::ALL.iter().map(|l| l.name()).collect();
+        assert_eq!(names.len(), Limit::ALL.len());
+        assert!(names.iter().all(fits));
+    }
+}

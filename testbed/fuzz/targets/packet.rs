@@ -1,0 +1,102 @@
+//! Datagrams from a LAC and packets from the core on the packet path: decapsulation, clamping, fragments, errors.
+
+#![no_main]
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use holdfast::dataplane::downlink::{self, Downlink, HEADROOM};
+use holdfast::dataplane::fragment::Fragments;
+use holdfast::dataplane::icmp::{self, MAX_ERROR};
+use holdfast::dataplane::sequence::SendSequence;
+use holdfast::dataplane::uplink::{Policy, Uplink, classify};
+use holdfast::dataplane::{SessionEntry, SessionShared, Table, TableUpdate, TunnelEntry};
+use holdfast_protocol::{SessionId, TunnelId};
+use libfuzzer_sys::fuzz_target;
+
+const LAC: ([u8; 4], u16) = ([192, 0, 2, 1], 1701);
+const SUBSCRIBER: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 2);
+const MTU: u16 = 100;
+
+fuzz_target!(|datagram: &[u8]| {
+    let mut table = table();
+    let policy = Policy {
+        shard: 0,
+        shards: 1,
+        own_address: Ipv4Addr::new(100, 64, 0, 1),
+        has_tun: true,
+    };
+    for has_tun in [true, false] {
+        let mut octets = datagram.to_vec();
+        let policy = Policy { has_tun, ..policy };
+        match classify(&mut table, &policy, SocketAddr::from(LAC), &mut octets, 1) {
+            Uplink::Packet { packet, .. } | Uplink::Echo { packet, .. } => {
+                assert!(!octets[packet].is_empty())
+            }
+            Uplink::Ppp { frame, .. } => assert!(!octets[frame].is_empty()),
+            Uplink::Control { end, .. } => assert!(end <= octets.len()),
+            Uplink::Foreign { shard } => panic!("there is no shard {shard}"),
+            Uplink::Drop(_) => {}
+        }
+    }
+    // Whatever the datagram would carry, sent the other way.
+    down(&table, &policy, datagram);
+    down(&table, &policy, datagram.get(8..).unwrap_or_default());
+});
+
+fn down(table: &Table, policy: &Policy, packet: &[u8]) {
+    let Ok((index, view)) = downlink::route(table, packet) else {
+        return;
+    };
+    let session = table.session(index);
+    let mut buffer = vec![0; HEADROOM];
+    buffer.extend_from_slice(packet);
+    match downlink::judge(session, policy, &mut buffer[HEADROOM..], view) {
+        Downlink::Send(view) => {
+            let sent = downlink::encapsulate(table, session, policy, &mut buffer, view.length);
+            assert!(sent.is_ok_and(|sent| sent.start < HEADROOM));
+        }
+        Downlink::Fragment { view, mtu } => {
+            let Some(mut fragments) = Fragments::new(&packet[..view.length], view.header, mtu) else {
+                return;
+            };
+            let mut out = vec![0; usize::from(mtu)];
+            while let Some(length) = fragments.next_into(&mut out) {
+                assert!(length <= usize::from(mtu));
+            }
+        }
+        Downlink::TooBig { view, mtu } => {
+            icmp::too_big(packet, &view, policy.own_address, mtu, &mut [0; MAX_ERROR]);
+        }
+        Downlink::Drop(_) => {}
+    }
+}
+
+/// One tunnel 0x2002 with the sessions 0x4004, and 0x4005, which has sequence numbers.
+fn table() -> Table {
+    let mut table = Table::new(&["192.0.2.9:1701".parse().expect("an address")]);
+    let id = |number| TunnelId::new(number).expect("not zero");
+    let tunnel = TunnelEntry {
+        tunnel: id(0x2002),
+        peer: SocketAddr::from(LAC),
+        local: None,
+        peer_tunnel: id(0x1001),
+        shared: Arc::default(),
+    };
+    table.apply(TableUpdate::Tunnel(tunnel));
+    for (session, address, sequencing) in [(0x4004, Some(SUBSCRIBER), false), (0x4005, None, true)] {
+        table.apply(TableUpdate::Session(SessionEntry {
+            tunnel: id(0x2002),
+            session: SessionId::new(session).expect("not zero"),
+            peer_session: SessionId::new(0x3003).expect("not zero"),
+            open: true,
+            address,
+            routes: vec!["198.51.100.0/24".parse().expect("a prefix")],
+            mtu: MTU,
+            mss_clamp: true,
+            sequencing,
+            shared: Arc::new(SessionShared::new(1, SendSequence::new(0, 4096))),
+        }));
+    }
+    table
+}
