@@ -87,8 +87,8 @@ impl Demo {
         let arguments = [
             "run",
             "--dev",
-            "--listen",
-            &address.to_string(),
+            "--port",
+            &port.to_string(),
             "--data",
             &data.display().to_string(),
         ];
@@ -105,7 +105,6 @@ impl Demo {
             lacs: LACS,
             tunnels: u32::from(LACS),
             sessions: options.sessions,
-            password: password(&node.printed()?),
             ..Plan::default()
         };
         let testbed = std::env::current_exe()?;
@@ -200,15 +199,6 @@ impl Demo {
     }
 }
 
-/// The password that the node has printed last; on its own port it draws one at each start.
-fn password(printed: &str) -> String {
-    let found = printed
-        .lines()
-        .rev()
-        .find_map(|line| line.split_once("password ").map(|(_, rest)| rest.trim()));
-    found.unwrap_or("demo").to_owned()
-}
-
 /// What the node has printed since its last start on how to dial in.
 fn dial_in(printed: &str) -> impl Iterator<Item = &str> {
     let start = printed.rfind("Development mode").unwrap_or(printed.len());
@@ -228,7 +218,5 @@ mod tests {
     #[test]
     fn the_last_start_counts() {
         assert_eq!(dial_in(PRINTED).count(), 2);
-        assert_eq!(password(&PRINTED.replace("\n  user ", "\n  user\n")), "second");
-        assert_eq!(password(""), "demo");
     }
 }

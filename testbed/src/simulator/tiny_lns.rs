@@ -19,7 +19,13 @@ struct Peer {
     tunnel: TunnelId,
     ns: u16,
     nr: u16,
-    sessions: HashMap<SessionId, SessionId>,
+    sessions: HashMap<SessionId, Session>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Session {
+    theirs: SessionId,
+    address: Ipv4Addr,
 }
 
 /// The LNS and what it has to send.
@@ -28,8 +34,8 @@ pub struct TinyLns {
     tunnels: HashMap<TunnelId, Peer>,
     pub outbox: Vec<(SocketAddr, Vec<u8>)>,
     next_tunnel: u16,
-    next_session: u16,
-    /// Clears this and the LNS falls silent.
+    next_address: u32,
+    /// Set, the LNS is silent.
     pub dead: bool,
 }
 
@@ -107,14 +113,12 @@ impl TinyLns {
     fn handle_message(&mut self, local: TunnelId, session: Option<SessionId>, body: &[u8]) {
         match Message::decode(body, &Context::default()).expect("a sound message") {
             Message::Icrq(icrq) => {
-                self.next_session += 1;
-                let ours = SessionId::new(self.next_session).expect("not zero");
+                self.next_address += 1;
+                let address = Ipv4Addr::from(u32::from(ADDRESS) + self.next_address);
                 let theirs = icrq.assigned_session_id;
-                self.tunnels
-                    .get_mut(&local)
-                    .expect("known")
-                    .sessions
-                    .insert(ours, theirs);
+                let sessions = &mut self.tunnels.get_mut(&local).expect("known").sessions;
+                let ours = SessionId::new(sessions.len() as u16 + 1).expect("not zero");
+                sessions.insert(ours, Session { theirs, address });
                 self.send(
                     local,
                     Some(theirs),
@@ -151,10 +155,10 @@ impl TinyLns {
                 return self.send_ppp(tunnel, session, 0x8021, &request);
             }
             (0x8021, 1) => {
-                let address = u32::from(ADDRESS) + u32::from(session.get());
-                let right = packet[6..10] == address.to_be_bytes();
+                let address = self.tunnels[&tunnel].sessions[&session].address.octets();
+                let right = packet[6..10] == address;
                 answer[0] = if right { 2 } else { 3 };
-                answer[6..10].copy_from_slice(&address.to_be_bytes());
+                answer[6..10].copy_from_slice(&address);
             }
             (0x0021, _) => {
                 // Source and destination change places, which leaves every checksum but ICMP's own as it was.
@@ -179,7 +183,7 @@ impl TinyLns {
         let Some(peer) = self.tunnels.get(&tunnel) else {
             return;
         };
-        let Some(&theirs) = peer.sessions.get(&session) else {
+        let Some(&Session { theirs, .. }) = peer.sessions.get(&session) else {
             return;
         };
         let header = DataHeader {

@@ -76,6 +76,7 @@ impl Client {
     pub(super) fn begin_authentication(&mut self, ctx: &mut Context<'_>) {
         self.phase = Phase::Authenticate;
         self.lcp.tries = 0;
+        self.chap_response = None;
         match self.method {
             None => self.begin_network(ctx),
             Some(Method::Pap) => {
@@ -86,16 +87,20 @@ impl Client {
         }
     }
 
-    /// PAP is for the client to repeat, CHAP for the server.
+    /// Repeats the request or the response: its answer may be lost, and nothing but the answer lets the client go
+    /// on (RFC 1994 §4.2 has the server take repeated responses for that reason).
     pub(super) fn repeat_authentication(&mut self, ctx: &mut Context<'_>) -> Option<Event> {
         if self.lcp.tries >= MAX_TRIES {
             return self.fail("authentication unanswered");
         }
         if self.method == Some(Method::Pap) {
             self.send_pap(ctx);
-        } else {
-            self.lcp.tries += 1;
-            self.deadline = Some(ctx.now + RESTART);
+            return None;
+        }
+        self.lcp.tries += 1;
+        self.deadline = Some(ctx.now + RESTART);
+        if let Some((id, data)) = &self.chap_response {
+            ctx.send(packet::PROTOCOL_CHAP, RESPONSE, *id, data);
         }
         None
     }
@@ -167,6 +172,9 @@ impl Client {
         }
         data.extend_from_slice(user);
         ctx.send(packet::PROTOCOL_CHAP, RESPONSE, packet.id, &data);
+        if self.phase == Phase::Authenticate {
+            self.chap_response = Some((packet.id, data.into()));
+        }
         None
     }
 }

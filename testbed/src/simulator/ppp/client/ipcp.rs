@@ -11,6 +11,7 @@ impl Client {
     pub(super) fn begin_network(&mut self, ctx: &mut Context<'_>) {
         self.phase = Phase::Network;
         self.lcp.tries = 0;
+        self.chap_response = None;
         self.ipcp.tries = 0;
         self.send_ipcp_request(ctx);
     }

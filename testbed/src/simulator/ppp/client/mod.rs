@@ -131,6 +131,8 @@ pub struct Client {
     method: Option<authentication::Method>,
     pap_id: u8,
     expected_proof: Option<Box<str>>,
+    /// Identifier and data of the last response, until it is answered.
+    chap_response: Option<(u8, Box<[u8]>)>,
     address: Ipv4Addr,
     server: Option<Ipv4Addr>,
     /// The server's IPCP request whose acknowledgement is held back.
@@ -168,6 +170,7 @@ impl Client {
             method: None,
             pap_id: 1,
             expected_proof: None,
+            chap_response: None,
             address: Ipv4Addr::UNSPECIFIED,
             server: None,
             held: None,
