@@ -66,7 +66,7 @@ fn down(table: &Table, policy: &Policy, packet: &[u8]) {
             }
         }
         Downlink::TooBig { view, mtu } => {
-            icmp::too_big(packet, &view, policy.own_address, mtu, &mut [0; MAX_ERROR]);
+            icmp::too_big(packet, &view, mtu, &mut [0; MAX_ERROR]);
         }
         Downlink::Drop(_) => {}
     }

@@ -22,6 +22,7 @@ const TARGETS: &[(&str, usize)] = &[
     ("ppp", 1024),
     ("proxy", 512),
     ("table", 2048),
+    ("log", 120),
     ("config", 4096),
     ("packet", 600),
 ];
