@@ -64,8 +64,8 @@ socket = "{folder}/holdfast.sock"
 mode = "0600"
 
 [l2tp]
-half_open = 100000
-half_open_per_source = 100000
+half_open = 65535
+half_open_per_source = 65535
 sccrq_rate = 1000000
 max_tunnels = 60000
 max_sessions = 1000000
