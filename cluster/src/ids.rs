@@ -44,6 +44,18 @@ impl SessionRow {
         self.ppp.as_ref().is_some_and(PppRow::is_open)
     }
 
+    /// Gives back the room that decoding left: a table holds many rows for long.
+    pub(crate) fn shrink(&mut self) {
+        let Some(ppp) = &mut self.ppp else {
+            return;
+        };
+        ppp.addresses.shrink_to_fit();
+        ppp.routes.shrink_to_fit();
+        ppp.classes.shrink_to_fit();
+        ppp.ncps.iter_mut().for_each(|ncp| ncp.dns.shrink_to_fit());
+        ppp.ncps.shrink_to_fit();
+    }
+
     /// The authenticated user; `None` where nobody authenticated.
     pub fn user(&self) -> Option<&[u8]> {
         self.ppp

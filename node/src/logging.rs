@@ -16,6 +16,8 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt as lines, reload};
 use crate::config::{LogConfig, LogFormat};
 use crate::metrics::CounterRow;
 
+pub use crate::throttled;
+
 /// Lines a second that one [`throttled!`] lets through.
 const LINES_PER_SECOND: u32 = 5;
 /// Octets of a peer's text that [`Escaped`] shows.

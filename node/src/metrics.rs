@@ -49,9 +49,12 @@ counters! {
     ControlDuplicate => "control_duplicate_total", "Control messages received again and acknowledged only.";
     ControlMalformed => "control_malformed_total", "Control messages that could not be decoded.";
     ControlUnknownTunnel => "control_unknown_tunnel_total", "Control messages for a tunnel that does not exist.";
+    ControlDropped => "control_dropped_total", "Control messages with a bad header, out of window, or for a tunnel that has ended.";
+    PppUnknownSession => "ppp_unknown_session_total", "PPP control frames for a session whose actor is not born yet.";
     ControlQueueFull => "control_queue_full_total", "Datagrams dropped on their way from a packet thread to control.";
     CallsReceived => "calls_received_total", "ICRQs that arrived.";
     CallsRefused => "calls_refused_total", "Calls refused: a limit reached, no resources, shutting down.";
+    CallsAbandoned => "calls_abandoned_total", "Calls that ended before their ICCN.";
     SessionsOpened => "sessions_opened_total", "Sessions that entered PPP open.";
     SessionsClosed => "sessions_closed_total", "Sessions that ended, open or not.";
     SessionsReplaced => "sessions_replaced_total", "Stale sessions replaced by a redial of the same user.";
@@ -59,6 +62,20 @@ counters! {
     SessionsEchoTimeout => "sessions_echo_timeout_total", "Sessions ended because Echo-Requests went unanswered.";
     ProxyAccepted => "ppp_proxy_accepted_total", "Sessions whose proxy LCP or authentication was accepted.";
     Renegotiations => "ppp_renegotiations_total", "Open links on which LCP began anew.";
+    PppMalformedFrame => "ppp_malformed_frame_total", "PPP frames without a protocol or without information.";
+    PppMalformedPacket => "ppp_malformed_packet_total", "PPP control packets or options that do not parse.";
+    PppWrongPhase => "ppp_wrong_phase_total", "PPP frames of a protocol outside its phase.";
+    PppDiscarded => "ppp_discarded_total", "PPP answers to something that was not said.";
+    PppUnknownProtocol => "ppp_unknown_protocol_total", "PPP frames of a protocol that is not spoken here.";
+    PppProtocolRejected => "ppp_protocol_rejected_total", "Protocol-Rejects received.";
+    PppLoopedEcho => "ppp_looped_echo_total", "LCP echoes with our own magic number.";
+    PppForeignMagic => "ppp_foreign_magic_total", "LCP echoes with a magic number that is not the peer's.";
+    PppInformation => "ppp_information_total", "LCP Identification and Time-Remaining received.";
+    PppAuthRepeated => "ppp_auth_repeated_total", "Repeated authentication requests.";
+    PppWithheldDropped => "ppp_withheld_dropped_total", "Configure-Requests withheld for a commit for too long.";
+    PppRequestRepeated => "ppp_request_repeated_total", "Repeats of the request that opened a protocol, acknowledged again.";
+    ProxyLcpRefused => "ppp_proxy_lcp_refused_total", "Proxy LCP offered by a LAC and not used.";
+    ProxyAuthRefused => "ppp_proxy_auth_refused_total", "Proxy authentication offered by a LAC and not used.";
     AuthAccepted => "auth_accepted_total", "Authentications accepted.";
     AuthRejected => "auth_rejected_total", "Authentications rejected: unknown user or wrong password.";
     AuthSessionLimit => "auth_session_limit_total", "Authentications rejected at the user's max_sessions.";
@@ -66,6 +83,8 @@ counters! {
     PoolExhausted => "pool_exhausted_total", "Authentications rejected because the pool had no free address.";
     Proposals => "table_proposals_total", "Changes proposed to the session table.";
     ProposalsRefused => "table_proposals_refused_total", "Changes that the session table refused.";
+    ProposalsDropped => "table_proposals_dropped_total", "Changes dropped because too many were waiting; their owners send them again.";
+    TunnelRebirths => "tunnel_rebirths_total", "Tunnels born again from their row because a change was refused.";
     LogEntries => "table_log_entries_total", "Log entries applied to the session table.";
     Snapshots => "table_snapshots_total", "Snapshots of the session table written.";
     DiskFull => "disk_full_total", "Writes that failed because the disk was full.";
@@ -117,6 +136,7 @@ limits! {
     LacTunnels => "lac_max_tunnels", "tunnels", "Tunnels of one LAC profile, where it sets a limit.";
     LacSessions => "lac_max_sessions", "sessions", "Sessions of one LAC profile, where it sets a limit.";
     UserSessions => "user_max_sessions", "sessions", "Sessions of one user, where he has a limit; beyond it he is rejected.";
+    Mailbox => "mailbox", "messages", "Messages waiting for one tunnel (256) or session (32); beyond it they are dropped and come again.";
     ApiConnections => "api_connections", "connections", "Operators' connections; beyond it a new one is told so and closed.";
 }
 

@@ -3,6 +3,7 @@
 mod dataplane_common;
 
 use std::collections::BTreeSet;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -191,6 +192,23 @@ fn answers_leave_from_the_address_that_was_asked() {
 }
 
 #[test]
+fn a_wildcard_of_ipv6_knows_where_a_message_was_sent_to() {
+    let mut lns = Lns::start("[::]:0", SHARDS, None);
+    let lac = Lac::new("[::1]:0");
+    let asked = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), lns.address().port());
+    lac.send(&zlb(0), asked);
+    let shard = usize::from(lac.address().port()) % SHARDS;
+    let Inbound::Control { from, to, .. } = lns.next(shard) else {
+        panic!("not control")
+    };
+    assert_eq!((from, to), (lac.address(), asked));
+    lns.dataplane
+        .send_control(shard, Some(to), from, zlb(9))
+        .expect("there is room");
+    assert_eq!(lac.receive(), (zlb(9), asked));
+}
+
+#[test]
 fn the_dscp_of_the_packet_is_that_of_the_datagram_and_ecn_is_not() {
     for listen in ["127.0.0.1:0", "[::1]:0"] {
         let (lns, lac) = with_tunnels(listen);
@@ -314,19 +332,30 @@ fn a_datagram_that_follows_an_update_finds_it_made() {
     assert_eq!(dropped(&totals, DropReason::UnknownTunnel), 0);
 }
 
+/// Sends `datagram` `count` times, no faster than the thread reads.
+fn flood(lns: &Lns, lac: &Lac, datagram: &[u8], count: u64) {
+    let before = lns.dataplane.totals()[0].received;
+    for sent in 1..=count {
+        lac.send(datagram, lns.address());
+        if sent % 64 == 0 || sent == count {
+            lns.wait("the thread to keep up", |totals| {
+                totals[0].received == before + sent
+            });
+        }
+    }
+}
+
 #[test]
-fn what_the_control_side_does_not_take_is_dropped_and_counted() {
+fn what_the_control_side_does_not_take_is_dropped_and_sccrqs_first() {
     let lns = Lns::start("127.0.0.1:0", 1, None);
     let lac = Lac::new("127.0.0.1:0");
     lns.add_tunnel(1, lac.address(), lns.address());
-    for sent in 1..=INBOUND_CAPACITY as u64 + 10 {
-        lac.send(&zlb(1), lns.address());
-        if sent % 64 == 0 {
-            lns.wait("the thread to keep up", |totals| totals[0].received == sent);
-        }
-    }
+    let half = INBOUND_CAPACITY as u64 / 2;
+    flood(&lns, &lac, &zlb(0), half + 10);
+    lns.wait_for_drops(DropReason::SetupFull, 10);
+    flood(&lns, &lac, &zlb(1), half + 10);
     lns.wait_for_drops(DropReason::InboundFull, 10);
-    assert_eq!(lns.dataplane.totals()[0].control, INBOUND_CAPACITY as u64);
+    assert_eq!(lns.dataplane.totals()[0].control, 2 * half);
 }
 
 #[test]

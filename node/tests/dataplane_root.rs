@@ -5,6 +5,7 @@ mod dataplane_common;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dataplane_common::*;
@@ -49,14 +50,19 @@ fn ip(arguments: &str) -> String {
 }
 
 /// Moves this test's thread, and what it starts, into an empty namespace with a loopback device.
-fn own_namespace() {
+///
+/// One test at a time, as long as the guard lives: while `ip` is being started its process holds a copy of every
+/// descriptor of this one, so another test's devices and sockets would outlive their close for a moment.
+fn own_namespace() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     unshare(CloneFlags::CLONE_NEWNET).expect("root may make a network namespace");
     ip("link set lo up");
+    alone
 }
 
 /// An LNS with a TUN and one session, whose LAC is on loopback.
 fn lns() -> (Lns, Lac) {
-    own_namespace();
     let tun = Tun::open(&config(), SHARDS).expect("root may make a TUN device");
     let lns = Lns::start("127.0.0.1:1701", SHARDS, Some(tun));
     let lac = Lac::new("127.0.0.1:0");
@@ -82,6 +88,7 @@ fn next_packet(lac: &Lac) -> Vec<u8> {
 #[test]
 #[ignore = "needs root: run by the test command"]
 fn the_device_has_what_was_asked_for_and_goes_with_the_process() {
+    let _alone = own_namespace();
     let (lns, _lac) = lns();
     let link = ip("-details link show dev hf0");
     for part in ["mtu 1500", ",UP", "tun type tun", "multi_queue", "persist off"] {
@@ -106,7 +113,7 @@ fn the_device_has_what_was_asked_for_and_goes_with_the_process() {
 #[test]
 #[ignore = "needs root: run by the test command"]
 fn a_device_that_somebody_else_made_is_refused_as_busy() {
-    own_namespace();
+    let _alone = own_namespace();
     ip("tuntap add dev hf0 mode tun");
     let busy = Tun::open(&config(), SHARDS).expect_err("somebody else made it");
     assert!(
@@ -118,7 +125,7 @@ fn a_device_that_somebody_else_made_is_refused_as_busy() {
 #[test]
 #[ignore = "needs root: run by the test command"]
 fn a_route_that_exists_names_itself() {
-    own_namespace();
+    let _alone = own_namespace();
     let mut config = config();
     config.routes.push(config.routes[0]);
     let error = Tun::open(&config, 1).expect_err("twice the same route");
@@ -138,6 +145,7 @@ fn without_cap_net_admin_the_error_says_so() {
         assert!(matches!(error, TunError::NotPermitted { .. }), "{error}");
         return;
     }
+    let _alone = own_namespace();
     let program = std::env::current_exe().expect("this program has a path");
     let copy = tempfile::tempdir().expect("a directory");
     let copied = copy.path().join("test");
@@ -157,6 +165,7 @@ fn without_cap_net_admin_the_error_says_so() {
 #[test]
 #[ignore = "needs root: run by the test command"]
 fn a_subscriber_pings_the_node_and_talks_to_the_core() {
+    let _alone = own_namespace();
     let (lns, lac) = lns();
     lac.send(
         &ip_data(TUNNEL, 1, &ping(SUBSCRIBER, OWN, 3, 56, 0)),
@@ -194,6 +203,7 @@ fn a_subscriber_pings_the_node_and_talks_to_the_core() {
 #[test]
 #[ignore = "needs root: run by the test command"]
 fn one_session_downlink_may_use_every_shard() {
+    let _alone = own_namespace();
     let (lns, lac) = lns();
     let hosts: Vec<UdpSocket> = (0..32).map(|_| core_host()).collect();
     for host in &hosts {
@@ -213,6 +223,7 @@ fn one_session_downlink_may_use_every_shard() {
 #[test]
 #[ignore = "needs root: run by the test command"]
 fn the_dscp_of_a_packet_from_the_core_goes_outside() {
+    let _alone = own_namespace();
     let (_lns, lac) = lns();
     setsockopt(&lac.socket, IpRecvTos, &true).expect("an option");
     let host = core_host();
@@ -226,6 +237,7 @@ fn the_dscp_of_a_packet_from_the_core_goes_outside() {
 #[test]
 #[ignore = "needs root: run by the test command"]
 fn s_101_large_packets_from_the_core_are_cut_or_refused() {
+    let _alone = own_namespace();
     let (lns, lac) = lns();
     let mut packet = Vec::new();
     PacketBuilder::ipv4([192, 0, 2, 9], SUBSCRIBER, 64)
@@ -256,6 +268,7 @@ fn s_101_large_packets_from_the_core_are_cut_or_refused() {
 #[test]
 #[ignore = "needs root: run by the test command"]
 fn the_mss_is_clamped_towards_the_subscriber() {
+    let _alone = own_namespace();
     let (_lns, lac) = lns();
     let mut syn = Vec::new();
     PacketBuilder::ipv4([192, 0, 2, 9], SUBSCRIBER, 64)
@@ -272,6 +285,7 @@ fn the_mss_is_clamped_towards_the_subscriber() {
 #[test]
 #[ignore = "needs root: run by the test command"]
 fn s_99_s_100_forged_sources_and_recursion_never_reach_the_kernel() {
+    let _alone = own_namespace();
     let (lns, lac) = lns();
     let packet = |source: [u8; 4], to: [u8; 4], port: u16| {
         let mut packet = Vec::new();
@@ -298,6 +312,7 @@ fn s_99_s_100_forged_sources_and_recursion_never_reach_the_kernel() {
 #[test]
 #[ignore = "needs root: run by the test command"]
 fn addresses_without_a_session_are_counted() {
+    let _alone = own_namespace();
     let (lns, lac) = lns();
     let host = core_host();
     host.send_to(b"x", SocketAddr::from(([10, 77, 0, 6], 9)))
@@ -313,10 +328,46 @@ fn addresses_without_a_session_are_counted() {
     assert!(lac.socket.recv(&mut [0; 64]).is_err());
 }
 
+#[test]
+#[ignore = "needs root: run by the test command"]
+fn control_goes_on_when_the_device_is_taken_away() {
+    let _alone = own_namespace();
+    let (mut lns, lac) = lns();
+    ip("link delete hf0");
+    lac.send(
+        &ip_data(TUNNEL, 1, &ping(SUBSCRIBER, OWN, 3, 56, 0)),
+        lns.address(),
+    );
+    lns.wait_for_drops(DropReason::TunRefused, 1);
+    lac.send(&zlb(TUNNEL), lns.address());
+    let message = lns.next(tunnel_id(TUNNEL).shard(SHARDS));
+    assert!(matches!(
+        message,
+        holdfast::io::Inbound::Control { tunnel: TUNNEL, .. }
+    ));
+}
+
+/// Fragments inside, never outside: two nodes share one source address.
+#[test]
+#[ignore = "needs root: run by the test command"]
+fn what_does_not_fit_the_interface_outside_is_counted_and_not_fragmented() {
+    let _alone = own_namespace();
+    let (lns, lac) = lns();
+    ip("link set lo mtu 1300");
+    let host = core_host();
+    host.send_to(&[7; 1372], SocketAddr::from((SUBSCRIBER, 9)))
+        .expect("the TUN carries it");
+    lns.wait_for_drops(DropReason::OuterTooBig, 1);
+    host.send_to(&[7; 1000], SocketAddr::from((SUBSCRIBER, 9)))
+        .expect("the TUN carries it");
+    assert_eq!(next_packet(&lac).len(), 1028);
+}
+
 /// The kernel reassembles what comes in fragments and keeps what is not whole.
 #[test]
 #[ignore = "needs root: run by the test command"]
 fn s_102_outer_fragments_are_the_kernels_affair() {
+    let _alone = own_namespace();
     let (lns, lac) = lns();
     let datagram = ip_data(TUNNEL, 1, &ping(SUBSCRIBER, OWN, 3, 56, 0));
     let mut whole = Vec::new();

@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn s_7_unknown_ids_are_only_named() {
+    fn unknown_ids_are_named_and_not_judged() {
         // The decoder knows no tunnels; it reports the id, and the caller drops what it does not know.
         assert_eq!(control(&ZLB).header.tunnel, TunnelId::new(0x1001));
     }

@@ -440,3 +440,14 @@ fn s_27_unanswered_messages_do_not_shorten_the_retention() {
     lns.wait(Duration::from_secs(1));
     assert!(lns.connection.is_finished());
 }
+
+#[test]
+fn a_tunnel_is_small_and_shows_no_secret() {
+    assert!(
+        size_of::<Connection>() <= 1024,
+        "{} octets",
+        size_of::<Connection>()
+    );
+    let lns = Scripted::lns(challenging(), &sccrq()).expect("acceptable");
+    assert!(!format!("{:?} {:?}", lns.connection, challenging()).contains("tunnel-secret"));
+}

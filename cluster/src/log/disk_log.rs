@@ -118,7 +118,7 @@ impl DiskLog {
             options,
             node_id,
             first_members,
-            written_hard_state: hard_state.clone(),
+            written_hard_state: hard_state,
             hard_state,
             snapshot,
             snapshot_file,
@@ -196,7 +196,7 @@ impl DiskLog {
             members: self.first_members.encode_to_vec(),
             node_id: self.node_id,
         };
-        self.written_hard_state = self.hard_state.clone();
+        self.written_hard_state = self.hard_state;
         self.write(Kind::Start, &start.encode_to_vec())?;
         Ok(())
     }
@@ -304,7 +304,7 @@ impl LogStore for DiskLog {
     }
 
     fn hard_state(&self) -> HardState {
-        self.hard_state.clone()
+        self.hard_state
     }
 
     fn snapshot(&self) -> &SnapshotMeta {
@@ -340,7 +340,7 @@ impl LogStore for DiskLog {
     fn append(&mut self, entries: &[Entry]) -> Result<(), LogError> {
         if self.written_hard_state != self.hard_state {
             self.write(Kind::HardState, &self.hard_state.encode_to_vec())?;
-            self.written_hard_state = self.hard_state.clone();
+            self.written_hard_state = self.hard_state;
         }
         for entry in entries {
             let record = entry.encode_to_vec();
@@ -359,7 +359,7 @@ impl LogStore for DiskLog {
     }
 
     fn set_hard_state(&mut self, hard_state: &HardState) -> Result<(), LogError> {
-        self.hard_state = hard_state.clone();
+        self.hard_state = *hard_state;
         let written = &self.written_hard_state;
         if (written.term, written.vote) == (hard_state.term, hard_state.vote) {
             return Ok(());

@@ -60,7 +60,7 @@ impl LogStore for MemoryLog {
     }
 
     fn hard_state(&self) -> HardState {
-        self.hard_state.clone()
+        self.hard_state
     }
 
     fn snapshot(&self) -> &SnapshotMeta {
@@ -104,7 +104,7 @@ impl LogStore for MemoryLog {
     }
 
     fn set_hard_state(&mut self, hard_state: &HardState) -> Result<(), LogError> {
-        self.hard_state = hard_state.clone();
+        self.hard_state = *hard_state;
         Ok(())
     }
 

@@ -18,6 +18,8 @@ mod snapshot_file;
 mod spares;
 
 #[cfg(test)]
+mod full_disk_tests;
+#[cfg(test)]
 mod tests;
 
 use std::fmt;

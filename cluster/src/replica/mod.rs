@@ -17,6 +17,8 @@ mod raft_group;
 mod store;
 
 #[cfg(test)]
+mod group_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;

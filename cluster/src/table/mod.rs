@@ -19,6 +19,8 @@ mod stage;
 mod verdict;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;

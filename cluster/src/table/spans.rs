@@ -224,17 +224,21 @@ impl Spans {
             })
     }
 
+    /// All released spans, the longest released first.
     pub(crate) fn releases(&self) -> impl Iterator<Item = Release> + '_ {
-        self.uses.iter().filter_map(|(&first, found)| match &found.state {
-            State::Held(_) => None,
-            State::Released(since_ms, user) => Some(Release {
-                span: Span {
-                    first,
-                    last: found.last,
-                },
-                since_ms: *since_ms,
-                user: Arc::clone(user),
-            }),
+        self.released.iter().filter_map(|(_, first)| {
+            let found = self.uses.get(first)?;
+            match &found.state {
+                State::Held(_) => None,
+                State::Released(since_ms, user) => Some(Release {
+                    span: Span {
+                        first: *first,
+                        last: found.last,
+                    },
+                    since_ms: *since_ms,
+                    user: Arc::clone(user),
+                }),
+            }
         })
     }
 

@@ -78,7 +78,7 @@ impl<'a> Stage<'a> {
     }
 
     fn put(&mut self, put: PutSession) -> Result<(), Refusal> {
-        let row = put.row.ok_or(Refusal::Malformed("no session row"))?;
+        let mut row = put.row.ok_or(Refusal::Malformed("no session row"))?;
         let id = row.id().ok_or(Refusal::Malformed("no session id"))?;
         if self.row.state() != TunnelState::Established {
             return Err(Refusal::NotEstablished);
@@ -99,6 +99,7 @@ impl<'a> Stage<'a> {
         }
         self.move_addresses(id, before.as_ref().map(|session| &*session.row), Some(&row))?;
 
+        row.shrink();
         let row = Arc::new(row);
         let before_open = before.as_ref().is_some_and(|session| session.row.is_open());
         let replaced = before.as_ref().is_some_and(|session| session.replaced);

@@ -182,12 +182,8 @@ pub struct ShardStatus {
     pub sessions: u64,
     /// From LACs.
     pub rx_packets: u64,
-    /// From LACs, as UDP payload.
-    pub rx_octets: u64,
     /// To LACs.
     pub tx_packets: u64,
-    /// To LACs, as UDP payload.
-    pub tx_octets: u64,
     /// Either way.
     pub drops: u64,
 }

@@ -1,17 +1,17 @@
-//! Embedded defaults of `holdfast run --dev`: something to dial into without a file.
+//! Embedded defaults of `holdfast run --dev`, `dev.toml`: something to dial into without a file.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use super::model::{
-    ApiConfig, Config, L2tpConfig, LacConfig, LogConfig, NodeConfig, PoolConfig, PppConfig, TunConfig,
-    UserConfig,
-};
-use super::{Pattern, Secret};
+use super::{Config, LoadError, Mistake, Place, Secret};
 
+const TEXT: &str = include_str!("dev.toml");
+/// Would make demo/demo a door to the world.
+const LISTEN: &str = "HOLDFAST_NODE__LISTEN";
 /// Name and, on loopback, password of the one user.
-const DEMO: &str = "demo";
+pub const DEMO: &str = "demo";
 /// Where data lie below the home folder.
 const FOLDER: &str = ".local/share/holdfast-dev";
 
@@ -55,72 +55,54 @@ pub fn socket(data_dir: &Path) -> PathBuf {
 }
 
 impl Config {
-    /// `home` is the user's home folder.
-    pub fn dev(home: &Path, options: DevOptions) -> Dev {
-        let (listen, password) = options
-            .listen
-            .unwrap_or_else(|| ((Ipv4Addr::LOCALHOST, 1701).into(), Secret::new(DEMO)));
-        let data_dir = options.data_dir.unwrap_or_else(|| data_dir(home));
-        let socket = options.socket.unwrap_or_else(|| socket(&data_dir));
-        let dial_in = DialIn {
-            listen,
-            password: password.clone(),
-            data_dir: data_dir.clone(),
-            socket: socket.clone(),
-        };
-        let name = "holdfast-dev".to_owned();
-        let config = Config {
-            node: NodeConfig {
-                name: name.clone(),
-                host_name: name.clone(),
-                data_dir,
-                listen: vec![listen],
-                ..NodeConfig::default()
-            },
-            tun: TunConfig {
-                name,
-                ..TunConfig::default()
-            },
-            log: LogConfig::default(),
-            api: ApiConfig { socket, mode: 0o600 },
-            l2tp: L2tpConfig::default(),
-            ppp: PppConfig::default(),
-            pools: vec![dev_pool()],
-            lacs: vec![any_lac()],
-            users: vec![UserConfig {
-                name: DEMO.to_owned(),
+    /// `home` is the user's home folder. The environment overrides as it does for a file, but for the listen address:
+    /// away from loopback it takes another password, which only `options` brings.
+    pub fn dev(
+        home: &Path,
+        options: DevOptions,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Dev, LoadError> {
+        let environment: BTreeMap<String, String> = environment.into_iter().collect();
+        if environment.contains_key(LISTEN) {
+            let text = "has no effect with --dev; use --listen or --port".to_owned();
+            let place = Place::Environment(LISTEN.to_owned());
+            return Err(LoadError::Mistakes(vec![Mistake {
+                place,
+                key: "node.listen".to_owned(),
+                text,
+            }]));
+        }
+        let set = |variable: &str| environment.contains_key(variable);
+        let (data_dir_set, socket_set) = (set("HOLDFAST_NODE__DATA_DIR"), set("HOLDFAST_API__SOCKET"));
+        let mut config = Config::parse(Path::new("(--dev)"), TEXT, environment)?;
+        if let Some(data_dir) = options
+            .data_dir
+            .or_else(|| (!data_dir_set).then(|| data_dir(home)))
+        {
+            config.node.data_dir = data_dir;
+        }
+        if let Some(path) = options
+            .socket
+            .or_else(|| (!socket_set).then(|| socket(&config.node.data_dir)))
+        {
+            config.api.socket = path;
+        }
+        let loopback = || (SocketAddr::from((Ipv4Addr::LOCALHOST, 1701)), Secret::new(DEMO));
+        let (listen, password) = options.listen.unwrap_or_else(loopback);
+        config.node.listen = vec![listen];
+        for user in &mut config.users {
+            user.password = password.clone();
+        }
+        let (data_dir, socket) = (config.node.data_dir.clone(), config.api.socket.clone());
+        Ok(Dev {
+            config,
+            dial_in: DialIn {
+                listen,
                 password,
-                address: None,
-                pool: None,
-                max_sessions: None,
-            }],
-        };
-        Dev { config, dial_in }
-    }
-}
-
-fn dev_pool() -> PoolConfig {
-    let prefix = ipnet::Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 24);
-    PoolConfig {
-        name: "dev".to_owned(),
-        prefixes: vec![prefix],
-        gateway: Ipv4Addr::new(100, 64, 0, 1),
-    }
-}
-
-fn any_lac() -> LacConfig {
-    LacConfig {
-        name: "any".to_owned(),
-        host_name: Pattern::new("*"),
-        addresses: Vec::new(),
-        allowed: true,
-        secret: None,
-        require_challenge: false,
-        permissive: false,
-        auth: None,
-        accept_proxy: None,
-        max_tunnels: None,
-        max_sessions: None,
+                data_dir,
+                socket,
+            },
+        })
     }
 }
 
@@ -172,16 +154,32 @@ impl fmt::Display for DialIn {
 mod tests {
     use super::*;
 
+    fn dev(options: DevOptions, environment: &[(&str, &str)]) -> Result<Dev, LoadError> {
+        let environment = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Config::dev(Path::new("/home/ada"), options, environment)
+    }
+
     #[test]
     fn on_loopback_with_demo_and_demo() {
-        let dev = Config::dev(Path::new("/home/ada"), DevOptions::default());
+        let dev = dev(DevOptions::default(), &[]).expect("no mistake");
         assert_eq!(dev.config.node.listen, ["127.0.0.1:1701".parse().unwrap()]);
         assert_eq!(
             dev.config.node.data_dir,
             Path::new("/home/ada/.local/share/holdfast-dev")
         );
+        assert_eq!(
+            dev.config.api.socket,
+            Path::new("/home/ada/.local/share/holdfast-dev/holdfast.sock")
+        );
+        assert_eq!(dev.config.api.mode, 0o600);
         assert_eq!(dev.config.users[0].password, Secret::new("demo"));
-        assert!(dev.config.lac(b"anyone", "192.0.2.1".parse().unwrap()).is_some());
+        let lac = dev
+            .config
+            .lac(b"anyone", "192.0.2.1".parse().unwrap())
+            .expect("any LAC is allowed");
+        assert!(lac.secret.is_none() && !lac.require_challenge);
         assert!(dev.dial_in.to_string().contains("password demo"));
     }
 
@@ -192,13 +190,36 @@ mod tests {
             listen: Some((listen, Secret::new("xyzzy"))),
             ..DevOptions::default()
         };
-        let dev = Config::dev(Path::new("/home/ada"), options);
+        let dev = dev(options, &[]).expect("no mistake");
         assert_eq!(dev.config.node.listen, [listen]);
         assert_eq!(dev.config.users[0].password, Secret::new("xyzzy"));
         let text = dev.dial_in.to_string();
         assert!(
-            text.contains("xyzzy") && text.contains("lns = 192.0.2.7"),
+            text.contains("xyzzy") && text.contains("lns = 192.0.2.7:1701"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn the_environment_overrides_but_does_not_open_the_door() {
+        let environment = [("HOLDFAST_NODE__SHARDS", "4"), ("HOLDFAST_NODE__DATA_DIR", "/d")];
+        let dev1 = dev(DevOptions::default(), &environment).expect("no mistake");
+        assert_eq!(
+            (dev1.config.node.shards, dev1.config.node.data_dir.as_path()),
+            (4, Path::new("/d"))
+        );
+        assert_eq!(dev1.config.api.socket, Path::new("/d/holdfast.sock"));
+        let options = DevOptions {
+            data_dir: Some("/e".into()),
+            ..DevOptions::default()
+        };
+        let dev2 = dev(options, &environment).expect("no mistake");
+        assert_eq!(
+            dev2.config.node.data_dir,
+            Path::new("/e"),
+            "the command line goes first"
+        );
+        let error = dev(DevOptions::default(), &[(LISTEN, "0.0.0.0:1701")]).expect_err("a door to the world");
+        assert!(error.to_string().contains("use --listen"), "{error}");
     }
 }

@@ -21,9 +21,10 @@ pub struct SyntaxError {
 impl Lines {
     /// Fails where the text is no TOML; there is then nothing more to check.
     pub fn of(text: &str) -> Result<Self, SyntaxError> {
-        let document = Document::parse(text).map_err(|error| syntax_error(text, &error))?;
+        let starts = LineStarts::of(text);
+        let document = Document::parse(text).map_err(|error| syntax_error(&starts, &error))?;
         let mut lines = Walk {
-            text,
+            starts,
             found: BTreeMap::new(),
         };
         lines.item("", document.as_item());
@@ -42,27 +43,36 @@ impl Lines {
     }
 }
 
-fn syntax_error(text: &str, error: &TomlError) -> SyntaxError {
-    let line = error.span().map(|span| line_at(text, span.start));
+fn syntax_error(starts: &LineStarts, error: &TomlError) -> SyntaxError {
+    let line = error.span().map(|span| starts.line(span.start));
     SyntaxError {
         line,
         text: format!("not valid TOML: {}", error.message().trim().replace('\n', ", ")),
     }
 }
 
-fn line_at(text: &str, offset: usize) -> usize {
-    1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+/// Offsets at which the lines after the first begin: a file may hold a hundred thousand users.
+struct LineStarts(Vec<usize>);
+
+impl LineStarts {
+    fn of(text: &str) -> Self {
+        Self(text.match_indices('\n').map(|(offset, _)| offset + 1).collect())
+    }
+
+    fn line(&self, offset: usize) -> usize {
+        1 + self.0.partition_point(|start| *start <= offset)
+    }
 }
 
-struct Walk<'t> {
-    text: &'t str,
+struct Walk {
+    starts: LineStarts,
     found: BTreeMap<String, usize>,
 }
 
-impl Walk<'_> {
+impl Walk {
     fn note(&mut self, path: String, span: Option<Range<usize>>) {
         if let Some(span) = span {
-            let line = line_at(self.text, span.start);
+            let line = self.starts.line(span.start);
             self.found.insert(path, line);
         }
     }

@@ -23,13 +23,7 @@ impl Config {
             path: file.to_owned(),
             source,
         })?;
-        let environment = std::env::vars_os().map(|(variable, value)| {
-            (
-                variable.to_string_lossy().into_owned(),
-                value.to_string_lossy().into_owned(),
-            )
-        });
-        Self::parse(file, &text, environment)
+        Self::parse(file, &text, environment())
     }
 
     /// Parses the text of `file` and the given environment; reads neither.
@@ -80,6 +74,16 @@ impl Config {
             }
         }
     }
+}
+
+/// The environment of this process; octets that are no text are replaced, and so found to be mistakes.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().map(|(variable, value)| {
+        (
+            variable.to_string_lossy().into_owned(),
+            value.to_string_lossy().into_owned(),
+        )
+    })
 }
 
 fn merge(

@@ -68,6 +68,13 @@ impl fmt::Display for Mistake {
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Read { path, source } if source.kind() == io::ErrorKind::NotFound => {
+                write!(
+                    f,
+                    "there is no file {0}; \"holdfast init {0}\" writes one to start from",
+                    path.display()
+                )
+            }
             Self::Read { path, source } => write!(f, "cannot read {}: {source}", path.display()),
             Self::Mistakes(mistakes) => {
                 let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();

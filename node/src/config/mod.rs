@@ -24,6 +24,7 @@ mod values;
 pub use check::{host_count, is_host};
 pub use dev::{Dev, DevOptions, DialIn};
 pub use diff::Reload;
+pub use load::environment;
 pub use mistake::{LoadError, Mistake, Place};
 pub use model::{
     ApiConfig, AuthMethod, Config, L2tpConfig, LacConfig, LogConfig, LogFormat, NodeConfig, PoolConfig,

@@ -220,11 +220,6 @@ pub struct UserConfig {
 }
 
 impl Config {
-    /// The user of this name.
-    pub fn user(&self, name: &str) -> Option<&UserConfig> {
-        self.users.iter().find(|user| user.name == name)
-    }
-
     /// The pool of this name.
     pub fn pool(&self, name: &str) -> Option<&PoolConfig> {
         self.pools.iter().find(|pool| pool.name == name)

@@ -73,6 +73,8 @@ drop_reasons! {
     NoRoute = "no_route",
     /// The control side was slower than the messages for it.
     InboundFull = "inbound_full",
+    /// A message with tunnel id 0 while half of the control side's queue was taken: established tunnels have the rest.
+    SetupFull = "setup_full",
     /// The shard to which a datagram was to be handed over was slower than we.
     HandOverFull = "hand_over_full",
     /// A PPP frame whose deadline had passed when its turn to be sent came.

@@ -133,10 +133,14 @@ pub fn number(shared: &SessionShared, shard: usize) -> Result<(Option<u16>, Opti
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataplane::fragment::Fragments;
+    use crate::dataplane::icmp;
     use crate::dataplane::sequence::{BLOCK, SendSequence};
+    use crate::dataplane::table::MIN_MTU;
     use crate::dataplane::table::tests::{SHARDS, session, tunnel};
     use crate::dataplane::{SessionEntry, TableUpdate};
     use etherparse::PacketBuilder;
+    use proptest::prelude::*;
     use std::sync::Arc;
 
     const POLICY: Policy = Policy {
@@ -287,5 +291,33 @@ mod tests {
         );
         assert!(route(&table, &packet([198, 51, 100, 1], 53, 40)).is_ok());
         assert!(route(&table, &packet([192, 0, 2, 9], 1701, 40)).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_the_kernel_gives_panics(mut packet in prop::collection::vec(any::<u8>(), 20..200), mtu in 0u16..200) {
+            packet[0] = 0x40 | packet[0] & 0x0f;
+            packet[2] = 0;
+            packet[16..20].copy_from_slice(&[10, 0, 0, 1]);
+            let mut entry = entry();
+            entry.mtu = mtu;
+            let table = table(entry);
+            let Ok((index, view)) = route(&table, &packet) else { return Ok(()) };
+            match judge(table.session(index), &POLICY, &mut packet, view) {
+                Downlink::Send(view) => prop_assert!(view.length <= usize::from(mtu.max(MIN_MTU))),
+                Downlink::Fragment { view, mtu } => {
+                    let mut out = [0; 200];
+                    let fragments = Fragments::new(&packet[..view.length], view.header, mtu);
+                    let lengths = fragments.map(|mut fragments| {
+                        std::iter::from_fn(|| fragments.next_into(&mut out)).collect::<Vec<_>>()
+                    });
+                    prop_assert!(lengths.is_some_and(|all| all.iter().all(|length| *length <= usize::from(mtu))));
+                }
+                Downlink::TooBig { view, mtu } => {
+                    icmp::too_big(&packet, &view, mtu, &mut [0; icmp::MAX_ERROR]);
+                }
+                Downlink::Drop(reason) => prop_assert!(false, "{reason:?}"),
+            }
+        }
     }
 }

@@ -10,6 +10,12 @@ pub fn since_boot() -> Duration {
     Duration::from(now)
 }
 
+/// Wall clock since 1970, for the dates of events; it may jump.
+pub fn unix() -> Duration {
+    let now = clock_gettime(ClockId::CLOCK_REALTIME).expect("every Linux has CLOCK_REALTIME");
+    Duration::from(now)
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -100,22 +100,24 @@ impl Dataplane {
         assert_eq!(inbound.len(), shards, "one inbound channel a shard");
         let addresses = sockets.addresses().to_vec();
         let has_tun = tun.is_some();
-        let mut queues: Vec<_> = match tun {
-            Some(tun) => tun.into_queues().into_iter().map(Some).collect(),
-            None => (0..shards).map(|_| None).collect(),
-        };
-        assert_eq!(queues.len(), shards, "one TUN queue a shard");
-        let stop = Arc::new(AtomicBool::new(false));
-        let (mailboxes, remotes): (Vec<Mailbox>, Vec<Remote>) = (0..shards)
-            .map(|_| mailbox::open())
-            .collect::<io::Result<Vec<_>>>()?
+        let mut queues: Vec<_> = tun
+            .map(Tun::into_queues)
+            .unwrap_or_default()
             .into_iter()
-            .unzip();
+            .map(Some)
+            .collect();
+        assert!(!has_tun || queues.len() == shards, "one TUN queue a shard");
+        queues.resize_with(shards, || None);
+        let stop = Arc::new(AtomicBool::new(false));
+        let mailboxes: Vec<(Mailbox, Remote)> =
+            (0..shards).map(|_| mailbox::open()).collect::<io::Result<_>>()?;
+        let remotes: Vec<Remote> = mailboxes.iter().map(|(_, remote)| remote.clone()).collect();
         let (mut links, mut ready) = (Vec::new(), Vec::new());
-        for (index, (mailbox, sockets)) in mailboxes.into_iter().zip(sockets.into_shards()).enumerate() {
+        let given = mailboxes.into_iter().zip(sockets.into_shards()).zip(queues);
+        for (index, (((mailbox, remote), sockets), tun)) in given.enumerate() {
             let counters = Arc::new(ShardCounters::default());
             links.push(Link {
-                remote: remotes[index].clone(),
+                remote,
                 counters: Arc::clone(&counters),
             });
             ready.push(Shard {
@@ -126,7 +128,7 @@ impl Dataplane {
                     has_tun,
                 },
                 sockets,
-                tun: queues[index].take(),
+                tun,
                 mailbox,
                 shards: remotes.clone(),
                 inbound: inbound.clone(),
@@ -141,17 +143,11 @@ impl Dataplane {
             addresses,
             threads: Mutex::default(),
         };
-        let handle = Self {
+        // If a thread cannot be had, dropping `inner` ends those before it.
+        ready.into_iter().try_for_each(|shard| inner.spawn(shard))?;
+        Ok(Self {
             inner: Arc::new(inner),
-        };
-        for shard in ready {
-            let name = format!("packets-{}", shard.policy.shard);
-            match std::thread::Builder::new().name(name).spawn(move || shard.run()) {
-                Ok(thread) => handle.inner.threads().push(thread),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(handle)
+        })
     }
 
     /// How many shards there are.
@@ -275,6 +271,15 @@ impl Dataplane {
 }
 
 impl Inner {
+    fn spawn(&self, shard: Shard) -> io::Result<()> {
+        let name = format!("packets-{}", shard.policy.shard);
+        let thread = std::thread::Builder::new()
+            .name(name)
+            .spawn(move || shard.run())?;
+        self.threads().push(thread);
+        Ok(())
+    }
+
     fn shutdown(&self) {
         self.stop.store(true, Ordering::Release);
         for link in &self.links {

@@ -69,9 +69,7 @@ impl Shard {
         while !worker.shard.stop.load(Ordering::Acquire) {
             worker.round(&mut ready, &mut receive);
         }
-        while !worker.shard.mailbox.outgoing.is_empty() {
-            worker.send_outgoing();
-        }
+        worker.send_last();
     }
 }
 
@@ -222,9 +220,13 @@ impl Worker {
 
     /// Gives a message to this shard's control side; false if it has too many.
     fn tell(&self, message: Inbound) -> bool {
-        let told = self.shard.inbound[self.shard.policy.shard]
-            .try_send(message)
-            .is_ok();
+        let control = &self.shard.inbound[self.shard.policy.shard];
+        let is_setup = matches!(message, Inbound::Control { tunnel: 0, .. });
+        if is_setup && control.capacity() <= control.max_capacity() / 2 {
+            self.shard.counters.count_drop(DropReason::SetupFull);
+            return false;
+        }
+        let told = control.try_send(message).is_ok();
         if !told {
             self.shard.counters.count_drop(DropReason::InboundFull);
         }

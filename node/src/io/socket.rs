@@ -24,6 +24,12 @@ pub enum SocketError {
         /// Where.
         address: SocketAddr,
     },
+    /// The configuration names it twice.
+    #[error("UDP {address} is listed twice")]
+    Twice {
+        /// Where.
+        address: SocketAddr,
+    },
     /// The host does not have the address.
     #[error("UDP {address}: this host does not have that address")]
     AddressNotAvailable {
@@ -75,9 +81,12 @@ impl SocketGroup {
     /// # Errors
     /// The first that went wrong; nothing stays open.
     pub fn open(listen: &[SocketAddr], shards: usize) -> Result<Self, SocketError> {
-        let mut addresses = listen.to_vec();
-        for address in &mut addresses {
-            *address = probe(*address)?;
+        let mut addresses = Vec::with_capacity(listen.len());
+        for address in listen {
+            if addresses.contains(address) {
+                return Err(SocketError::Twice { address: *address });
+            }
+            addresses.push(probe(*address)?);
         }
         let mut by_shard: Vec<Vec<ShardSocket>> = (0..shards).map(|_| Vec::new()).collect();
         for address in &addresses {
@@ -302,6 +311,13 @@ mod tests {
             SocketGroup::open(&[wildcard], 1),
             Err(SocketError::AddressInUse { .. })
         ));
+    }
+
+    #[test]
+    fn an_address_that_is_listed_twice_is_refused() {
+        let free = open_on("127.0.0.1:0", 1).addresses()[0];
+        let error = SocketGroup::open(&[free, free], 1).expect_err("twice the same");
+        assert!(matches!(error, SocketError::Twice { address } if address == free));
     }
 
     #[test]

@@ -90,7 +90,6 @@ pub struct Progress {
 }
 
 /// Both halves of a tunnel's control channel.
-#[derive(Debug)]
 pub(crate) struct Channel {
     sender: Sender,
     receiver: Receiver,

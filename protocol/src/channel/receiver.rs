@@ -8,14 +8,12 @@ use crate::ids::SessionId;
 use crate::sequence::{distance, is_before};
 
 /// A message that came before its predecessors.
-#[derive(Debug)]
 pub(crate) struct Early {
     ns: u16,
     pub(crate) session: Option<SessionId>,
     pub(crate) body: Box<[u8]>,
 }
 
-#[derive(Debug)]
 pub(super) struct Receiver {
     received: u16,
     accepted: u16,
@@ -107,5 +105,24 @@ impl Receiver {
     pub(super) fn acknowledgement_sent(&mut self) {
         self.repeat = false;
         self.acknowledged = self.accepted;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s_31_an_early_message_is_kept_once_however_often_it_comes() {
+        let mut receiver = Receiver::new(4, 0);
+        for _ in 0..100 {
+            for ns in 1..4 {
+                assert_eq!(receiver.receive(ns, None, &[1]), Ok(Delivery::Early));
+            }
+        }
+        assert_eq!(receiver.early.len(), 3);
+        assert_eq!(receiver.receive(0, None, &[0]), Ok(Delivery::Deliver));
+        while receiver.next_early().is_some() {}
+        assert_eq!((receiver.received(), receiver.early.len()), (4, 0));
     }
 }

@@ -25,7 +25,6 @@ pub(super) const SEND_QUEUE_MESSAGES: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NoAnswer;
 
-#[derive(Debug)]
 pub(super) struct Sender {
     oldest: u16,
     next: u16,

@@ -22,6 +22,7 @@ mod tie;
 mod timers;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::Duration;
 
 pub use event::{CallEnd, CallError, CloseReason, Event};
@@ -45,7 +46,6 @@ use state::{Action, Input, transition};
 pub const RETENTION: Duration = Duration::from_secs(31);
 
 /// One tunnel.
-#[derive(Debug)]
 pub struct Connection {
     settings: Settings,
     local: TunnelId,
@@ -60,6 +60,19 @@ pub struct Connection {
     /// When the peer was last heard.
     silent_since: Duration,
     events: VecDeque<Event>,
+}
+
+/// Without the queues: a message of the peer may hold a password.
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("local", &self.local)
+            .field("peer", &self.peer.tunnel)
+            .field("state", &self.state)
+            .field("progress", &self.channel.progress())
+            .field("calls", &self.calls.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Connection {

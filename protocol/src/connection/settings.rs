@@ -16,7 +16,7 @@ pub struct Settings {
     pub host_name: Vec<u8>,
     /// Our Vendor Name; empty: not sent.
     pub vendor_name: Vec<u8>,
-    /// Our Firmware Revision.
+    /// Our Firmware Revision; 0: not sent.
     pub firmware: u16,
     /// Messages that we accept unacknowledged; not 0.
     pub receive_window: u16,
@@ -91,7 +91,7 @@ impl Settings {
             framing: self.framing,
             bearer: self.bearer(),
             tie_breaker: self.tie_breaker,
-            firmware: Some(self.firmware),
+            firmware: (self.firmware != 0).then_some(self.firmware),
             host_name: self.host_name.clone(),
             vendor_name: self.vendor_name(),
             assigned_tunnel_id: local,
@@ -105,7 +105,7 @@ impl Settings {
         Sccrp {
             framing: self.framing,
             bearer: self.bearer(),
-            firmware: Some(self.firmware),
+            firmware: (self.firmware != 0).then_some(self.firmware),
             host_name: self.host_name.clone(),
             vendor_name: self.vendor_name(),
             assigned_tunnel_id: local,

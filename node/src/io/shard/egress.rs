@@ -13,7 +13,7 @@ use crate::dataplane::{DropReason, SessionShared, header, icmp};
 use crate::io::batch::{BATCH, Departure};
 use crate::io::handle::PppRoute;
 use crate::io::inbound::Inbound;
-use crate::io::mailbox::Outgoing;
+use crate::io::mailbox::{OUTGOING_CAPACITY, Outgoing};
 use crate::io::socket::ShardSocket;
 use crate::io::{MAX_DATAGRAM, clock};
 
@@ -46,6 +46,13 @@ impl Worker {
         }
         // At once: a frame's deadline was looked at just now.
         self.flush();
+    }
+
+    /// Sends what was given before the end.
+    pub(super) fn send_last(&mut self) {
+        for _ in 0..OUTGOING_CAPACITY.div_ceil(OUTGOING_PER_ROUND) {
+            self.send_outgoing();
+        }
     }
 
     fn send_control(

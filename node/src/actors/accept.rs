@@ -1,0 +1,250 @@
+//! The way of an SCCRQ to a tunnel: the gate, the recognition of repeats, the limits, then a row to be committed.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use holdfast_cluster::commands::CreateTunnel;
+use holdfast_ppp::{AuthMethod, LinkConfig};
+use holdfast_protocol::{Refusal, Settings, TunnelId};
+
+use super::context::{ShardContext, Shared};
+use super::shard::ShardInput;
+use super::table::ReplyTo;
+use super::tunnel;
+use crate::config::{self, Config, LacConfig};
+use crate::lns::acceptor::{self, Candidate, Profile, Rejection};
+use crate::lns::admission::Dropped;
+use crate::logging::Escaped;
+use crate::metrics::{Counter, Limit};
+use crate::throttled;
+
+/// Draws of a tunnel id before the node counts as full.
+const TUNNEL_ID_DRAWS: u32 = 256;
+
+/// A control message with tunnel id 0.
+pub fn on_sccrq(shard: &Rc<ShardContext>, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
+    let shared = &shard.shared;
+    shared.metrics.count(Counter::SccrqReceived);
+    if let Err(dropped) = admit(shared, from) {
+        return count_dropped(shared, dropped);
+    }
+    let config = shared.config.load();
+    let Some(local) = draw_tunnel_id(shard) else {
+        return shared.metrics.hit(Limit::Tunnels);
+    };
+    let find = |host_name: &[u8]| config.lac(host_name, from.ip()).map(profile);
+    match acceptor::read(datagram, local, find) {
+        Ok(candidate) => on_candidate(shard, &config, local, &candidate, from, to, datagram),
+        Err(rejection) => reject(shard, from, to, rejection),
+    }
+}
+
+fn admit(shared: &Shared, from: SocketAddr) -> Result<(), Dropped> {
+    let mut admission = shared
+        .admission
+        .lock()
+        .expect("nothing panics with the admission locked");
+    admission.admit(shared.now().monotonic, from.ip())
+}
+
+fn count_dropped(shared: &Shared, dropped: Dropped) {
+    let (counter, limit) = match dropped {
+        Dropped::SourceRate | Dropped::TotalRate => (Counter::SccrqRateDropped, Limit::SccrqRate),
+        Dropped::SourceHalfOpen => (Counter::SccrqHalfOpenDropped, Limit::HalfOpenPerSource),
+        Dropped::TotalHalfOpen => (Counter::SccrqHalfOpenDropped, Limit::HalfOpen),
+    };
+    shared.metrics.count(counter);
+    shared.metrics.hit(limit);
+}
+
+fn on_candidate(
+    shard: &Rc<ShardContext>,
+    config: &Config,
+    local: TunnelId,
+    candidate: &Candidate,
+    from: SocketAddr,
+    to: SocketAddr,
+    datagram: &[u8],
+) {
+    let shared = &shard.shared;
+    let key = (from, candidate.sccrq.assigned_tunnel_id);
+    if let Some(known) = shared.directory.repeated(&key) {
+        let same = known.sccrq_hash == candidate.hash;
+        // A late duplicate comes once; the same octets again, or others, are a LAC that has restarted.
+        if same && (!known.established || known.repeats <= 1) {
+            let input = ShardInput::Control {
+                tunnel: known.tunnel,
+                datagram: datagram.to_vec(),
+            };
+            return shared.shard_of(known.tunnel).send(input);
+        }
+        if !known.established {
+            // Two half-open tunnels never share a key: the first one ends within its ten seconds.
+            return shared.metrics.count(Counter::SccrqHalfOpenDropped);
+        }
+    }
+    if let Some((limit, text)) = no_room(shared, config, &candidate.profile.name) {
+        shared.metrics.hit(limit);
+        return answer(shard, from, to, &acceptor::refuse(local, candidate, text));
+    }
+    let settings = settings(config, &candidate.profile.name, Some(rand::random()));
+    match acceptor::first_row(shared.now(), settings, local, candidate, from, to) {
+        Ok(row) => {
+            if shared.directory.claim(key, local, candidate.hash) {
+                let life = u64::from(shared.table.published().epoch(local.group())) << 32;
+                let create = CreateTunnel { life, row: Some(row) };
+                shared.table.propose(
+                    ReplyTo::Birth {
+                        tunnel: local,
+                        key: Some(key),
+                    },
+                    create,
+                );
+            }
+        }
+        Err(rejection) => reject(shard, from, to, rejection),
+    }
+}
+
+fn no_room(shared: &Shared, config: &Config, profile: &str) -> Option<(Limit, &'static str)> {
+    let lac = config.lacs.iter().find(|lac| lac.name == profile);
+    let profile_limit = lac.and_then(|lac| lac.max_tunnels);
+    if shared.is_closing() {
+        Some((Limit::Tunnels, "shutting down"))
+    } else if shared.table.published().reserve_in_use() {
+        Some((Limit::Tunnels, "disk full"))
+    } else if shared.directory.tunnels() >= config.l2tp.max_tunnels {
+        Some((Limit::Tunnels, "tunnel limit reached"))
+    } else if profile_limit.is_some_and(|limit| shared.directory.tunnels_of_profile(profile) >= limit) {
+        Some((Limit::LacTunnels, "tunnel limit of this LAC reached"))
+    } else {
+        None
+    }
+}
+
+/// A free id on the shard with the fewest tunnels, drawn at random: unpredictable, and evenly spread.
+fn draw_tunnel_id(shard: &Rc<ShardContext>) -> Option<TunnelId> {
+    let directory = &shard.shared.directory;
+    let (shards, wanted) = (shard.shared.shards.len(), directory.emptiest_shard());
+    let mut entropy = shard.entropy.borrow_mut();
+    (0..TUNNEL_ID_DRAWS)
+        .filter_map(|_| {
+            // The id's low octet settles the shard: move a random id to the wanted one.
+            let random = entropy.next_u16();
+            let group = usize::from(random >> 8);
+            let index = (usize::from(random & 0xff) / shards * shards
+                + (wanted + shards - group % shards) % shards)
+                & 0xff;
+            TunnelId::new(random & 0xff00 | index as u16)
+        })
+        .find(|id| !directory.has_tunnel(*id))
+}
+
+fn reject(shard: &Rc<ShardContext>, from: SocketAddr, to: SocketAddr, rejection: Rejection) {
+    let metrics = &shard.shared.metrics;
+    match rejection {
+        Rejection::Drop(why) => {
+            metrics.count(Counter::ControlMalformed);
+            throttled!(warn, %from, why, "SCCRQ dropped");
+        }
+        Rejection::NotAllowed(refusal) => {
+            metrics.count(Counter::LacRefused);
+            throttled!(warn, %from, "a LAC that no profile allows was refused; add a [[lac]] section to let it in");
+            answer(shard, from, to, &refusal);
+        }
+        Rejection::Refused(refusal) => {
+            metrics.count(Counter::LacRefused);
+            throttled!(warn, %from, result = ?refusal.result, "SCCRQ refused");
+            answer(shard, from, to, &refusal);
+        }
+    }
+}
+
+fn answer(shard: &Rc<ShardContext>, from: SocketAddr, to: SocketAddr, refusal: &Refusal) {
+    // Sent once; a LAC that misses it asks again.
+    let _ = shard
+        .shared
+        .dataplane
+        .send_control(shard.index, Some(to), from, refusal.octets.clone());
+}
+
+fn profile(lac: &LacConfig) -> Profile {
+    Profile {
+        name: lac.name.clone(),
+        allowed: lac.allowed,
+        secret: lac.secret.as_ref().map(protocol_secret),
+        permissive: lac.permissive,
+    }
+}
+
+fn protocol_secret(secret: &config::Secret) -> holdfast_protocol::Secret {
+    holdfast_protocol::Secret::new(secret.expose())
+}
+
+/// The settings of a tunnel of this profile. A row that is reborn brings its own challenge.
+pub fn settings(config: &Config, profile: &str, challenge: Option<[u8; 16]>) -> Settings {
+    let lac = config.lacs.iter().find(|lac| lac.name == profile);
+    Settings {
+        host_name: config.node.host_name.clone().into_bytes(),
+        receive_window: config.l2tp.window,
+        secret: lac.and_then(|lac| lac.secret.as_ref()).map(protocol_secret),
+        challenge: challenge.filter(|_| lac.is_some_and(|lac| lac.require_challenge)),
+        hello_interval: config.l2tp.hello_interval,
+        first_retransmit: config.l2tp.first_retransmit,
+        retransmit_cap: config.l2tp.retransmit_cap,
+        max_retransmits: config.l2tp.max_retransmits,
+        setup_timeout: config.l2tp.setup_timeout,
+        connect_timeout: config.l2tp.connect_timeout,
+        permissive: lac.is_some_and(|lac| lac.permissive),
+        ..Settings::default()
+    }
+}
+
+/// The settings of a PPP link in a tunnel of this profile.
+pub fn link_config(config: &Config, profile: &str) -> Arc<LinkConfig> {
+    let lac = config.lacs.iter().find(|lac| lac.name == profile);
+    let auth = lac.and_then(|lac| lac.auth.as_ref()).unwrap_or(&config.ppp.auth);
+    Arc::new(LinkConfig {
+        mru: config.ppp.mru,
+        auth: auth.iter().map(|method| auth_method(*method)).collect(),
+        local_name: config.node.host_name.clone().into_bytes(),
+        echo_interval: config.ppp.echo_interval,
+        echo_failures: config.ppp.echo_failures,
+        setup_timeout: config.ppp.setup_timeout,
+        accept_proxy: lac
+            .and_then(|lac| lac.accept_proxy)
+            .unwrap_or(config.ppp.accept_proxy),
+        ..LinkConfig::default()
+    })
+}
+
+const fn auth_method(method: config::AuthMethod) -> AuthMethod {
+    match method {
+        config::AuthMethod::Pap => AuthMethod::Pap,
+        config::AuthMethod::ChapMd5 => AuthMethod::ChapMd5,
+        config::AuthMethod::MsChapV2 => AuthMethod::MsChapV2,
+    }
+}
+
+/// A tunnel came up: older tunnels of the same peer under the same key belong to a LAC that has forgotten them.
+pub fn on_established(shard: &Rc<ShardContext>, tunnel: TunnelId) {
+    let shared = &shard.shared;
+    shared.metrics.count(Counter::TunnelsOpened);
+    if let Some(facts) = shared.directory.tunnel(tunnel) {
+        tracing::info!(%tunnel, peer = %facts.peer, profile = %facts.profile, "tunnel established");
+    }
+    for stale in shared.directory.superseded_by(tunnel) {
+        tracing::info!(%stale, %tunnel, "the LAC has restarted: its stale tunnel is dropped");
+        shared.metrics.count(Counter::TunnelsReplaced);
+        shared.shard_of(stale).send(ShardInput::Tunnel {
+            tunnel: stale,
+            order: tunnel::Order::Abandon,
+        });
+    }
+}
+
+/// A host name as the log shows it.
+pub fn shown(host_name: &[u8]) -> Escaped<'_> {
+    Escaped(host_name)
+}

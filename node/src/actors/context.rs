@@ -1,0 +1,196 @@
+//! What the actors of one Arbiter share (`ShardContext`) and what the whole node shares (`Shared`).
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use actix::prelude::*;
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use holdfast_ppp::LinkConfig;
+use holdfast_protocol::{SessionId, TunnelId};
+
+use super::accept;
+use super::directory::Directory;
+use super::session::SessionActor;
+use super::shard::ShardSender;
+use super::table::TableHandle;
+use super::tunnel::TunnelActor;
+use crate::aaa::{LocalUsers, Pools};
+use crate::config::Config;
+use crate::io::{Dataplane, clock};
+use crate::lns::Now;
+use crate::lns::admission::Admission;
+use crate::lns::entropy::Entropy;
+use crate::lns::timers::TimerTable;
+use crate::lns::tunnel::CallPolicy;
+use crate::metrics::{Limit, Metrics};
+use crate::server::Checkpoint;
+
+/// One per node, reachable from every Arbiter.
+#[derive(Debug)]
+pub struct Shared {
+    /// The configuration in force; a reload swaps it.
+    pub config: ArcSwap<Config>,
+    /// The way to the session table.
+    pub table: TableHandle,
+    /// The way to the packet threads.
+    pub dataplane: Arc<Dataplane>,
+    /// Who is where.
+    pub directory: Arc<Directory>,
+    /// Addresses: who has which, what is free.
+    pub pools: Arc<Mutex<Pools>>,
+    /// The users of the configuration.
+    pub users: ArcSwap<LocalUsers>,
+    /// The gate for unknown peers. Locked for an SCCRQ only.
+    pub admission: Arc<Mutex<Admission>>,
+    /// Link settings by LAC profile, made once; a reload clears them.
+    pub link_configs: DashMap<String, Arc<LinkConfig>>,
+    /// The shards, by number.
+    pub shards: Vec<ShardSender>,
+    /// New calls and tunnels are refused: the node is being shut down.
+    pub closing: AtomicBool,
+    /// Low half of the next life of a reborn tunnel.
+    pub next_life: AtomicU32,
+    /// Names this process in accounting ids.
+    pub incarnation: u64,
+    /// Counters and limits.
+    pub metrics: Arc<Metrics>,
+    /// When the process became ready, by the monotonic clock.
+    pub started: Duration,
+    /// Whether user data is forwarded.
+    pub tun_up: bool,
+    /// The TUN device's state in words.
+    pub tun_text: String,
+    /// Traffic counters as last written.
+    pub checkpoint: Checkpoint,
+    /// Whether panics may be injected.
+    pub fault_injection: bool,
+}
+
+impl Shared {
+    /// The clocks now.
+    pub fn now(&self) -> Now {
+        Now {
+            monotonic: clock::since_boot(),
+            table_ms: self.table.published().table_ms(),
+        }
+    }
+
+    /// Whether the node is being shut down.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Relaxed)
+    }
+
+    /// The link settings of a LAC profile.
+    pub fn link_config(&self, profile: &str) -> Arc<LinkConfig> {
+        if let Some(known) = self.link_configs.get(profile) {
+            return known.clone();
+        }
+        let made = accept::link_config(&self.config.load(), profile);
+        self.link_configs.insert(profile.to_owned(), made.clone());
+        made
+    }
+
+    /// Shows the configured bounds among the metrics.
+    pub fn publish_limits(&self) {
+        let config = self.config.load();
+        let l2tp = &config.l2tp;
+        let bounds = [
+            (Limit::HalfOpen, l2tp.half_open),
+            (Limit::HalfOpenPerSource, l2tp.half_open_per_source),
+            (Limit::SccrqRate, l2tp.sccrq_rate as usize),
+            (Limit::Tunnels, l2tp.max_tunnels),
+            (Limit::Sessions, l2tp.max_sessions),
+            (Limit::SessionsPerTunnel, l2tp.max_sessions_per_tunnel),
+        ];
+        for (limit, bound) in bounds {
+            self.metrics.set_limit(limit, bound as u64);
+        }
+    }
+
+    /// The shard of a tunnel.
+    pub fn shard_of(&self, tunnel: TunnelId) -> &ShardSender {
+        &self.shards[tunnel.shard(self.shards.len())]
+    }
+
+    /// A life above every earlier one of this epoch.
+    pub fn new_life(&self, tunnel: TunnelId) -> u64 {
+        let epoch = self.table.published().epoch(tunnel.group());
+        u64::from(epoch) << 32 | u64::from(self.next_life.fetch_add(1, Relaxed))
+    }
+
+    /// Whether a tunnel of `profile` may take another call now.
+    pub fn call_policy(&self, profile: &str) -> CallPolicy {
+        use holdfast_protocol::iana::error_code::{NO_RESOURCES, TRY_ANOTHER};
+        let config = self.config.load();
+        let profile_limit = config
+            .lacs
+            .iter()
+            .find(|lac| lac.name == profile)
+            .and_then(|lac| lac.max_sessions);
+        if self.is_closing() {
+            CallPolicy::Refuse(TRY_ANOTHER, "shutting down")
+        } else if self.table.published().reserve_in_use() {
+            CallPolicy::Refuse(NO_RESOURCES, "disk full")
+        } else if self.directory.sessions() >= config.l2tp.max_sessions {
+            CallPolicy::Refuse(NO_RESOURCES, "session limit of the node reached")
+        } else if profile_limit.is_some_and(|limit| self.directory.sessions_of_profile(profile) >= limit) {
+            CallPolicy::Refuse(NO_RESOURCES, "session limit of the LAC profile reached")
+        } else {
+            CallPolicy::Accept
+        }
+    }
+}
+
+/// Whom a deadline wakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TimerKey {
+    /// A tunnel's actor.
+    Tunnel(TunnelId),
+    /// A session's actor.
+    Session(TunnelId, SessionId),
+}
+
+/// One per Arbiter, shared by its actors, which run on one thread.
+#[derive(Debug)]
+pub struct ShardContext {
+    /// The node.
+    pub shared: Arc<Shared>,
+    /// Number of this shard.
+    pub index: usize,
+    /// Deadlines of all actors of this shard.
+    pub timers: RefCell<TimerTable<TimerKey>>,
+    /// The tunnels of this shard.
+    pub tunnels: RefCell<HashMap<TunnelId, Addr<TunnelActor>>>,
+    /// The sessions of this shard's tunnels.
+    pub sessions: RefCell<HashMap<(TunnelId, SessionId), Addr<SessionActor>>>,
+    /// Seeds for the cores; itself seeded by the operating system.
+    pub entropy: RefCell<Entropy>,
+}
+
+impl ShardContext {
+    /// Nothing is born yet.
+    pub fn new(shared: Arc<Shared>, index: usize, seed: u64) -> Self {
+        Self {
+            shared,
+            index,
+            timers: RefCell::default(),
+            tunnels: RefCell::default(),
+            sessions: RefCell::default(),
+            entropy: RefCell::new(Entropy::new(seed)),
+        }
+    }
+
+    /// The clocks now.
+    pub fn now(&self) -> Now {
+        self.shared.now()
+    }
+
+    /// A seed for a core.
+    pub fn seed(&self) -> u64 {
+        self.entropy.borrow_mut().next()
+    }
+}

@@ -1,0 +1,377 @@
+//! Who is where: indexes over the session table for the control side, kept by the table's thread, read by all.
+//!
+//! Derived data: everything here can be rebuilt from the table, and is when the process starts.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use dashmap::DashMap;
+use holdfast_cluster::records::{TunnelRow, TunnelState};
+use holdfast_protocol::{SessionId, TunnelId};
+
+use crate::dataplane::{SessionShared, TunnelShared};
+
+/// What an SCCRQ is recognised by: the peer's address and port and the tunnel id that it assigned.
+pub type PeerKey = (SocketAddr, TunnelId);
+
+/// A tunnel that answers to a [`PeerKey`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Ours.
+    pub tunnel: TunnelId,
+    /// Over the octets of its SCCRQ.
+    pub sccrq_hash: u64,
+    /// Whether its SCCCN has come.
+    pub established: bool,
+    /// Repeats of its SCCRQ seen since.
+    pub repeats: u32,
+}
+
+/// What the actors and the operator need to know of a tunnel without asking the table.
+#[derive(Clone, Debug)]
+pub struct TunnelFacts {
+    /// The LAC's address and port.
+    pub peer: SocketAddr,
+    /// Where the LAC sends to.
+    pub local: Option<SocketAddr>,
+    /// The LAC's id.
+    pub peer_tunnel: TunnelId,
+    /// Name of the LAC profile.
+    pub profile: Arc<str>,
+    /// As last applied.
+    pub state: TunnelState,
+    /// Whether the LAC has acknowledged our StopCCN.
+    pub heard: bool,
+    /// Shared with the packet threads.
+    pub shared: Arc<TunnelShared>,
+}
+
+/// What the actors and the operator need to know of a session without asking the table.
+#[derive(Clone, Debug)]
+pub struct SessionFacts {
+    /// The LAC's id.
+    pub peer_session: SessionId,
+    /// Shared with the packet threads.
+    pub shared: Arc<SessionShared>,
+    /// The address that its row holds.
+    pub address: Option<Ipv4Addr>,
+    /// Who is online with it; empty while it is not open.
+    pub user: Arc<[u8]>,
+}
+
+/// Our ids of a session.
+pub type SessionIds = (TunnelId, SessionId);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Directory {
+    peers: DashMap<PeerKey, Known>,
+    tunnels: DashMap<TunnelId, TunnelFacts>,
+    sessions: DashMap<SessionIds, SessionFacts>,
+    addresses: DashMap<Ipv4Addr, SessionIds>,
+    reserved: DashMap<SessionIds, Ipv4Addr>,
+    users: DashMap<Arc<[u8]>, u32>,
+    profiles: DashMap<Arc<str>, ProfileUse>,
+    tunnels_of_shard: Vec<AtomicUsize>,
+    session_count: AtomicUsize,
+    tunnel_count: AtomicUsize,
+}
+
+/// Tunnels and sessions of one LAC profile.
+#[derive(Clone, Copy, Debug, Default)]
+struct ProfileUse {
+    tunnels: usize,
+    sessions: usize,
+}
+
+impl Directory {
+    /// Nobody is anywhere.
+    pub fn new(shards: usize) -> Self {
+        Self {
+            peers: DashMap::new(),
+            tunnels: DashMap::new(),
+            sessions: DashMap::new(),
+            addresses: DashMap::new(),
+            reserved: DashMap::new(),
+            users: DashMap::new(),
+            profiles: DashMap::new(),
+            tunnels_of_shard: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
+            session_count: AtomicUsize::new(0),
+            tunnel_count: AtomicUsize::new(0),
+        }
+    }
+
+    /// Sessions in the table.
+    pub fn sessions(&self) -> usize {
+        self.session_count.load(Relaxed)
+    }
+
+    /// Tunnels in the table that are not tombstones.
+    pub fn tunnels(&self) -> usize {
+        self.tunnel_count.load(Relaxed)
+    }
+
+    /// Sessions of one LAC profile.
+    pub fn sessions_of_profile(&self, profile: &str) -> usize {
+        self.profiles.get(profile).map_or(0, |used| used.sessions)
+    }
+
+    /// Tunnels of one LAC profile.
+    pub fn tunnels_of_profile(&self, profile: &str) -> usize {
+        self.profiles.get(profile).map_or(0, |used| used.tunnels)
+    }
+
+    /// The shard with the fewest tunnels.
+    pub fn emptiest_shard(&self) -> usize {
+        let counts = self.tunnels_of_shard.iter().enumerate();
+        counts
+            .min_by_key(|(_, count)| count.load(Relaxed))
+            .map_or(0, |(shard, _)| shard)
+    }
+
+    /// Whether the table or a proposal has this tunnel id.
+    pub fn has_tunnel(&self, tunnel: TunnelId) -> bool {
+        self.tunnels.contains_key(&tunnel)
+    }
+
+    /// What is known of a tunnel.
+    pub fn tunnel(&self, tunnel: TunnelId) -> Option<TunnelFacts> {
+        self.tunnels.get(&tunnel).map(|facts| facts.clone())
+    }
+
+    /// What is known of a session.
+    pub fn session(&self, tunnel: TunnelId, session: SessionId) -> Option<SessionFacts> {
+        self.sessions.get(&(tunnel, session)).map(|facts| facts.clone())
+    }
+
+    /// The tunnel that answers to a peer's key; counts the repeat.
+    pub fn repeated(&self, key: &PeerKey) -> Option<Known> {
+        self.peers.get_mut(key).map(|mut known| {
+            known.repeats = known.repeats.saturating_add(1);
+            *known
+        })
+    }
+
+    /// A tunnel is about to be proposed for this key. `false` if another one holds it half-open.
+    pub fn claim(&self, key: PeerKey, tunnel: TunnelId, sccrq_hash: u64) -> bool {
+        let mut claimed = true;
+        let new = Known {
+            tunnel,
+            sccrq_hash,
+            established: false,
+            repeats: 0,
+        };
+        self.peers
+            .entry(key)
+            .and_modify(|known| {
+                claimed = known.established;
+                if claimed {
+                    *known = new;
+                }
+            })
+            .or_insert(new);
+        claimed
+    }
+
+    /// Lets a key go, if this tunnel holds it.
+    pub fn disclaim(&self, key: &PeerKey, tunnel: TunnelId) {
+        self.peers.remove_if(key, |_, known| known.tunnel == tunnel);
+    }
+
+    /// The other established tunnels of the peer that have the same key: a restarted LAC forgot them.
+    pub fn superseded_by(&self, tunnel: TunnelId) -> Vec<TunnelId> {
+        let Some(facts) = self.tunnel(tunnel) else {
+            return Vec::new();
+        };
+        self.tunnels
+            .iter()
+            .filter(|other| {
+                *other.key() != tunnel && other.peer == facts.peer && other.peer_tunnel == facts.peer_tunnel
+            })
+            .filter(|other| matches!(other.state, TunnelState::HalfOpen | TunnelState::Established))
+            .map(|other| *other.key())
+            .collect()
+    }
+
+    /// A tunnel's row as applied. Gives its state before.
+    pub(super) fn put_tunnel(&self, tunnel: TunnelId, row: &TunnelRow) -> Option<TunnelState> {
+        let peer = row.peer.as_ref().and_then(|address| address.to_std())?;
+        let peer_tunnel = TunnelId::new(u16::try_from(row.peer_tunnel_id).ok()?)?;
+        let before = self.tunnels.get(&tunnel).map(|facts| facts.state);
+        let profile: Arc<str> = row.profile.as_str().into();
+        match before {
+            None => self.tunnel_count_changed(tunnel, &profile, true),
+            Some(TunnelState::Closed) => {}
+            Some(_) if row.state() == TunnelState::Closed => {
+                self.tunnel_count_changed(tunnel, &profile, false)
+            }
+            Some(_) => {}
+        }
+        let facts = TunnelFacts {
+            peer,
+            local: row.local.as_ref().and_then(|address| address.to_std()),
+            peer_tunnel,
+            profile,
+            state: row.state(),
+            heard: self.tunnels.get(&tunnel).is_some_and(|facts| facts.heard),
+            shared: self
+                .tunnels
+                .get(&tunnel)
+                .map_or_else(Arc::default, |facts| facts.shared.clone()),
+        };
+        self.tunnels.insert(tunnel, facts);
+        self.note_key((peer, peer_tunnel), tunnel, row);
+        before
+    }
+
+    fn note_key(&self, key: PeerKey, tunnel: TunnelId, row: &TunnelRow) {
+        match row.state() {
+            TunnelState::HalfOpen | TunnelState::Established => {
+                let sccrq_hash = row.sccrq_hash.as_slice().try_into().map_or(0, u64::from_be_bytes);
+                let established = row.state() == TunnelState::Established;
+                let new = Known {
+                    tunnel,
+                    sccrq_hash,
+                    established,
+                    repeats: 0,
+                };
+                let mut known = self.peers.entry(key).or_insert(new);
+                if known.tunnel == tunnel {
+                    known.established = established;
+                }
+            }
+            TunnelState::Closing | TunnelState::Closed => self.disclaim(&key, tunnel),
+        }
+    }
+
+    /// A tombstone is gone.
+    pub(super) fn remove_tunnel(&self, tunnel: TunnelId) {
+        if let Some((_, facts)) = self.tunnels.remove(&tunnel) {
+            self.disclaim(&(facts.peer, facts.peer_tunnel), tunnel);
+            if facts.state != TunnelState::Closed {
+                self.tunnel_count_changed(tunnel, &facts.profile, false);
+            }
+        }
+    }
+
+    fn tunnel_count_changed(&self, tunnel: TunnelId, profile: &Arc<str>, more: bool) {
+        let shard = &self.tunnels_of_shard[tunnel.shard(self.tunnels_of_shard.len())];
+        let mut used = self.profiles.entry(profile.clone()).or_default();
+        if more {
+            used.tunnels += 1;
+            shard.fetch_add(1, Relaxed);
+            self.tunnel_count.fetch_add(1, Relaxed);
+        } else {
+            used.tunnels = used.tunnels.saturating_sub(1);
+            shard.fetch_sub(1, Relaxed);
+            self.tunnel_count.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Sessions that a user has open, `but` not counted.
+    pub fn sessions_of_user(&self, user: &[u8], but: SessionIds) -> u32 {
+        let open = self.users.get(user).map_or(0, |count| *count);
+        let own = self.sessions.get(&but).is_some_and(|facts| *facts.user == *user);
+        open.saturating_sub(u32::from(own))
+    }
+
+    /// The session that has this address.
+    pub fn holder(&self, address: Ipv4Addr) -> Option<SessionIds> {
+        self.addresses.get(&address).map(|holder| *holder)
+    }
+
+    /// The address that a session has, reserved or confirmed.
+    pub fn address_of(&self, session: SessionIds) -> Option<Ipv4Addr> {
+        let reserved = self.reserved.get(&session).map(|address| *address);
+        reserved.or_else(|| self.sessions.get(&session).and_then(|facts| facts.address))
+    }
+
+    /// Notes an address that is reserved for a session; gives the one that was before.
+    pub fn reserve(&self, session: SessionIds, address: Ipv4Addr) -> Option<Ipv4Addr> {
+        self.reserved.insert(session, address)
+    }
+
+    /// Takes a reservation out.
+    pub fn unreserve(&self, session: SessionIds) -> Option<Ipv4Addr> {
+        self.reserved.remove(&session).map(|(_, address)| address)
+    }
+
+    /// Tunnels that are not on their way out.
+    pub fn live_tunnels(&self) -> Vec<TunnelId> {
+        let live = |state| matches!(state, TunnelState::HalfOpen | TunnelState::Established);
+        self.tunnels
+            .iter()
+            .filter(|facts| live(facts.state))
+            .map(|facts| *facts.key())
+            .collect()
+    }
+
+    /// The LAC has acknowledged our StopCCN.
+    pub fn note_heard(&self, tunnel: TunnelId) {
+        if let Some(mut facts) = self.tunnels.get_mut(&tunnel) {
+            facts.heard = true;
+        }
+    }
+
+    /// Whether no tunnel waits for the acknowledgement of a StopCCN of ours.
+    pub fn all_quiet(&self) -> bool {
+        !self
+            .tunnels
+            .iter()
+            .any(|facts| facts.state == TunnelState::Closing && !facts.heard)
+    }
+
+    /// A session's row as applied; gives what was known before.
+    pub(super) fn put_session(&self, session: SessionIds, facts: SessionFacts) -> Option<SessionFacts> {
+        if let Some(address) = facts.address {
+            self.addresses.insert(address, session);
+            self.reserved
+                .remove_if(&session, |_, reserved| *reserved == address);
+        }
+        if !facts.user.is_empty() {
+            *self.users.entry(facts.user.clone()).or_default() += 1;
+        }
+        let before = self.sessions.insert(session, facts);
+        match &before {
+            Some(before) => self.forget_user(&before.user),
+            None => {
+                self.session_count.fetch_add(1, Relaxed);
+                if let Some(facts) = self.tunnels.get(&session.0) {
+                    self.profiles.entry(facts.profile.clone()).or_default().sessions += 1;
+                }
+            }
+        }
+        before
+    }
+
+    /// A session is gone; gives what was known of it.
+    pub(super) fn remove_session(&self, session: SessionIds) -> Option<SessionFacts> {
+        let (_, before) = self.sessions.remove(&session)?;
+        self.session_count.fetch_sub(1, Relaxed);
+        if let Some(facts) = self.tunnels.get(&session.0) {
+            let mut used = self.profiles.entry(facts.profile.clone()).or_default();
+            used.sessions = used.sessions.saturating_sub(1);
+        }
+        self.forget_user(&before.user);
+        self.forget_address(session, before.address);
+        Some(before)
+    }
+
+    /// The session holds this address no longer.
+    pub(super) fn forget_address(&self, session: SessionIds, address: Option<Ipv4Addr>) {
+        if let Some(address) = address {
+            self.addresses.remove_if(&address, |_, holder| *holder == session);
+        }
+    }
+
+    fn forget_user(&self, user: &Arc<[u8]>) {
+        if user.is_empty() {
+            return;
+        }
+        if let Some(mut count) = self.users.get_mut(user) {
+            *count = count.saturating_sub(1);
+        }
+        self.users.remove_if(user, |_, count| *count == 0);
+    }
+}

@@ -1,0 +1,252 @@
+//! From the session table to the forwarding tables: what `apply` changed becomes what the packet threads do.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex};
+
+use holdfast_cluster::records::{SessionRow, SessionState, TunnelRow, TunnelState};
+use holdfast_cluster::{Effect, Table};
+use holdfast_protocol::{SessionId, TunnelId};
+use ipnet::IpNet;
+
+use super::directory::{Directory, SessionFacts, SessionIds};
+use crate::aaa::Pools;
+use crate::dataplane::sequence::SendSequence;
+use crate::dataplane::{SessionEntry, SessionShared, TableUpdate, TunnelEntry};
+use crate::io::{Dataplane, clock};
+use crate::lns::admission::Admission;
+
+/// What a session may send and receive, from the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkLimits {
+    /// The largest inner packet, octets.
+    pub mtu: u16,
+    /// Whether the MSS of TCP connections is held to that.
+    pub mss_clamp: bool,
+}
+
+/// Owned by the table's thread.
+#[derive(Debug)]
+pub struct Forwarding {
+    dataplane: Arc<Dataplane>,
+    directory: Arc<Directory>,
+    admission: Arc<Mutex<Admission>>,
+    pools: Arc<Mutex<Pools>>,
+    limits: LinkLimits,
+    shards: usize,
+}
+
+impl Forwarding {
+    /// Knows nothing of the table yet; see [`Self::rebuild`].
+    pub fn new(
+        dataplane: Arc<Dataplane>,
+        directory: Arc<Directory>,
+        admission: Arc<Mutex<Admission>>,
+        pools: Arc<Mutex<Pools>>,
+        limits: LinkLimits,
+    ) -> Self {
+        let shards = dataplane.shards();
+        Self {
+            dataplane,
+            directory,
+            admission,
+            pools,
+            limits,
+            shards,
+        }
+    }
+
+    /// The indexes that are kept up to date here.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Derives everything from the table: data flows before any actor is born.
+    pub fn rebuild(&mut self, table: &Table) {
+        for (id, tunnel) in table.tunnels() {
+            self.put_tunnel(id, tunnel.row());
+            for (session, row) in tunnel.sessions() {
+                self.put_session(id, session, row);
+            }
+        }
+    }
+
+    /// Follows one change of the table.
+    pub fn apply(&mut self, effect: &Effect) {
+        match effect {
+            Effect::TunnelChanged { tunnel, row } => self.put_tunnel(*tunnel, row),
+            Effect::TunnelRemoved { tunnel } => {
+                self.directory.remove_tunnel(*tunnel);
+                self.update(TableUpdate::RemoveTunnel(*tunnel));
+            }
+            Effect::SessionChanged {
+                tunnel, session, row, ..
+            } => self.put_session(*tunnel, *session, row),
+            Effect::SessionRemoved { tunnel, session, .. } => {
+                let ids = (*tunnel, *session);
+                let held = self.directory.remove_session(ids).and_then(|facts| facts.address);
+                if let Some(address) = held {
+                    let mut pools = self.pools.lock().expect("nothing panics with the pools locked");
+                    pools.release(clock::since_boot(), address, ids);
+                }
+                self.update(TableUpdate::RemoveSession(*tunnel, *session));
+            }
+            Effect::GroupTaken { .. }
+            | Effect::SessionReplaced { .. }
+            | Effect::AccountingOwed { .. }
+            | Effect::TableReplaced => {}
+        }
+    }
+
+    fn put_tunnel(&mut self, tunnel: TunnelId, row: &TunnelRow) {
+        let before = self.directory.put_tunnel(tunnel, row);
+        let Some(facts) = self.directory.tunnel(tunnel) else {
+            return;
+        };
+        self.count_half_open(before, row.state(), facts.peer.ip());
+        if before.is_none() {
+            self.update(TableUpdate::Tunnel(TunnelEntry {
+                tunnel,
+                peer: facts.peer,
+                local: facts.local,
+                peer_tunnel: facts.peer_tunnel,
+                shared: facts.shared,
+            }));
+        }
+    }
+
+    fn count_half_open(&self, before: Option<TunnelState>, now: TunnelState, source: IpAddr) {
+        let was = before == Some(TunnelState::HalfOpen);
+        let is = now == TunnelState::HalfOpen;
+        if was != is {
+            let mut admission = self
+                .admission
+                .lock()
+                .expect("nothing panics with the admission locked");
+            if is {
+                admission.half_open_began(clock::since_boot(), source);
+            } else {
+                admission.half_open_ended(source);
+            }
+        }
+    }
+
+    fn put_session(&mut self, tunnel: TunnelId, session: SessionId, row: &SessionRow) {
+        let Some(peer_session) = u16::try_from(row.peer_session_id).ok().and_then(SessionId::new) else {
+            return;
+        };
+        let ids = (tunnel, session);
+        let known = self.directory.session(tunnel, session);
+        let shared = known.map_or_else(|| self.new_shared(row), |facts| facts.shared);
+        shared.sequence.grant(row.sequence_reserved);
+        let user: Arc<[u8]> = if row.is_open() {
+            row.user().unwrap_or_default().into()
+        } else {
+            Arc::default()
+        };
+        let facts = SessionFacts {
+            peer_session,
+            shared: shared.clone(),
+            address: address(row),
+            user,
+        };
+        let now_held = facts.address;
+        let before = self.directory.put_session(ids, facts);
+        self.settle_addresses(ids, before.and_then(|before| before.address), now_held, row);
+        if row.state() == SessionState::Connected {
+            self.update(TableUpdate::Session(self.entry(
+                tunnel,
+                session,
+                peer_session,
+                row,
+                shared,
+            )));
+        }
+    }
+
+    /// Tells the pools which address the session has from now on, and which no longer.
+    fn settle_addresses(
+        &self,
+        ids: SessionIds,
+        before: Option<Ipv4Addr>,
+        now: Option<Ipv4Addr>,
+        row: &SessionRow,
+    ) {
+        if before == now {
+            return;
+        }
+        let mut pools = self.pools.lock().expect("nothing panics with the pools locked");
+        if let Some(address) = before {
+            self.directory.forget_address(ids, before);
+            pools.release(clock::since_boot(), address, ids);
+        }
+        if let Some(address) = now {
+            pools.confirm(
+                address,
+                &String::from_utf8_lossy(row.user().unwrap_or_default()),
+                ids,
+            );
+        }
+    }
+
+    /// The packet threads end only with the node.
+    fn update(&self, update: TableUpdate) {
+        if self.dataplane.update(update).is_err() {
+            tracing::debug!("the packet threads have ended");
+        }
+    }
+
+    /// A session that this process sees for the first time. What its predecessor had reserved may be used up, so ours start
+    /// behind it, in a block that is reserved by the row's next change.
+    fn new_shared(&self, row: &SessionRow) -> Arc<SessionShared> {
+        let reserved = row.sequence_reserved;
+        Arc::new(SessionShared::new(
+            self.shards,
+            SendSequence::new(reserved, reserved),
+        ))
+    }
+
+    fn entry(
+        &self,
+        tunnel: TunnelId,
+        session: SessionId,
+        peer_session: SessionId,
+        row: &SessionRow,
+        shared: Arc<SessionShared>,
+    ) -> SessionEntry {
+        let ppp = row.ppp.as_ref();
+        let peer_mru = ppp.map_or(self.limits.mtu, |ppp| {
+            u16::try_from(ppp.peer_mru).unwrap_or(u16::MAX)
+        });
+        SessionEntry {
+            tunnel,
+            session,
+            peer_session,
+            open: row.is_open(),
+            address: row.is_open().then(|| address(row)).flatten(),
+            routes: ppp
+                .filter(|ppp| ppp.is_open())
+                .map_or_else(Vec::new, |ppp| ppp.routes.iter().filter_map(net).collect()),
+            mtu: self
+                .limits
+                .mtu
+                .min(peer_mru)
+                .max(crate::dataplane::table::MIN_MTU),
+            mss_clamp: self.limits.mss_clamp,
+            sequencing: row.sequencing_required,
+            shared,
+        }
+    }
+}
+
+/// The subscriber's own IPv4 address.
+pub fn address(row: &SessionRow) -> Option<Ipv4Addr> {
+    let prefixes = &row.ppp.as_ref()?.addresses;
+    prefixes.iter().find_map(|prefix| match prefix.ip()? {
+        IpAddr::V4(address) if prefix.length == 32 => Some(address),
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
+    })
+}
+
+fn net(prefix: &holdfast_cluster::records::Prefix) -> Option<IpNet> {
+    IpNet::new(prefix.ip()?, u8::try_from(prefix.length).ok()?).ok()
+}

@@ -1,0 +1,298 @@
+//! The shell of one session: feeds its core, sends its frames, asks who the subscriber is, and has it born again when it panics.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use holdfast_cluster::records::SessionRow;
+use holdfast_ppp::Cause;
+use holdfast_protocol::message::Proxy;
+use holdfast_protocol::{SessionId, TunnelId};
+
+use super::context::{ShardContext, TimerKey};
+use super::subscriber;
+use super::supervision::{PanicHistory, contain};
+use super::tunnel;
+use crate::io::PppRoute;
+use crate::lns::session::{Command, Session};
+use crate::metrics::Counter;
+
+/// PPP control frames that may wait for one session; more are dropped and come again.
+const MAILBOX: usize = 32;
+
+/// A PPP control frame from the subscriber.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Frame(pub Vec<u8>);
+
+/// Something from outside the session's own life.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub enum Order {
+    /// A deadline has come.
+    Wake,
+    /// The tunnel had the row of this serial number accepted.
+    Accepted(u32),
+    /// Half of the reserved data sequence numbers are used.
+    ReserveSequence,
+    /// End it: LCP Terminate, then CDN.
+    Close(Cause),
+    /// Panic, to show that it is contained.
+    InjectPanic,
+}
+
+/// Be born (again) from this.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Born {
+    row: Arc<SessionRow>,
+    proxy: Option<Box<Proxy>>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct SessionActor {
+    shard: Rc<ShardContext>,
+    tunnel: TunnelId,
+    id: SessionId,
+    /// `None` while the session waits for its rebirth.
+    core: Option<Box<Session>>,
+    route: Option<Box<PppRoute>>,
+    data_packets_seen: u64,
+    panics: PanicHistory,
+}
+
+/// Has a session born from its row; one that is there already is born again.
+pub fn start(
+    shard: &Rc<ShardContext>,
+    tunnel: TunnelId,
+    session: SessionId,
+    row: Arc<SessionRow>,
+    proxy: Option<Box<Proxy>>,
+) {
+    let known = shard.sessions.borrow().get(&(tunnel, session)).cloned();
+    let address = known.unwrap_or_else(|| {
+        let context = shard.clone();
+        let address = Supervisor::start(move |ctx: &mut Context<SessionActor>| {
+            ctx.set_mailbox_capacity(MAILBOX);
+            SessionActor::unborn(context, tunnel, session)
+        });
+        shard
+            .sessions
+            .borrow_mut()
+            .insert((tunnel, session), address.clone());
+        address
+    });
+    address.do_send(Born { row, proxy });
+}
+
+/// The session is gone from the table: so is its actor.
+pub fn stop(shard: &Rc<ShardContext>, tunnel: TunnelId, session: SessionId) {
+    shard
+        .timers
+        .borrow_mut()
+        .set(TimerKey::Session(tunnel, session), None);
+    shard.sessions.borrow_mut().remove(&(tunnel, session));
+    subscriber::release(&shard.shared, tunnel, session);
+}
+
+/// Tells a session something.
+pub fn order(shard: &Rc<ShardContext>, tunnel: TunnelId, session: SessionId, order: Order) {
+    if let Some(address) = shard.sessions.borrow().get(&(tunnel, session)) {
+        address.do_send(order);
+    }
+}
+
+impl SessionActor {
+    fn unborn(shard: Rc<ShardContext>, tunnel: TunnelId, id: SessionId) -> Self {
+        Self {
+            shard,
+            tunnel,
+            id,
+            core: None,
+            route: None,
+            data_packets_seen: 0,
+            panics: PanicHistory::default(),
+        }
+    }
+
+    /// Lets the core work and carries out what it wants; a panic voids it.
+    fn run(&mut self, ctx: &mut Context<Self>, work: impl FnOnce(&mut Session, crate::lns::Now)) {
+        let Some(mut core) = self.core.take() else { return };
+        let now = self.shard.now();
+        let data = self.new_data();
+        let survived = contain(|| {
+            if data {
+                core.note_data(now);
+            }
+            work(&mut core, now);
+            let mut commands = Vec::new();
+            while let Some(command) = core.poll_output() {
+                commands.push(command);
+            }
+            (commands, core.poll_timeout(), core)
+        });
+        let Some((commands, deadline, core)) = survived else {
+            self.on_panic(ctx);
+            return;
+        };
+        self.panics.handled();
+        self.core = Some(core);
+        self.shard
+            .timers
+            .borrow_mut()
+            .set(TimerKey::Session(self.tunnel, self.id), deadline);
+        for command in commands {
+            self.carry_out(ctx, command);
+        }
+    }
+
+    /// Whether the subscriber has sent data since this was last asked.
+    fn new_data(&mut self) -> bool {
+        let Some(route) = &self.route else { return false };
+        let packets = route.shared.totals().received_packets;
+        std::mem::replace(&mut self.data_packets_seen, packets) != packets
+    }
+
+    fn on_panic(&mut self, ctx: &mut Context<Self>) {
+        self.shard.shared.metrics.count(Counter::SessionActorRestarts);
+        tracing::error!(tunnel = %self.tunnel, session = %self.id, "the session's actor panicked; it is born again from its row");
+        if self.panics.panicked(self.shard.now().monotonic) {
+            self.tell_tunnel(tunnel::Order::GiveUpSession(self.id));
+        } else {
+            // The supervisor calls `restarting`.
+            ctx.stop();
+        }
+    }
+
+    fn carry_out(&mut self, ctx: &mut Context<Self>, command: Command) {
+        match command {
+            Command::SendFrame(frame) => {
+                if let Some(route) = &self.route {
+                    // One node is its own fresh owner, so the frame has no deadline. One that the packet thread cannot take is
+                    // sent again by PPP's restart timer.
+                    let _ = self
+                        .shard
+                        .shared
+                        .dataplane
+                        .send_ppp(PppRoute::clone(route), frame, None);
+                }
+            }
+            Command::Authenticate { serial, request } => {
+                let decision = subscriber::decide(&self.shard.shared, self.tunnel, self.id, &request);
+                self.run(ctx, |core, now| match decision {
+                    Ok(grant) => core.handle_grant(now, serial, grant),
+                    Err(message) => core.handle_refusal(now, serial, message),
+                });
+            }
+            Command::Request(request) => self.tell_tunnel(tunnel::Ask(self.id, request)),
+            Command::Online => {
+                self.shard.shared.metrics.count(Counter::SessionsOpened);
+                if let Some(core) = &self.core {
+                    subscriber::log_online(self.tunnel, core.row());
+                }
+            }
+            Command::Count(counter) => self.shard.shared.metrics.count(ppp_counter(counter)),
+        }
+    }
+
+    fn tell_tunnel<M>(&self, message: M)
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        tunnel::TunnelActor: Handler<M>,
+    {
+        if let Some(address) = self.shard.tunnels.borrow().get(&self.tunnel) {
+            address.do_send(message);
+        }
+    }
+
+    fn be_born(&mut self, ctx: &mut Context<Self>, row: Arc<SessionRow>, proxy: Option<&Proxy>) {
+        let shared = self.shard.shared.clone();
+        let (Some(tunnel), Some(session)) = (
+            shared.directory.tunnel(self.tunnel),
+            shared.directory.session(self.tunnel, self.id),
+        ) else {
+            // Removed from the table meanwhile: the word for this actor is on its way.
+            return;
+        };
+        self.route = Some(Box::new(PppRoute {
+            tunnel: self.tunnel,
+            session: self.id,
+            local: tunnel.local,
+            peer: tunnel.peer,
+            peer_tunnel: tunnel.peer_tunnel,
+            peer_session: session.peer_session,
+            sequencing: row.sequencing_required,
+            shared: session.shared,
+        }));
+        let config = shared.link_config(&tunnel.profile);
+        let (now, seed) = (self.shard.now(), self.shard.seed());
+        match contain(|| Box::new(Session::born(now, config, row, proxy, seed))) {
+            Some(core) => {
+                self.core = Some(core);
+                self.run(ctx, |_, _| {});
+            }
+            None => self.on_panic(ctx),
+        }
+    }
+}
+
+impl Actor for SessionActor {
+    type Context = Context<Self>;
+}
+
+impl Supervised for SessionActor {
+    /// After a panic: the tunnel has the row read once everything that this session asked for before is decided.
+    fn restarting(&mut self, _: &mut Self::Context) {
+        self.core = None;
+        self.tell_tunnel(tunnel::Order::BearSession(self.id));
+    }
+}
+
+impl Handler<Born> for SessionActor {
+    type Result = ();
+    fn handle(&mut self, born: Born, ctx: &mut Self::Context) {
+        self.be_born(ctx, born.row, born.proxy.as_deref());
+    }
+}
+
+impl Handler<Frame> for SessionActor {
+    type Result = ();
+    fn handle(&mut self, Frame(frame): Frame, ctx: &mut Self::Context) {
+        self.run(ctx, |core, now| core.handle_input(now, &frame));
+    }
+}
+
+impl Handler<Order> for SessionActor {
+    type Result = ();
+    fn handle(&mut self, order: Order, ctx: &mut Self::Context) {
+        match order {
+            Order::Wake => self.run(ctx, |core, now| core.handle_timeout(now)),
+            Order::Accepted(serial) => self.run(ctx, |core, now| core.handle_accepted(now, serial)),
+            Order::ReserveSequence => self.run(ctx, |core, now| core.reserve_sequence(now)),
+            Order::Close(cause) => self.run(ctx, |core, now| core.close(now, cause)),
+            Order::InjectPanic => self.run(ctx, |core, _| panic!("injected into session {}", core.id())),
+        }
+    }
+}
+
+const fn ppp_counter(counter: holdfast_ppp::Counter) -> Counter {
+    use holdfast_ppp::Counter as Ppp;
+    match counter {
+        Ppp::MalformedFrame => Counter::PppMalformedFrame,
+        Ppp::MalformedPacket => Counter::PppMalformedPacket,
+        Ppp::WrongPhase => Counter::PppWrongPhase,
+        Ppp::Discarded => Counter::PppDiscarded,
+        Ppp::UnknownProtocol => Counter::PppUnknownProtocol,
+        Ppp::ProtocolRejected => Counter::PppProtocolRejected,
+        Ppp::LoopedEcho => Counter::PppLoopedEcho,
+        Ppp::ForeignMagic => Counter::PppForeignMagic,
+        Ppp::Information => Counter::PppInformation,
+        Ppp::AuthRepeated => Counter::PppAuthRepeated,
+        Ppp::WithheldDropped => Counter::PppWithheldDropped,
+        Ppp::RequestRepeated => Counter::PppRequestRepeated,
+        Ppp::ProxyLcpRefused => Counter::ProxyLcpRefused,
+        Ppp::ProxyAuthRefused => Counter::ProxyAuthRefused,
+    }
+}

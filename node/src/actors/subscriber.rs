@@ -1,0 +1,135 @@
+//! Who a subscriber is and which address they get: between a session's actor, the local users and the pools.
+//!
+//! An address is reserved here, before the session opens; the table's acceptance of the open row confirms it
+//! ([`super::forwarding`]), and the end of the session frees it.
+
+use std::net::Ipv4Addr;
+
+use holdfast_cluster::commands::SessionKey;
+use holdfast_cluster::records::SessionRow;
+use holdfast_ppp::AuthRequest;
+use holdfast_protocol::{SessionId, TunnelId};
+
+use super::context::Shared;
+use super::forwarding;
+use crate::aaa::{Assignment, PickError, Rejection};
+use crate::lns::session::Grant;
+use crate::logging::Escaped;
+use crate::metrics::{Counter, Limit};
+use crate::throttled;
+
+/// Judges an authentication and finds an address. The error is what the subscriber is told.
+pub fn decide(
+    shared: &Shared,
+    tunnel: TunnelId,
+    session: SessionId,
+    request: &AuthRequest,
+) -> Result<Grant, Vec<u8>> {
+    let open_sessions = |user: &str| {
+        shared
+            .directory
+            .sessions_of_user(user.as_bytes(), (tunnel, session))
+    };
+    let judged = shared.users.load().judge(request, open_sessions);
+    let granted = judged.map_err(|rejection| {
+        match rejection {
+            Rejection::TooManySessions { .. } => {
+                shared.metrics.count(Counter::AuthSessionLimit);
+                shared.metrics.hit(Limit::UserSessions);
+            }
+            Rejection::UnknownUser | Rejection::WrongPassword => shared.metrics.count(Counter::AuthRejected),
+        }
+        throttled!(warn, %tunnel, %session, user = %Escaped(&request.name), "subscriber refused: {rejection}");
+        rejection.message().as_bytes().to_vec()
+    })?;
+    let address = assign(shared, (tunnel, session), &granted.user, &granted.assignment).map_err(|error| {
+        shared.metrics.count(match error {
+            PickError::Taken { .. } => Counter::AddressTaken,
+            PickError::Exhausted { .. } | PickError::NoPool(_) => Counter::PoolExhausted,
+        });
+        throttled!(error, %tunnel, %session, user = %Escaped(&request.name), "subscriber refused: {error}");
+        b"No address available".to_vec()
+    })?;
+    shared.metrics.count(Counter::AuthAccepted);
+    let config = shared.config.load();
+    let dns = |index: usize| config.ppp.dns.get(index).copied();
+    Ok(Grant {
+        user: request.name.clone(),
+        address,
+        local: config.gateway_for(address).unwrap_or(Ipv4Addr::UNSPECIFIED),
+        dns: [dns(0), dns(1)],
+        replaces: replaced(shared, (tunnel, session), &granted.assignment),
+        message: Vec::new(),
+        ms_chap_success: granted.ms_chap_success,
+    })
+}
+
+/// The address of this session: the one it has already, if it is still right for the user, or a new one.
+fn assign(
+    shared: &Shared,
+    key: (TunnelId, SessionId),
+    user: &str,
+    assignment: &Assignment,
+) -> Result<Ipv4Addr, PickError> {
+    let now = shared.now().monotonic;
+    let mut pools = shared.pools.lock().expect("nothing panics with the pools locked");
+    let own = shared
+        .directory
+        .address_of(key)
+        .filter(|address| pools.holder(*address) == Some(user));
+    let address = match assignment {
+        Assignment::Fixed(address) => {
+            pools.reserve_fixed(now, *address, user)?;
+            *address
+        }
+        Assignment::Pool(pool) => match own {
+            Some(address) => address,
+            None => pools.reserve(now, pool.as_deref(), user)?,
+        },
+    };
+    if let Some(earlier) = shared
+        .directory
+        .reserve(key, address)
+        .filter(|earlier| *earlier != address)
+    {
+        pools.cancel(earlier);
+    }
+    Ok(address)
+}
+
+/// The stale session whose fixed address this one takes.
+fn replaced(shared: &Shared, key: (TunnelId, SessionId), assignment: &Assignment) -> Option<SessionKey> {
+    let Assignment::Fixed(address) = assignment else {
+        return None;
+    };
+    let (tunnel, session) = shared
+        .directory
+        .holder(*address)
+        .filter(|holder| *holder != key)?;
+    Some(SessionKey::new(tunnel, session))
+}
+
+/// The session's actor ends: an address that was reserved and never confirmed is free again.
+pub fn release(shared: &Shared, tunnel: TunnelId, session: SessionId) {
+    if let Some(address) = shared.directory.unreserve((tunnel, session)) {
+        shared
+            .pools
+            .lock()
+            .expect("nothing panics with the pools locked")
+            .cancel(address);
+    }
+}
+
+/// Says that a subscriber is online.
+pub fn log_online(tunnel: TunnelId, row: &SessionRow) {
+    let Some(ppp) = &row.ppp else { return };
+    let address = forwarding::address(row).map_or_else(String::new, |address| address.to_string());
+    tracing::info!(
+        %tunnel,
+        session = row.session_id,
+        user = %Escaped(&ppp.user),
+        address,
+        calling = %Escaped(&row.calling_number),
+        "subscriber online"
+    );
+}

@@ -1,0 +1,432 @@
+//! The thread that owns the session table: it gathers proposals, has them written and applied, and hands out what follows.
+//!
+//! Order matters and is kept: an accepted change first reaches the forwarding tables, then its proposer. So a shard knows a new
+//! tunnel before the SCCRP that invites traffic for it leaves.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use holdfast_cluster::commands::Command;
+use holdfast_cluster::records::{SessionRow, TunnelRow};
+use holdfast_cluster::replica::{Output, Replica, ReplicaError};
+use holdfast_cluster::{Effect, Table, Verdict};
+use holdfast_protocol::{SessionId, TunnelId};
+use tokio::sync::oneshot;
+
+use super::directory::PeerKey;
+use super::forwarding::Forwarding;
+use super::shard::{ShardInput, ShardSender};
+use crate::api::TableStatus;
+use crate::io::clock;
+use crate::metrics::{Counter, Metrics};
+
+/// Requests waiting for the table's thread. A proposal that finds it full is sent again by its owner.
+pub const REQUESTS_MAX: usize = 65_536;
+
+/// Requests taken at once before the disk is asked to sync.
+const REQUESTS_PER_TURN: usize = 4_096;
+
+/// How often Raft's clock ticks.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Where a verdict goes.
+#[derive(Debug)]
+pub enum ReplyTo {
+    /// To a tunnel's actor: the answer to a change of this revision.
+    Change {
+        /// The tunnel.
+        tunnel: TunnelId,
+        /// The revision that was proposed.
+        revision: u64,
+    },
+    /// To the shard: a tunnel is to be born, created or reclaimed.
+    Birth {
+        /// The tunnel.
+        tunnel: TunnelId,
+        /// The peer's key that was claimed for it, if it is a new one.
+        key: Option<PeerKey>,
+    },
+    /// To a tunnel's actor: its tombstone is to go.
+    Removal {
+        /// The tunnel.
+        tunnel: TunnelId,
+    },
+    /// To whoever waits.
+    Waiter(oneshot::Sender<Verdict>),
+}
+
+/// A tunnel and its sessions as the table has them: what an actor is born from.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The tunnel.
+    pub row: Arc<TunnelRow>,
+    /// Its sessions, by id.
+    pub sessions: Vec<Arc<SessionRow>>,
+    /// The life under which a change is accepted now.
+    pub life: u64,
+}
+
+impl Image {
+    /// Of one tunnel.
+    pub fn of(table: &Table, tunnel: TunnelId) -> Option<Self> {
+        let found = table.tunnel(tunnel)?;
+        Some(Self {
+            row: found.row().clone(),
+            sessions: found.sessions().map(|(_, row)| row.clone()).collect(),
+            life: table.current_life(found.row()),
+        })
+    }
+}
+
+type Query = Box<dyn FnOnce(&Table) + Send>;
+
+enum Request {
+    Propose(ReplyTo, Command),
+    Query(Query),
+    Stop,
+}
+
+/// What the table's thread publishes for all to read.
+#[derive(Debug)]
+pub struct Published {
+    table_ms: AtomicU64,
+    reserve_in_use: AtomicBool,
+    epochs: [AtomicU32; 256],
+    term: AtomicU64,
+    leader: AtomicU64,
+    is_leader: AtomicBool,
+    applied: AtomicU64,
+    stopped: AtomicBool,
+}
+
+impl Published {
+    /// Table time in milliseconds, as last applied.
+    pub fn table_ms(&self) -> u64 {
+        self.table_ms.load(Relaxed)
+    }
+
+    /// Whether the disk is full and only the reserve keeps acknowledgements going.
+    pub fn reserve_in_use(&self) -> bool {
+        self.reserve_in_use.load(Relaxed)
+    }
+
+    /// Whether the thread has ended.
+    pub fn stopped(&self) -> bool {
+        self.stopped.load(Relaxed)
+    }
+
+    /// For `holdfast status`; the sizes on disk are not known here.
+    pub fn status(&self) -> TableStatus {
+        let role = if self.is_leader.load(Relaxed) {
+            "leader"
+        } else {
+            "follower"
+        };
+        TableStatus {
+            role: role.into(),
+            leader_id: self.leader.load(Relaxed),
+            term: self.term.load(Relaxed),
+            commit_index: self.applied.load(Relaxed),
+            applied_index: self.applied.load(Relaxed),
+            ..TableStatus::default()
+        }
+    }
+
+    /// The epoch of a group's owner.
+    pub fn epoch(&self, group: u8) -> u32 {
+        self.epochs[usize::from(group)].load(Relaxed)
+    }
+}
+
+/// The way to the table's thread.
+#[derive(Clone, Debug)]
+pub struct TableHandle {
+    requests: Sender<Request>,
+    published: Arc<Published>,
+    metrics: Arc<Metrics>,
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Propose(reply, _) => f.debug_tuple("Propose").field(reply).finish(),
+            Self::Query(_) => f.write_str("Query"),
+            Self::Stop => f.write_str("Stop"),
+        }
+    }
+}
+
+impl TableHandle {
+    /// What anyone may read without asking.
+    pub fn published(&self) -> &Published {
+        &self.published
+    }
+
+    /// Proposes a command. Should the queue be full the proposal vanishes, as one can in a cluster: its owner sends it again.
+    pub fn propose(&self, reply: ReplyTo, command: impl Into<Command>) {
+        self.metrics.count(Counter::Proposals);
+        if let Err(TrySendError::Full(_)) = self.requests.try_send(Request::Propose(reply, command.into())) {
+            self.metrics.count(Counter::ProposalsDropped);
+        }
+    }
+
+    /// Runs `read` on the table after everything proposed before. `false` if it cannot be asked now.
+    pub fn query(&self, read: impl FnOnce(&Table) + Send + 'static) -> bool {
+        self.requests.try_send(Request::Query(Box::new(read))).is_ok()
+    }
+
+    /// As [`Self::query`], with an answer. `None` if the table cannot be asked.
+    pub async fn ask<R: Send + 'static>(&self, read: impl FnOnce(&Table) -> R + Send + 'static) -> Option<R> {
+        let (answer, answered) = oneshot::channel();
+        let asked = self.query(move |table| {
+            // An asker who went away needs no answer.
+            let _ = answer.send(read(table));
+        });
+        if asked { answered.await.ok() } else { None }
+    }
+
+    /// Ends the thread after what was proposed before is on disk.
+    pub fn stop(&self) {
+        let _ = self.requests.send(Request::Stop);
+    }
+}
+
+/// Everything the thread works with.
+pub struct TableThread {
+    replica: Replica,
+    requests: Receiver<Request>,
+    published: Arc<Published>,
+    forwarding: Forwarding,
+    shards: Vec<ShardSender>,
+    replies: HashMap<u64, ReplyTo>,
+    next_token: u64,
+    metrics: Arc<Metrics>,
+}
+
+impl std::fmt::Debug for TableThread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TableThread")
+            .field("replies", &self.replies.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl TableThread {
+    /// Starts the thread; it ends with [`TableHandle::stop`], or with an error of the disk, after which nothing more may be
+    /// promised to anyone.
+    pub fn start(
+        replica: Replica,
+        forwarding: Forwarding,
+        shards: Vec<ShardSender>,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<(TableHandle, thread::JoinHandle<Result<(), ReplicaError>>)> {
+        let (sender, requests) = bounded(REQUESTS_MAX);
+        let published = Arc::new(Published {
+            table_ms: AtomicU64::new(replica.table().now_ms()),
+            reserve_in_use: AtomicBool::new(false),
+            epochs: std::array::from_fn(|group| AtomicU32::new(replica.table().group(group as u8).epoch)),
+            term: AtomicU64::new(0),
+            leader: AtomicU64::new(0),
+            is_leader: AtomicBool::new(false),
+            applied: AtomicU64::new(replica.table().applied()),
+            stopped: AtomicBool::new(false),
+        });
+        let handle = TableHandle {
+            requests: sender,
+            published: published.clone(),
+            metrics: metrics.clone(),
+        };
+        let replies = HashMap::new();
+        let mut thread = Self {
+            replica,
+            requests,
+            published,
+            forwarding,
+            shards,
+            replies,
+            next_token: 0,
+            metrics,
+        };
+        let joined = thread::Builder::new().name("table".into()).spawn(move || {
+            let outcome = thread.run();
+            thread.published.stopped.store(true, Relaxed);
+            outcome
+        })?;
+        Ok((handle, joined))
+    }
+
+    fn run(&mut self) -> Result<(), ReplicaError> {
+        let mut ticked = clock::since_boot();
+        loop {
+            let mut queries = Vec::new();
+            let stop = self.gather(&mut queries);
+            let now = clock::since_boot();
+            if now.saturating_sub(ticked) >= TICK {
+                ticked = now;
+                self.replica.tick(now, clock::unix())?;
+            }
+            self.advance()?;
+            for query in queries {
+                query(self.replica.table());
+            }
+            if stop {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes what waits, at least for one tick; `true` if the thread is to end.
+    fn gather(&mut self, queries: &mut Vec<Query>) -> bool {
+        let first = match self.requests.recv_timeout(TICK) {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => return false,
+            Err(RecvTimeoutError::Disconnected) => return true,
+        };
+        let requests = self.requests.clone();
+        for request in std::iter::once(first).chain(requests.try_iter().take(REQUESTS_PER_TURN)) {
+            match request {
+                Request::Propose(reply, command) => self.propose(reply, command),
+                Request::Query(query) => queries.push(query),
+                Request::Stop => return true,
+            }
+        }
+        false
+    }
+
+    fn propose(&mut self, reply: ReplyTo, command: Command) {
+        let token = self.next_token;
+        self.next_token += 1;
+        match self.replica.propose(token, command) {
+            Ok(()) => {
+                self.replies.insert(token, reply);
+            }
+            Err(_) => self.metrics.count(Counter::ProposalsDropped),
+        }
+    }
+
+    /// Has everything that was proposed written and judged, and hands out what follows.
+    fn advance(&mut self) -> Result<(), ReplicaError> {
+        loop {
+            self.replica.advance()?;
+            while let Some(output) = self.replica.poll_output() {
+                self.on_output(output);
+            }
+            if !self.replica.has_work() {
+                break;
+            }
+        }
+        self.publish();
+        Ok(())
+    }
+
+    fn on_output(&mut self, output: Output) {
+        match output {
+            Output::Effect(effect) => self.on_effect(&effect),
+            Output::Verdict { token, verdict } => self.on_verdict(token, verdict),
+            Output::SnapshotTaken { index } => {
+                self.metrics.count(Counter::Snapshots);
+                tracing::debug!(index, "snapshot of the session table written");
+            }
+            Output::SnapshotFailed { reason } => tracing::warn!(
+                reason,
+                "no snapshot of the session table could be written; the log goes on without"
+            ),
+        }
+    }
+
+    fn publish(&self) {
+        let leadership = self.replica.leadership();
+        self.published.term.store(leadership.term, Relaxed);
+        self.published
+            .leader
+            .store(leadership.leader.unwrap_or(0), Relaxed);
+        self.published.is_leader.store(leadership.is_self, Relaxed);
+        self.published
+            .applied
+            .store(self.replica.table().applied(), Relaxed);
+        self.published
+            .table_ms
+            .store(self.replica.table().now_ms(), Relaxed);
+        let reserve = self.replica.reserve_in_use();
+        if reserve != self.published.reserve_in_use.swap(reserve, Relaxed) {
+            log_reserve(reserve);
+        }
+    }
+
+    fn on_effect(&mut self, effect: &Effect) {
+        if let Effect::GroupTaken { group, epoch, .. } = effect {
+            self.published.epochs[usize::from(*group)].store(*epoch, Relaxed);
+        }
+        self.forwarding.apply(effect);
+        if let Effect::SessionReplaced { tunnel, session } = effect {
+            let input = ShardInput::Replaced {
+                tunnel: *tunnel,
+                session: *session,
+            };
+            self.shards[tunnel.shard(self.shards.len())].send(input);
+        }
+    }
+
+    fn on_verdict(&mut self, token: u64, verdict: Verdict) {
+        let Some(reply) = self.replies.remove(&token) else {
+            return;
+        };
+        if !verdict.is_accepted() {
+            self.metrics.count(Counter::ProposalsRefused);
+        }
+        let refusal = match &verdict {
+            Verdict::Accepted { .. } => None,
+            Verdict::Refused(refusal) => Some(refusal.clone()),
+        };
+        let (tunnel, input) = match reply {
+            ReplyTo::Waiter(waiter) => {
+                // A waiter that gave up needs no answer.
+                let _ = waiter.send(verdict);
+                return;
+            }
+            ReplyTo::Change { tunnel, revision } => (
+                tunnel,
+                ShardInput::ChangeVerdict {
+                    tunnel,
+                    revision,
+                    refusal,
+                },
+            ),
+            ReplyTo::Removal { tunnel } => (tunnel, ShardInput::RemovalVerdict { tunnel, refusal }),
+            ReplyTo::Birth { tunnel, key } => {
+                let image = Image::of(self.replica.table(), tunnel).filter(|_| refusal.is_none());
+                if let (Some(key), None) = (key, &image) {
+                    self.forwarding.directory().disclaim(&key, tunnel);
+                }
+                (
+                    tunnel,
+                    ShardInput::Birth {
+                        tunnel,
+                        image: image.map(Box::new),
+                        refusal,
+                    },
+                )
+            }
+        };
+        self.shards[tunnel.shard(self.shards.len())].send(input);
+    }
+}
+
+/// The row of one session, for an actor that has to be born again.
+pub fn session_row(table: &Table, tunnel: TunnelId, session: SessionId) -> Option<Arc<SessionRow>> {
+    table.session(tunnel, session).cloned()
+}
+
+fn log_reserve(in_use: bool) {
+    if in_use {
+        tracing::error!(
+            "the disk of the data folder is full: established sessions are kept on the reserve, new calls are refused; free some space"
+        );
+    } else {
+        tracing::info!("the disk of the data folder has space again: new calls are taken");
+    }
+}

@@ -1,0 +1,424 @@
+//! The shell of one tunnel: feeds its core, carries out its commands, and has it born again when it panics or is refused.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use holdfast_cluster::Refusal;
+use holdfast_cluster::commands::RemoveTunnel;
+use holdfast_protocol::avp::ResultCode;
+use holdfast_protocol::iana::{call_result, error_code, stop_result};
+use holdfast_protocol::message::Cdn;
+use holdfast_protocol::{CloseReason, SessionId, TunnelId};
+
+use super::context::{ShardContext, TimerKey};
+use super::shard::{ShardInput, reclaim_tunnel};
+use super::supervision::{PanicHistory, contain};
+use super::table::{Image, ReplyTo, session_row};
+use super::{accept, session};
+use crate::dataplane::TunnelShared;
+use crate::lns::tunnel::{Birth, Command, Occurrence, SessionRequest, Tunnel, terminate_cause};
+use crate::metrics::Counter;
+use crate::throttled;
+
+/// Control messages that may wait for one tunnel; more are dropped and come again.
+const MAILBOX: usize = 256;
+
+/// A tunnel that waits for its rebirth asks for it again after this long.
+const REBIRTH_RETRY: Duration = Duration::from_secs(1);
+
+/// A control message for the tunnel.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Datagram(pub Vec<u8>);
+
+/// The table's answer to a change.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Verdict {
+    /// Of the change.
+    pub revision: u64,
+    /// Why not.
+    pub refusal: Option<Refusal>,
+}
+
+/// The table's answer to the removal of the tombstone.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Removed {
+    /// Why not.
+    pub refusal: Option<Refusal>,
+}
+
+/// A deadline has come.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Wake;
+
+/// A session asks its tunnel.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Ask(pub SessionId, pub SessionRequest);
+
+/// Something from outside the tunnel's own life.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub enum Order {
+    /// Close it: StopCCN.
+    Close(ResultCode, u32),
+    /// End it without a word: its LAC has restarted.
+    Abandon,
+    /// Clear a session whose place another one of its user took.
+    ClearReplaced(SessionId),
+    /// A session's core panicked: have it born again from its row.
+    BearSession(SessionId),
+    /// A session's panics do not end: clear it.
+    GiveUpSession(SessionId),
+    /// Panic, to show that it is contained.
+    InjectPanic,
+}
+
+/// Be born (again) from this.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Born(Image);
+
+/// See the module.
+#[derive(Debug)]
+pub struct TunnelActor {
+    shard: Rc<ShardContext>,
+    id: TunnelId,
+    /// `None` while the tunnel waits for its rebirth.
+    core: Option<Box<Tunnel>>,
+    peer: SocketAddr,
+    local: Option<SocketAddr>,
+    profile: String,
+    shared: Option<Arc<TunnelShared>>,
+    panics: PanicHistory,
+    give_up: bool,
+}
+
+/// Has a tunnel born from its rows; one that is there already is born again.
+pub fn start(shard: &Rc<ShardContext>, image: Image) {
+    let Some(id) = image.row.id() else { return };
+    let known = shard.tunnels.borrow().get(&id).cloned();
+    let address = known.unwrap_or_else(|| {
+        let context = shard.clone();
+        // The supervisor keeps the address alive over restarts (see `give_back`).
+        let address = Supervisor::start(move |ctx: &mut Context<TunnelActor>| {
+            ctx.set_mailbox_capacity(MAILBOX);
+            TunnelActor::unborn(context, id)
+        });
+        shard.tunnels.borrow_mut().insert(id, address.clone());
+        address
+    });
+    address.do_send(Born(image));
+}
+
+/// The tunnel is gone from the table: so are its actor and those of its sessions.
+pub fn stop(shard: &Rc<ShardContext>, tunnel: TunnelId) {
+    shard.timers.borrow_mut().set(TimerKey::Tunnel(tunnel), None);
+    shard.tunnels.borrow_mut().remove(&tunnel);
+    let sessions: Vec<_> = {
+        let sessions = shard.sessions.borrow();
+        sessions.keys().filter(|(of, _)| *of == tunnel).copied().collect()
+    };
+    for (_, session) in sessions {
+        session::stop(shard, tunnel, session);
+    }
+}
+
+impl TunnelActor {
+    fn unborn(shard: Rc<ShardContext>, id: TunnelId) -> Self {
+        Self {
+            shard,
+            id,
+            core: None,
+            peer: SocketAddr::from(([0, 0, 0, 0], 0)),
+            local: None,
+            profile: String::new(),
+            shared: None,
+            panics: PanicHistory::default(),
+            give_up: false,
+        }
+    }
+
+    /// Lets the core work and carries out what it wants; a panic voids it.
+    fn run(&mut self, ctx: &mut Context<Self>, work: impl FnOnce(&mut Tunnel, crate::lns::Now)) {
+        let Some(mut core) = self.core.take() else { return };
+        let now = self.shard.now();
+        let policy = self.shard.shared.call_policy(&self.profile);
+        let shared = self.shared.clone();
+        let survived = contain(|| {
+            core.set_call_policy(policy);
+            if let Some(heard) = shared.and_then(|shared| shared.last_received()) {
+                core.note_received(heard);
+            }
+            work(&mut core, now);
+            let mut commands = Vec::new();
+            while let Some(command) = core.poll_output() {
+                commands.push(command);
+            }
+            (commands, core.poll_timeout(), core)
+        });
+        let Some((commands, deadline, core)) = survived else {
+            self.on_panic(ctx);
+            return;
+        };
+        self.panics.handled();
+        self.core = Some(core);
+        self.shard
+            .timers
+            .borrow_mut()
+            .set(TimerKey::Tunnel(self.id), deadline);
+        for command in commands {
+            self.carry_out(ctx, command);
+        }
+    }
+
+    fn on_panic(&mut self, ctx: &mut Context<Self>) {
+        self.shard.shared.metrics.count(Counter::TunnelActorRestarts);
+        tracing::error!(tunnel = %self.id, "the tunnel's actor panicked; it is born again from its row");
+        self.give_up |= self.panics.panicked(self.shard.now().monotonic);
+        // The supervisor calls `restarting`.
+        ctx.stop();
+    }
+
+    fn carry_out(&mut self, ctx: &mut Context<Self>, command: Command) {
+        match command {
+            Command::Transmit(datagram) => {
+                self.shard.shared.metrics.count(Counter::ControlSent);
+                // A datagram that the packet thread cannot take is sent again by the control channel.
+                let _ = self.shard.shared.dataplane.send_control(
+                    self.shard.index,
+                    self.local,
+                    self.peer,
+                    datagram,
+                );
+            }
+            Command::Propose(change) => {
+                let reply = ReplyTo::Change {
+                    tunnel: self.id,
+                    revision: change.revision,
+                };
+                self.shard
+                    .shared
+                    .table
+                    .propose(reply, Arc::unwrap_or_clone(change));
+            }
+            Command::ProposeRemoval => self.propose_removal(),
+            Command::StartSession { session, row, proxy } => {
+                session::start(&self.shard, self.id, session, row, proxy);
+            }
+            Command::StopSession(session) => session::stop(&self.shard, self.id, session),
+            Command::SessionAccepted { session, serial } => {
+                session::order(&self.shard, self.id, session, session::Order::Accepted(serial));
+            }
+            Command::Established => accept::on_established(&self.shard, self.id),
+            Command::Closed(reason) => self.on_closed(&reason),
+            Command::Heard => self.shard.shared.directory.note_heard(self.id),
+            Command::Rebirth(refusal) => {
+                self.shard.shared.metrics.count(Counter::TunnelRebirths);
+                tracing::warn!(tunnel = %self.id, refusal, "a change was refused; the tunnel is born again from its row");
+                self.core = None;
+                ctx.stop();
+            }
+            Command::Finished => stop(&self.shard, self.id),
+            Command::Count(occurrence) => self.count(occurrence),
+        }
+    }
+
+    fn on_closed(&self, reason: &CloseReason) {
+        let metrics = &self.shard.shared.metrics;
+        metrics.count(Counter::TunnelsClosed);
+        match reason {
+            CloseReason::NoAnswer => metrics.count(Counter::TunnelsNoAnswer),
+            CloseReason::Local(result) if result.result == stop_result::NOT_AUTHORIZED => {
+                metrics.count(Counter::TunnelSecretWrong);
+            }
+            CloseReason::Local(_) | CloseReason::Peer(_) | CloseReason::TieLost => {}
+        }
+        throttled!(info, tunnel = %self.id, peer = %self.peer, profile = self.profile, ?reason, "tunnel closed");
+    }
+
+    fn count(&self, occurrence: Occurrence) {
+        self.shard.shared.metrics.count(match occurrence {
+            Occurrence::ControlDropped => Counter::ControlDropped,
+            Occurrence::CallRefused => Counter::CallsRefused,
+            Occurrence::CallAbandoned => Counter::CallsAbandoned,
+            Occurrence::Fault => Counter::ControlMalformed,
+        });
+    }
+
+    fn propose_removal(&self) {
+        let life = self.core.as_ref().map_or(0, |core| core.life());
+        let command = RemoveTunnel {
+            tunnel_id: u32::from(self.id.get()),
+            life,
+        };
+        self.shard
+            .shared
+            .table
+            .propose(ReplyTo::Removal { tunnel: self.id }, command);
+    }
+
+    fn be_born(&mut self, ctx: &mut Context<Self>, image: &Image) {
+        let row = &image.row;
+        let (Some(peer), local) = (
+            row.peer.as_ref().and_then(|a| a.to_std()),
+            row.local.as_ref().and_then(|a| a.to_std()),
+        ) else {
+            tracing::error!(tunnel = %self.id, "the tunnel's row names no peer; it stays unborn");
+            return;
+        };
+        self.peer = peer;
+        self.local = local;
+        self.profile.clone_from(&row.profile);
+        self.shared = self
+            .shard
+            .shared
+            .directory
+            .tunnel(self.id)
+            .map(|facts| facts.shared);
+        let config = self.shard.shared.config.load();
+        let birth = Birth {
+            row,
+            sessions: &image.sessions,
+            life: image.life,
+            seed: self.shard.seed(),
+            accounting_prefix: self.shard.shared.incarnation,
+            max_sessions: config.l2tp.max_sessions_per_tunnel,
+        };
+        let settings = accept::settings(&config, &row.profile, None);
+        let now = self.shard.now();
+        match contain(|| Box::new(Tunnel::born(now, settings, &birth))) {
+            Some(core) => self.core = Some(core),
+            None => return self.on_panic(ctx),
+        }
+        if self.give_up {
+            self.shard.shared.metrics.count(Counter::PanicLoops);
+            let result = ResultCode::with_error(
+                stop_result::GENERAL_ERROR,
+                error_code::NO_RESOURCES,
+                "internal error",
+            );
+            self.run(ctx, |core, now| {
+                core.close(now, result, terminate_cause::NAS_ERROR)
+            });
+        } else {
+            self.run(ctx, |_, _| {});
+        }
+    }
+
+    /// After all that was proposed before: the session's row as it is then.
+    fn bear_session(&self, session: SessionId) {
+        let shared = self.shard.shared.clone();
+        let tunnel = self.id;
+        let node = shared.clone();
+        shared.table.query(move |table| {
+            let row = session_row(table, tunnel, session);
+            node.shard_of(tunnel)
+                .send(ShardInput::SessionBirth { tunnel, session, row });
+        });
+    }
+
+    fn clear(&mut self, ctx: &mut Context<Self>, session: SessionId, text: &'static str, cause: u32) {
+        let result = ResultCode::with_error(call_result::ADMINISTRATIVE, error_code::NONE, text);
+        self.run(ctx, |core, now| {
+            core.disconnect(now, session, Cdn::new(result), cause)
+        });
+    }
+}
+
+impl Actor for TunnelActor {
+    type Context = Context<Self>;
+}
+
+impl Supervised for TunnelActor {
+    /// After a panic or a refusal: take a new life, then be born from the row.
+    fn restarting(&mut self, _: &mut Self::Context) {
+        self.core = None;
+        let retry = self.shard.now().monotonic + REBIRTH_RETRY;
+        self.shard
+            .timers
+            .borrow_mut()
+            .set(TimerKey::Tunnel(self.id), Some(retry));
+        reclaim_tunnel(&self.shard.shared, self.id);
+    }
+}
+
+impl Handler<Born> for TunnelActor {
+    type Result = ();
+    fn handle(&mut self, Born(image): Born, ctx: &mut Self::Context) {
+        self.be_born(ctx, &image);
+    }
+}
+
+impl Handler<Datagram> for TunnelActor {
+    type Result = ();
+    fn handle(&mut self, Datagram(datagram): Datagram, ctx: &mut Self::Context) {
+        self.run(ctx, |core, now| core.handle_input(now, &datagram));
+    }
+}
+
+impl Handler<Verdict> for TunnelActor {
+    type Result = ();
+    fn handle(&mut self, verdict: Verdict, ctx: &mut Self::Context) {
+        let refusal = verdict.refusal.map(|refusal| refusal.to_string());
+        self.run(ctx, |core, now| {
+            core.handle_verdict(now, verdict.revision, refusal)
+        });
+    }
+}
+
+impl Handler<Removed> for TunnelActor {
+    type Result = ();
+    fn handle(&mut self, removed: Removed, ctx: &mut Self::Context) {
+        let refusal = removed.refusal.map(|refusal| refusal.to_string());
+        self.run(ctx, |core, now| core.handle_removal(now, refusal));
+    }
+}
+
+impl Handler<Wake> for TunnelActor {
+    type Result = ();
+    fn handle(&mut self, _: Wake, ctx: &mut Self::Context) {
+        if self.core.is_none() {
+            self.restarting(ctx);
+        } else {
+            self.run(ctx, |core, now| core.handle_timeout(now));
+        }
+    }
+}
+
+impl Handler<Ask> for TunnelActor {
+    type Result = ();
+    fn handle(&mut self, Ask(session, request): Ask, ctx: &mut Self::Context) {
+        self.run(ctx, |core, now| core.handle_request(now, session, request));
+    }
+}
+
+impl Handler<Order> for TunnelActor {
+    type Result = ();
+    fn handle(&mut self, order: Order, ctx: &mut Self::Context) {
+        match order {
+            Order::Close(result, cause) => self.run(ctx, |core, now| core.close(now, result, cause)),
+            Order::Abandon => self.run(ctx, |core, now| core.abandon(now)),
+            Order::ClearReplaced(session) => {
+                self.clear(
+                    ctx,
+                    session,
+                    "replaced by a newer session of the user",
+                    terminate_cause::ADMIN_RESET,
+                );
+            }
+            Order::BearSession(session) => self.bear_session(session),
+            Order::GiveUpSession(session) => {
+                self.shard.shared.metrics.count(Counter::PanicLoops);
+                self.clear(ctx, session, "internal error", terminate_cause::NAS_ERROR);
+            }
+            Order::InjectPanic => self.run(ctx, |core, _| panic!("injected into tunnel {}", core.id())),
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! One session as the LNS runs it: a PPP link over a row of the session table.
+//!
+//! Pure. Entering and leaving open become rows that the tunnel commits ([`SessionRequest::Put`]); the link holds its frames until
+//! the table has accepted them. Who the subscriber is and which address they get is decided elsewhere and comes in as a [`Grant`].
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdfast_cluster::commands::SessionKey;
+use holdfast_cluster::records::SessionRow;
+use holdfast_ppp::{AuthRequest, Cause, IpcpConfig, Link, LinkConfig, Output, Transition, Verdict};
+use holdfast_protocol::SessionId;
+use holdfast_protocol::message::Proxy;
+
+use super::tunnel::SessionRequest;
+use super::{Now, rows};
+
+/// Data sequence numbers are reserved in blocks of this many, so that a successor can start after the block's end.
+pub const SEQUENCE_BLOCK: u64 = 4096;
+
+/// What the shell has to do for its session, in order.
+#[derive(Debug)]
+pub enum Command {
+    /// Send this PPP frame to the subscriber.
+    SendFrame(Vec<u8>),
+    /// Ask who this is; the answer comes back through [`Session::handle_grant`] or [`Session::handle_refusal`].
+    Authenticate {
+        /// Names the question in the answer.
+        serial: u32,
+        /// What the subscriber offers.
+        request: Box<AuthRequest>,
+    },
+    /// Ask the tunnel.
+    Request(SessionRequest),
+    /// The subscriber is online: the Configure-Ack has just been released.
+    Online,
+    /// A frame or an attempt to count.
+    Count(holdfast_ppp::Counter),
+}
+
+/// What authentication and address assignment granted.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// The authenticated name.
+    pub user: Vec<u8>,
+    /// The subscriber's address.
+    pub address: Ipv4Addr,
+    /// The LNS's own address in the session.
+    pub local: Ipv4Addr,
+    /// Name servers offered in IPCP.
+    pub dns: [Option<Ipv4Addr>; 2],
+    /// A stale session of the same user whose place this one takes.
+    pub replaces: Option<SessionKey>,
+    /// What goes into the CHAP Success or PAP Ack.
+    pub message: Vec<u8>,
+    /// For MS-CHAPv2: the proof that we know the password too.
+    pub ms_chap_success: Option<Vec<u8>>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Session {
+    id: SessionId,
+    row: Arc<SessionRow>,
+    link: Link,
+    grant: Option<Box<Grant>>,
+    /// Rows asked for and not accepted yet.
+    asked: VecDeque<(Serial, Arc<SessionRow>)>,
+    next_serial: u32,
+    commands: VecDeque<Command>,
+}
+
+/// Who asked for a row, to be told of its acceptance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Serial {
+    Link(u32),
+    Sequence,
+}
+
+impl Session {
+    /// Born from its row: open if the row is open, from LCP on otherwise. `proxy` is what the ICCN brought of the LAC's own
+    /// negotiation, if this is the first birth.
+    pub fn born(
+        now: Now,
+        config: Arc<LinkConfig>,
+        row: Arc<SessionRow>,
+        proxy: Option<&Proxy>,
+        seed: u64,
+    ) -> Self {
+        let id = row.id().expect("a row in the table has a session id");
+        let link = match row.ppp.as_ref().filter(|ppp| ppp.is_open()) {
+            Some(ppp) => Link::resume(now.monotonic, config, &rows::open_link(ppp), seed),
+            None => Link::start(now.monotonic, config, proxy.map(rows::ppp_proxy).as_ref(), seed),
+        };
+        let mut session = Self {
+            id,
+            row,
+            link,
+            grant: None,
+            asked: VecDeque::new(),
+            next_serial: 0,
+            commands: VecDeque::new(),
+        };
+        session.settle(now);
+        session
+    }
+
+    /// Our id.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// The row as last accepted.
+    pub fn row(&self) -> &Arc<SessionRow> {
+        &self.row
+    }
+
+    /// A PPP control frame of the subscriber.
+    pub fn handle_input(&mut self, now: Now, frame: &[u8]) {
+        self.link.handle_input(now.monotonic, frame);
+        self.settle(now);
+    }
+
+    /// Data came from the subscriber at some time since the last call: the line is alive and, if open, in use.
+    pub fn note_data(&mut self, now: Now) {
+        self.link.note_received(now.monotonic);
+        self.link.set_data_seen();
+    }
+
+    /// The subscriber is who they say and has an address.
+    pub fn handle_grant(&mut self, now: Now, serial: u32, grant: Grant) {
+        let verdict = Verdict::Accept {
+            ipcp: Some(IpcpConfig {
+                local: grant.local,
+                peer: grant.address,
+                dns: grant.dns,
+            }),
+            message: grant.message.clone(),
+            ms_chap_success: grant.ms_chap_success.clone(),
+        };
+        self.grant = Some(Box::new(grant));
+        self.link.verdict(now.monotonic, serial, verdict);
+        self.settle(now);
+    }
+
+    /// The subscriber is refused; the text goes to them.
+    pub fn handle_refusal(&mut self, now: Now, serial: u32, message: Vec<u8>) {
+        self.link.verdict(
+            now.monotonic,
+            serial,
+            Verdict::Reject {
+                message,
+                ms_chap_error: None,
+            },
+        );
+        self.settle(now);
+    }
+
+    /// The row asked for under `serial` is accepted.
+    pub fn handle_accepted(&mut self, now: Now, serial: u32) {
+        let Some((Serial::Link(_) | Serial::Sequence, _)) = self.asked.front() else {
+            return;
+        };
+        let Some((who, row)) = self.asked.pop_front() else {
+            return;
+        };
+        debug_assert_eq!(
+            serial.wrapping_add(self.asked.len() as u32 + 1),
+            self.next_serial,
+            "answers come in order"
+        );
+        let was_open = self.row.is_open();
+        self.row = row;
+        if let Serial::Link(link_serial) = who {
+            self.link.commit_accepted(now.monotonic, link_serial);
+        }
+        self.settle(now);
+        if !was_open && self.row.is_open() {
+            self.commands.push_back(Command::Online);
+        }
+    }
+
+    /// Half of the reserved data sequence numbers are used: reserve the next block.
+    pub fn reserve_sequence(&mut self, now: Now) {
+        if self.asked.iter().any(|(who, _)| *who == Serial::Sequence) {
+            return;
+        }
+        let mut row = self.latest_row();
+        row.sequence_reserved += SEQUENCE_BLOCK;
+        self.ask(Serial::Sequence, row, None);
+        self.settle(now);
+    }
+
+    /// Ends the link for a reason of ours: LCP Terminate, then the call is cleared.
+    pub fn close(&mut self, now: Now, cause: Cause) {
+        self.link.close(now.monotonic, cause);
+        self.settle(now);
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.link.handle_timeout(now.monotonic);
+        self.settle(now);
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.link.poll_timeout()
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    fn settle(&mut self, now: Now) {
+        while let Some(output) = self.link.poll_output() {
+            match output {
+                Output::Frame(frame) => self.commands.push_back(Command::SendFrame(frame)),
+                Output::Authenticate { serial, request } => {
+                    self.commands.push_back(Command::Authenticate { serial, request });
+                }
+                Output::Commit { serial, transition } => self.commit(now, serial, transition),
+                Output::Finished(cause) => self.finish(cause),
+                Output::Count(counter) => self.commands.push_back(Command::Count(counter)),
+                Output::Up(_) | Output::Down(_) => {}
+            }
+        }
+    }
+
+    fn commit(&mut self, now: Now, serial: u32, transition: Transition) {
+        let mut row = self.latest_row();
+        let mut replaces = None;
+        match transition {
+            Transition::Open(link) => {
+                let opened_ms = row
+                    .ppp
+                    .as_ref()
+                    .filter(|ppp| ppp.opened_ms > 0)
+                    .map_or(now.table_ms, |ppp| ppp.opened_ms);
+                row.ppp = Some(rows::ppp_row(
+                    &link,
+                    self.grant.as_deref(),
+                    row.ppp.as_ref(),
+                    opened_ms,
+                ));
+                replaces = self.grant.as_ref().and_then(|grant| grant.replaces);
+            }
+            Transition::Leave => rows::leave_open(&mut row),
+        }
+        self.ask(Serial::Link(serial), row, replaces);
+    }
+
+    fn ask(&mut self, who: Serial, row: SessionRow, replaces: Option<SessionKey>) {
+        let serial = self.next_serial;
+        self.next_serial = self.next_serial.wrapping_add(1);
+        self.asked.push_back((who, Arc::new(row.clone())));
+        self.commands.push_back(Command::Request(SessionRequest::Put {
+            serial,
+            row: Box::new(row),
+            replaces,
+        }));
+    }
+
+    /// The row that the next change builds upon: the newest one asked for.
+    fn latest_row(&self) -> SessionRow {
+        SessionRow::clone(self.asked.back().map_or(&self.row, |(_, row)| row))
+    }
+
+    fn finish(&mut self, cause: Cause) {
+        let (cdn, terminate_cause) = rows::cdn(cause);
+        self.commands
+            .push_back(Command::Request(SessionRequest::End { cdn, terminate_cause }));
+    }
+}

@@ -1,0 +1,261 @@
+//! From a configuration to a running node.
+
+use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use holdfast_cluster::Verdict;
+use holdfast_cluster::commands::Take;
+use holdfast_cluster::log::{DiskLog, LogError};
+use holdfast_cluster::replica::{Replica, ReplicaConfig, ReplicaError};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Stop, checkpoint, shards};
+use crate::aaa::{LocalUsers, Pools};
+use crate::actors::context::Shared;
+use crate::actors::directory::Directory;
+use crate::actors::forwarding::{Forwarding, LinkLimits};
+use crate::actors::shard::inbox;
+use crate::actors::table::{ReplyTo, TableHandle, TableThread};
+use crate::api::{BindError, Listener};
+use crate::config::{Config, TunMode};
+use crate::io::{Dataplane, SocketError, SocketGroup, Tun, TunConfig, TunError, clock, inbound};
+use crate::lns::admission::{Admission, AdmissionLimits};
+use crate::metrics::Metrics;
+
+/// How long a node of one waits for itself to lead and take its groups.
+const TAKE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why the node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The log or the table.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// Raft.
+    #[error(transparent)]
+    Replica(#[from] ReplicaError),
+    /// UDP.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The interface towards the core, where the configuration insists on it.
+    #[error("{0} ([tun] enabled is \"always\"; with \"auto\" the node would serve control alone)")]
+    Tun(TunError),
+    /// The operator's socket.
+    #[error(transparent)]
+    Api(#[from] BindError),
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The log does not take entries.
+    #[error("the session table in {0} did not become ready: {1}")]
+    NotReady(String, String),
+}
+
+/// A running node.
+pub struct Node {
+    pub(super) shared: Arc<Shared>,
+    pub(super) table_thread: Option<JoinHandle<()>>,
+    pub(super) shards: shards::Supervisor,
+}
+
+impl Node {
+    /// Starts everything but the operator's socket. `stop` is told if the table's thread ends.
+    pub async fn start(config: Config, stop: mpsc::Sender<Stop>) -> Result<Self, StartError> {
+        let count = shard_count(&config);
+        let data_dir = config.node.data_dir.display().to_string();
+        let replica = open_table(&config)?;
+        let sockets = SocketGroup::open(&config.node.listen, count)?;
+        let tun = open_tun(&config, count)?;
+        let (tun_text, has_tun) = (tun_text(&config, tun.as_ref()), tun.is_ok());
+        let (senders, receivers) = inbound::channels(count);
+        let gateway = config.pools[0].gateway;
+        let dataplane = Arc::new(Dataplane::start(gateway, sockets, tun.ok(), senders)?);
+        let directory = Arc::new(Directory::new(count));
+        let admission = Arc::new(Mutex::new(Admission::new(
+            clock::since_boot(),
+            admission_limits(&config),
+        )));
+        let pools = Arc::new(Mutex::new(Pools::new(&config.pools, &config.users)));
+        checkpoint::seed_pools(&mut pools.lock().expect("just made"), replica.table());
+        let limits = LinkLimits {
+            mtu: config.ppp.mtu,
+            mss_clamp: config.ppp.mss_clamp,
+        };
+        let mut forwarding = Forwarding::new(
+            dataplane.clone(),
+            directory.clone(),
+            admission.clone(),
+            pools.clone(),
+            limits,
+        );
+        forwarding.rebuild(replica.table());
+        let incarnation = replica.table().next_incarnation(config.node.id);
+        let (inputs, inboxes): (Vec<_>, Vec<_>) = receivers.into_iter().map(inbox).unzip();
+        let metrics = Arc::new(Metrics::default());
+        let (table, table_thread) = start_table(replica, forwarding, inputs.clone(), metrics.clone(), stop)?;
+        take_groups(&table, config.node.id, incarnation)
+            .await
+            .map_err(|why| StartError::NotReady(data_dir, why))?;
+        let shared = Arc::new(Shared {
+            users: ArcSwap::from_pointee(LocalUsers::new(&config.users)),
+            config: ArcSwap::from_pointee(config),
+            table,
+            dataplane,
+            directory,
+            pools,
+            link_configs: DashMap::new(),
+            admission,
+            shards: inputs,
+            closing: AtomicBool::new(false),
+            next_life: AtomicU32::new(1),
+            incarnation,
+            metrics,
+            started: clock::since_boot(),
+            tun_up: has_tun,
+            tun_text,
+            fault_injection: std::env::var_os("HOLDFAST_FAULT_INJECTION").is_some(),
+            checkpoint: checkpoint::Checkpoint::default(),
+        });
+        shared.publish_limits();
+        shared.checkpoint.load(&shared.config.load().node.data_dir);
+        let shards = shards::Supervisor::start(&shared, inboxes);
+        tracing::info!(
+            tunnels = shared.directory.tunnels(),
+            sessions = shared.directory.sessions(),
+            shards = count,
+            "ready"
+        );
+        Ok(Self {
+            shared,
+            table_thread: Some(table_thread),
+            shards,
+        })
+    }
+
+    /// Binds the operator's socket.
+    pub fn api_listener(&self) -> Result<Listener, BindError> {
+        let config = self.shared.config.load();
+        Listener::bind(&config.api.socket, config.api.mode)
+    }
+}
+
+fn shard_count(config: &Config) -> usize {
+    match config.node.shards {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        shards => shards,
+    }
+}
+
+fn open_table(config: &Config) -> Result<Replica, StartError> {
+    let log = DiskLog::open(&config.node.data_dir)?;
+    let (replica, recovery) = Replica::open(ReplicaConfig::single(config.node.id, rand::random()), log)?;
+    if let Some(cut) = &recovery.cut {
+        tracing::warn!(
+            path = %cut.path.display(),
+            offset = cut.offset,
+            octets = cut.octets,
+            "the log's last write was torn before it was synced: cut off; nothing that was promised to a peer is lost"
+        );
+    }
+    tracing::info!(
+        tunnels = replica.table().tunnel_count(),
+        sessions = replica.table().session_count(),
+        "session table recovered"
+    );
+    Ok(replica)
+}
+
+/// The TUN device, or why there is none: a node without one serves control alone.
+fn open_tun(config: &Config, queues: usize) -> Result<Result<Tun, String>, StartError> {
+    if config.tun.enabled == TunMode::Never {
+        return Ok(Err("switched off in the configuration".into()));
+    }
+    let wanted = TunConfig {
+        name: config.tun.name.clone(),
+        address: config.pools[0].gateway,
+        mtu: config.tun.mtu,
+        routes: config
+            .pools
+            .iter()
+            .flat_map(|pool| pool.prefixes.clone())
+            .collect(),
+    };
+    match Tun::open(&wanted, queues) {
+        Ok(tun) => Ok(Ok(tun)),
+        Err(error) if config.tun.enabled == TunMode::Always => Err(StartError::Tun(error)),
+        Err(error) => {
+            tracing::warn!(
+                "no user data is forwarded: {error}; control runs, and pings to the node's own address are answered"
+            );
+            Ok(Err(error.to_string()))
+        }
+    }
+}
+
+fn tun_text(config: &Config, tun: Result<&Tun, &String>) -> String {
+    match tun {
+        Ok(_) => format!("{} is up, MTU {}", config.tun.name, config.tun.mtu),
+        Err(why) => format!("no user data is forwarded: {why}"),
+    }
+}
+
+/// The caps of the gate for unknown peers.
+pub(super) fn admission_limits(config: &Config) -> AdmissionLimits {
+    let cap = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+    AdmissionLimits {
+        per_source_rate: config.l2tp.sccrq_rate,
+        total_rate: config.l2tp.sccrq_rate.saturating_mul(100),
+        half_open_per_source: cap(config.l2tp.half_open_per_source),
+        half_open_total: cap(config.l2tp.half_open),
+    }
+}
+
+fn start_table(
+    replica: Replica,
+    forwarding: Forwarding,
+    shards: Vec<crate::actors::shard::ShardSender>,
+    metrics: Arc<Metrics>,
+    stop: mpsc::Sender<Stop>,
+) -> Result<(TableHandle, JoinHandle<()>), StartError> {
+    let (table, thread) = TableThread::start(replica, forwarding, shards, metrics)?;
+    let watcher = std::thread::Builder::new()
+        .name("table-watch".into())
+        .spawn(move || {
+            let why = match thread.join() {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "the session table's thread panicked".to_owned(),
+            };
+            // A node that is already stopping needs no second reason.
+            let _ = stop.blocking_send(Stop::Broken(why));
+        })?;
+    Ok((table, watcher))
+}
+
+/// Design invariant 2: a process that starts takes its groups before it acts for them.
+async fn take_groups(table: &TableHandle, node: u64, incarnation: u64) -> Result<(), String> {
+    let deadline = tokio::time::Instant::now() + TAKE_PATIENCE;
+    loop {
+        let (waiter, verdict) = oneshot::channel();
+        let take = Take {
+            groups: (0..256).collect(),
+            node,
+            incarnation,
+        };
+        table.propose(ReplyTo::Waiter(waiter), take);
+        match tokio::time::timeout_at(deadline, verdict).await {
+            Ok(Ok(Verdict::Accepted { .. })) => return Ok(()),
+            Ok(Ok(Verdict::Refused(refusal))) => return Err(refusal.to_string()),
+            // Dropped before there was a leader: ask again.
+            Ok(Err(_)) => tokio::time::sleep(Duration::from_millis(10)).await,
+            Err(_) => return Err(format!("no answer within {} s", TAKE_PATIENCE.as_secs())),
+        }
+        if table.published().stopped() {
+            return Err("the session table's thread has ended".into());
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The end of a node: at once, keeping the sessions, or after every session has been ended properly.
+
+use std::process::ExitCode;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use holdfast_protocol::avp::ResultCode;
+use holdfast_protocol::iana::stop_result;
+
+use super::start::Node;
+use super::{DISCONNECT_PATIENCE, Stop, checkpoint};
+use crate::actors::shard::ShardInput;
+use crate::actors::tunnel::Order;
+use crate::lns::tunnel::terminate_cause;
+
+/// How often the end of the tunnels is looked for.
+const LOOK: Duration = Duration::from_millis(50);
+
+impl Node {
+    /// Stops everything. The process may end then.
+    pub async fn stop(mut self, why: Stop) -> ExitCode {
+        self.shared.closing.store(true, Relaxed);
+        let code = match why {
+            Stop::Keep => {
+                tracing::info!(
+                    sessions = self.shared.directory.sessions(),
+                    "stopping; the sessions are kept for the next start"
+                );
+                ExitCode::SUCCESS
+            }
+            Stop::Disconnect => {
+                self.disconnect_all().await;
+                ExitCode::SUCCESS
+            }
+            Stop::Broken(why) => {
+                tracing::error!(
+                    "the session table cannot go on: {why}; the sessions are kept as last written, start the node again"
+                );
+                ExitCode::FAILURE
+            }
+        };
+        checkpoint::write(&self.shared).await;
+        self.shards.stop().await;
+        self.shared.table.stop();
+        if let Some(thread) = self.table_thread.take() {
+            // A panic of that thread has been reported already.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+        let dataplane = self.shared.dataplane.clone();
+        let _ = tokio::task::spawn_blocking(move || dataplane.shutdown()).await;
+        code
+    }
+
+    /// StopCCN on every tunnel, which clears its sessions, then waits until the LACs have acknowledged or were given up.
+    async fn disconnect_all(&self) {
+        let sessions = self.shared.directory.sessions();
+        tracing::info!(sessions, "ending all sessions");
+        for tunnel in self.shared.directory.live_tunnels() {
+            let result = ResultCode::new(stop_result::SHUTTING_DOWN);
+            let order = Order::Close(result, terminate_cause::NAS_REBOOT);
+            self.shared
+                .shard_of(tunnel)
+                .send(ShardInput::Tunnel { tunnel, order });
+        }
+        let deadline = tokio::time::Instant::now() + DISCONNECT_PATIENCE;
+        while tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(LOOK).await;
+            if self.everyone_has_heard().await {
+                return;
+            }
+        }
+        tracing::warn!("some LACs did not acknowledge the end of their tunnels");
+    }
+
+    /// Whether no session is left and every StopCCN of ours is acknowledged.
+    async fn everyone_has_heard(&self) -> bool {
+        self.shared.directory.sessions() == 0 && self.shared.directory.all_quiet()
+    }
+}

@@ -1,0 +1,240 @@
+//! The built program as a daemon, steered by its own subcommands: start, reload, second start, stop.
+//!
+//! Without a TUN interface, so that it needs no privileges.
+
+use std::fs;
+use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// A slow machine under load gets this long for whatever it is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A folder with a configuration file, and a port of its own.
+struct Site {
+    folder: tempfile::TempDir,
+    port: u16,
+}
+
+/// A running daemon; killed when the test ends before it does.
+struct Daemon(Child);
+
+impl Site {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let free = UdpSocket::bind("127.0.0.1:0")
+            .and_then(|socket| socket.local_addr())
+            .expect("a free port");
+        let site = Self {
+            folder,
+            port: free.port(),
+        };
+        site.configure("h", "");
+        site
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes `NAME.toml` for the data in `NAME`, with `more` at its end.
+    fn configure(&self, name: &str, more: &str) {
+        let (folder, port) = (self.folder.path().display(), self.port);
+        let text = format!(
+            "[node]\ndata_dir = \"{folder}/{name}\"\nlisten = [\"127.0.0.1:{port}\"]\nshards = 1\n\
+             [tun]\nenabled = \"never\"\n[api]\nsocket = \"{folder}/{name}.sock\"\n\
+             [[pool]]\nname = \"p\"\nprefixes = [\"100.64.0.0/24\"]\n[[lac]]\nname = \"any\"\nhost_name = \"*\"\n{more}"
+        );
+        let file = self.path(&format!("{name}.toml"));
+        fs::write(&file, text).expect("written");
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("private");
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
+        command
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("HOME", self.folder.path())
+            .args(args);
+        command
+    }
+
+    fn holdfast(&self, args: &[&str]) -> Output {
+        self.command(args).output().expect("the program runs")
+    }
+
+    fn start(&self) -> Daemon {
+        let mut command = self.command(&["run", "--config", "h.toml"]);
+        let daemon = Daemon(
+            command
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("started"),
+        );
+        until("it answers", || {
+            self.holdfast(&["status", "--config", "h.toml"]).status.success()
+        });
+        daemon
+    }
+
+    fn status(&self) -> Value {
+        let output = self.holdfast(&["status", "--counters", "--json", "--config", "h.toml"]);
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    fn counter(&self, name: &str) -> u64 {
+        let status = self.status();
+        let rows = status["counters"].as_array().expect("counters");
+        let row = rows.iter().find(|row| row["name"] == name).expect("the counter");
+        row["value"].as_u64().expect("a number")
+    }
+}
+
+impl Daemon {
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.0.id()).expect("a process id");
+        kill(Pid::from_raw(pid), signal).expect("signalled");
+    }
+
+    /// The code that it ends with, of its own accord.
+    fn end(mut self) -> Option<i32> {
+        let started = Instant::now();
+        loop {
+            match self.0.try_wait().expect("our child") {
+                Some(status) => return status.code(),
+                None if started.elapsed() > PATIENCE => panic!("it does not end"),
+                None => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn until(what: &str, mut happens: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !happens() {
+        assert!(started.elapsed() < PATIENCE, "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn text(octets: &[u8]) -> String {
+    String::from_utf8_lossy(octets).into_owned()
+}
+
+#[test]
+fn status_and_shutdown() {
+    let site = Site::new();
+    let daemon = site.start();
+    let status = site.status();
+    assert_eq!(status["listen"][0], format!("127.0.0.1:{}", site.port));
+    assert_eq!(status["table"]["role"], "leader");
+    assert_eq!(status["pools"][0]["size"], 253);
+    let limits = status["limits"].as_array().expect("limits");
+    assert!(
+        limits
+            .iter()
+            .any(|limit| limit["name"] == "max_sessions" && limit["value"] == 200_000)
+    );
+    assert_eq!(site.counter("tunnels_opened_total"), 0);
+    let stopped = site.holdfast(&["shutdown", "--config", "h.toml"]);
+    assert_eq!(
+        (stopped.status.code(), text(&stopped.stderr).as_str()),
+        (Some(0), "")
+    );
+    assert_eq!(daemon.end(), Some(0));
+    assert!(!site.path("h.sock").exists(), "the socket goes with the daemon");
+}
+
+#[test]
+fn reload_says_what_changed_and_survives_a_mistake() {
+    let site = Site::new();
+    let daemon = site.start();
+    site.configure(
+        "h",
+        "[[user]]\nname = \"ada\"\npassword = \"hunter2\"\n[log]\nlevel = \"debug\"\nformat = \"json\"\n",
+    );
+    let reload = site.holdfast(&["reload", "--config", "h.toml"]);
+    let said = text(&reload.stdout);
+    for expected in [
+        "log.level: info -> debug",
+        "user ada: added",
+        "waits for the next start:",
+        "log.format: text",
+    ] {
+        assert!(said.contains(expected), "{said}");
+    }
+    assert!(!said.contains("hunter2"), "{said}");
+
+    site.configure("h", "[[user]]\nname = \"ada\"\n");
+    let reload = site.holdfast(&["reload", "--socket", "h.sock"]);
+    assert_eq!(reload.status.code(), Some(1));
+    assert!(
+        text(&reload.stderr).contains("user[0].password: is missing"),
+        "{}",
+        text(&reload.stderr)
+    );
+
+    site.configure("h", "");
+    let before = site.counter("reloads_total");
+    daemon.signal(Signal::SIGHUP);
+    until("SIGHUP reloads", || site.counter("reloads_total") > before);
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.end(), Some(0));
+}
+
+#[test]
+fn a_second_daemon_is_told_why_it_cannot_start() {
+    let site = Site::new();
+    let daemon = site.start();
+    let same_data = site.holdfast(&["run", "--config", "h.toml"]);
+    assert_eq!(same_data.status.code(), Some(1));
+    let folder = site.path("h").display().to_string();
+    let said = text(&same_data.stderr);
+    assert!(
+        said.contains(&folder) || said.contains(&format!(":{}", site.port)),
+        "{said}"
+    );
+
+    site.configure("other", "");
+    let same_port = site.holdfast(&["run", "--config", "other.toml"]);
+    assert_eq!(same_port.status.code(), Some(1));
+    assert!(
+        text(&same_port.stderr).contains(&format!("127.0.0.1:{}", site.port)),
+        "{}",
+        text(&same_port.stderr)
+    );
+
+    assert!(
+        site.holdfast(&["status", "--config", "h.toml"]).status.success(),
+        "the first one goes on"
+    );
+    drop(daemon);
+}
+
+#[test]
+fn after_kill_9_it_starts_on_the_same_data_and_the_stale_socket() {
+    let site = Site::new();
+    let daemon = site.start();
+    daemon.signal(Signal::SIGKILL);
+    assert_eq!(daemon.end(), None);
+    assert!(site.path("h.sock").exists());
+    let daemon = site.start();
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.end(), Some(0));
+}

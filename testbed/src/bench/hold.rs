@@ -1,0 +1,139 @@
+//! `bench --hold`: what a session costs in memory, and whether a node that has held many is slower afterwards.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::setup::{self, SetupResult};
+use super::{Setting, open_tunnels, start};
+use crate::daemon::Memory;
+use crate::restart::Error;
+use crate::simulator::{Command, Simulator};
+
+/// Sessions at the first measurement of memory.
+const FEW: u32 = 10_000;
+/// How long the sessions may take to come up, and to show that they are alive.
+const PATIENCE: Duration = Duration::from_secs(600);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(60);
+/// Before memory is measured: compaction of the log and the allocator come to rest.
+const REST: Duration = Duration::from_secs(10);
+
+/// What holding many sessions showed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct HoldResult {
+    pub sessions: u32,
+    pub tunnels: u32,
+    pub few: u32,
+    pub memory_at_few: Memory,
+    pub memory_at_all: Memory,
+    /// Growth of the proportional set size between the two, octets a session.
+    pub bytes_per_session: f64,
+    pub held_seconds: u64,
+    pub sessions_open: u64,
+    pub sessions_lost: u64,
+    pub sessions_silent: u64,
+    pub control_channels_stuck: u64,
+    /// After all sessions were released.
+    pub memory_after_release: Memory,
+    pub setup_after_release: SetupResult,
+    pub setup_on_fresh_node: SetupResult,
+}
+
+impl HoldResult {
+    /// Whether every session came up, stayed and answered.
+    pub fn is_complete(&self) -> bool {
+        let all = u64::from(self.sessions);
+        let stayed = self.sessions_open == all && self.sessions_lost == 0 && self.sessions_silent == 0;
+        stayed && self.setup_after_release.is_complete() && self.setup_on_fresh_node.is_complete()
+    }
+}
+
+impl fmt::Display for HoldResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mebibytes = |octets: u64| octets as f64 / f64::from(1 << 20);
+        writeln!(
+            f,
+            "hold: {} sessions over {} tunnels for {} s: {} open, {} lost, {} silent, {} control channels stuck",
+            self.sessions,
+            self.tunnels,
+            self.held_seconds,
+            self.sessions_open,
+            self.sessions_lost,
+            self.sessions_silent,
+            self.control_channels_stuck
+        )?;
+        for (sessions, memory) in [
+            (self.few, self.memory_at_few),
+            (self.sessions, self.memory_at_all),
+            (0, self.memory_after_release),
+        ] {
+            let (pss, rss) = (mebibytes(memory.pss), mebibytes(memory.rss));
+            writeln!(
+                f,
+                "  {sessions:>7} sessions: {pss:.1} MiB (PSS), {rss:.1} MiB (RSS)"
+            )?;
+        }
+        writeln!(f, "  slope: {:.0} octets a session", self.bytes_per_session)?;
+        writeln!(f, "  after release {}", self.setup_after_release)?;
+        write!(f, "  fresh node    {}", self.setup_on_fresh_node)
+    }
+}
+
+/// Holds `sessions` sessions for `time`, releases them, and compares the node with a fresh one.
+pub fn hold(setting: &Setting, sessions: u32, time: Duration) -> Result<HoldResult, Error> {
+    let few = FEW.min(sessions);
+    let (node, mut simulator) = start(setting, sessions.max(setting.sessions))?;
+    open_tunnels(&mut simulator, setting.tunnels)?;
+    grow(&mut simulator, setting, few)?;
+    let memory_at_few = node.daemon.memory()?;
+    grow(&mut simulator, setting, sessions)?;
+    let memory_at_all = node.daemon.memory()?;
+    std::thread::sleep(time);
+    let checked = simulator.check(CHECK_TIMEOUT)?;
+    let report = simulator.report()?;
+
+    simulator.ask(&Command::HangUp {
+        from: 0,
+        sessions: None,
+        by: Default::default(),
+    })?;
+    // The HELLO behind the last CDN is answered when all of them are.
+    simulator.check(CHECK_TIMEOUT)?;
+    std::thread::sleep(REST);
+    let memory_after_release = node.daemon.memory()?;
+    simulator.ask(&Command::ResetMeasurements)?;
+    let setup_after_release = setup::measure(&mut simulator, setting)?;
+    drop((simulator, node));
+    let setup_on_fresh_node = setup::setup(setting)?;
+
+    let growth = memory_at_all.pss as f64 - memory_at_few.pss as f64;
+    Ok(HoldResult {
+        sessions,
+        tunnels: setting.tunnels,
+        few,
+        memory_at_few,
+        memory_at_all,
+        bytes_per_session: growth / f64::from((sessions - few).max(1)),
+        held_seconds: time.as_secs(),
+        sessions_open: report.sessions_open,
+        sessions_lost: report.sessions_lost,
+        sessions_silent: checked.sessions_silent(),
+        control_channels_stuck: report.control_channels_stuck + checked.tunnels_stuck(),
+        memory_after_release,
+        setup_after_release,
+        setup_on_fresh_node,
+    })
+}
+
+/// Dials until `total` sessions are open, then lets the node come to rest.
+fn grow(simulator: &mut Simulator, setting: &Setting, total: u32) -> Result<(), Error> {
+    let open = simulator.report()?.sessions_open;
+    let missing = total.saturating_sub(u32::try_from(open).unwrap_or(u32::MAX));
+    simulator.dial(missing, Some(setting.concurrency))?;
+    simulator.wait_until("all sessions up", PATIENCE, |report| {
+        report.sessions_open == u64::from(total)
+    })?;
+    std::thread::sleep(REST);
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! How fast sessions come up and what they cost, against a node process with its durable log on.
+
+mod hold;
+mod setup;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::node_config::{NodeUnderTest, USER};
+use crate::node_program;
+use crate::restart::Error;
+use crate::simulator::{Command, Plan, Simulator};
+
+pub use hold::{HoldResult, hold};
+pub use setup::{SetupResult, setup};
+
+/// LACs, each with a socket of its own.
+const LACS: u16 = 8;
+
+/// Options of `bench`.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Sets `--sessions` sessions up at full speed.
+    #[arg(long, required_unless_present = "hold")]
+    setup: bool,
+    /// Holds so many sessions and measures the node's memory, then releases them and measures set-up again.
+    #[arg(long, value_name = "N")]
+    hold: Option<u32>,
+    /// Sessions of a set-up measurement.
+    #[arg(long, default_value_t = 10_000)]
+    sessions: u32,
+    #[arg(long, default_value_t = 100)]
+    tunnels: u32,
+    /// Calls on their way at once.
+    #[arg(long, default_value_t = 400)]
+    concurrency: u32,
+    /// Seconds for which all sessions of `--hold` are held.
+    #[arg(long, default_value_t = 30)]
+    seconds: u64,
+    /// The `holdfast` program; absent: built from this workspace.
+    #[arg(long)]
+    program: Option<PathBuf>,
+    /// Prints one JSON object a measurement instead of lines for people.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is measured.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    pub program: PathBuf,
+    /// The `holdfast-testbed` program, of which the simulator becomes a process.
+    pub testbed: PathBuf,
+    pub sessions: u32,
+    pub tunnels: u32,
+    pub concurrency: u32,
+}
+
+impl Options {
+    /// Runs the measurements asked for. Exit code 1 if a session did not come up or did not stay.
+    pub fn run(self) -> Result<ExitCode, Box<dyn std::error::Error>> {
+        let setting = Setting {
+            program: node_program::find_or_build(self.program.as_deref())?,
+            testbed: std::env::current_exe()?,
+            sessions: self.sessions,
+            tunnels: self.tunnels,
+            concurrency: self.concurrency,
+        };
+        let mut passed = true;
+        if self.setup {
+            let result = setup(&setting)?;
+            passed &= result.is_complete();
+            self.print(&result)?;
+        }
+        if let Some(count) = self.hold {
+            let result = hold(&setting, count, Duration::from_secs(self.seconds))?;
+            passed &= result.is_complete();
+            self.print(&result)?;
+        }
+        Ok(if passed {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+
+    fn print(&self, result: &(impl serde::Serialize + std::fmt::Display)) -> serde_json::Result<()> {
+        if self.json {
+            println!("{}", serde_json::to_string(result)?);
+        } else {
+            println!("{result}");
+        }
+        Ok(())
+    }
+}
+
+/// A fresh node and a simulator of `sessions` subscribers beside it.
+fn start(setting: &Setting, sessions: u32) -> Result<(NodeUnderTest, Simulator), Error> {
+    let mut node = NodeUnderTest::new(&setting.program)?;
+    node.daemon.start()?;
+    let plan = Plan {
+        target: node.daemon.address(),
+        lacs: LACS,
+        tunnels: setting.tunnels,
+        sessions,
+        user: USER.into(),
+        password: USER.into(),
+        ..Plan::default()
+    };
+    let simulator = Simulator::spawn(Path::new(&setting.testbed), &plan)?;
+    Ok((node, simulator))
+}
+
+/// Opens the tunnels by one call each and ends those calls, so that a measurement is of sessions alone.
+fn open_tunnels(simulator: &mut Simulator, tunnels: u32) -> Result<(), Error> {
+    simulator.dial(tunnels, None)?;
+    simulator.wait_until("all tunnels up", Duration::from_secs(60), |report| {
+        report.sessions_open == u64::from(tunnels)
+    })?;
+    simulator.ask(&Command::HangUp {
+        from: 0,
+        sessions: None,
+        by: Default::default(),
+    })?;
+    simulator.ask(&Command::ResetMeasurements)?;
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! `bench --setup`: sessions a second at full speed, and the time from ICRQ to IPCP open.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{Setting, open_tunnels, start};
+use crate::restart::Error;
+use crate::simulator::{Report, Simulator};
+
+/// How long everything may take to come up, and to show that it is alive.
+const PATIENCE: Duration = Duration::from_secs(180);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What one set-up measurement found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SetupResult {
+    pub sessions: u32,
+    pub tunnels: u32,
+    pub concurrency: u32,
+    /// Sessions that came up a second, from the first ICRQ to the last IPCP open.
+    pub sessions_per_second: f64,
+    /// From ICRQ to IPCP open.
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    pub sessions_open: u64,
+    /// Open sessions that did not answer a ping and an LCP echo afterwards.
+    pub sessions_silent: u64,
+    pub sessions_failed: u64,
+    /// Control messages that the LACs had to send again.
+    pub retransmitted: u64,
+}
+
+impl SetupResult {
+    /// Whether every session came up and lives.
+    pub fn is_complete(&self) -> bool {
+        self.sessions_open == u64::from(self.sessions) && self.sessions_silent == 0
+    }
+}
+
+impl fmt::Display for SetupResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "set-up: {} sessions over {} tunnels, {} at once: {:.0} sessions/s, p50 {:.1} ms, p99 {:.1} ms from \
+             ICRQ to IPCP open; {} open, {} silent, {} failed, {} control messages repeated",
+            self.sessions,
+            self.tunnels,
+            self.concurrency,
+            self.sessions_per_second,
+            self.p50_ms,
+            self.p99_ms,
+            self.sessions_open,
+            self.sessions_silent,
+            self.sessions_failed,
+            self.retransmitted
+        )
+    }
+}
+
+/// Sets `setting.sessions` sessions up on a fresh node.
+pub fn setup(setting: &Setting) -> Result<SetupResult, Error> {
+    let (_node, mut simulator) = start(setting, setting.sessions.max(setting.tunnels))?;
+    open_tunnels(&mut simulator, setting.tunnels)?;
+    measure(&mut simulator, setting)
+}
+
+/// Sets sessions up in a simulator whose tunnels are up and which has no call.
+pub(super) fn measure(simulator: &mut Simulator, setting: &Setting) -> Result<SetupResult, Error> {
+    let before = simulator.report()?;
+    simulator.dial(setting.sessions, Some(setting.concurrency))?;
+    let all = u64::from(setting.sessions);
+    let report = simulator.wait_until("the end of the set-ups", PATIENCE, |report| {
+        is_over(report, &before, all)
+    })?;
+    let checked = simulator.check(CHECK_TIMEOUT)?;
+    Ok(SetupResult {
+        sessions: setting.sessions,
+        tunnels: setting.tunnels,
+        concurrency: setting.concurrency,
+        sessions_per_second: report.setup_rate,
+        p50_ms: report.setup_p50_ms,
+        p99_ms: report.setup_p99_ms,
+        sessions_open: report.sessions_open,
+        sessions_silent: checked.sessions_silent(),
+        sessions_failed: report.sessions_failed - before.sessions_failed,
+        retransmitted: report.retransmitted - before.retransmitted,
+    })
+}
+
+fn is_over(report: &Report, before: &Report, all: u64) -> bool {
+    report.sessions_asked == before.sessions_asked + all && report.sessions_pending == 0
+}

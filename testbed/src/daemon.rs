@@ -1,0 +1,304 @@
+//! Starts, kills and restarts a node process on data of its own, and measures it from outside.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::cleanup;
+
+/// How long a node may take until it listens.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a node may take to end on SIGTERM.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+const POLL: Duration = Duration::from_millis(2);
+/// Lines of the log that an error shows.
+const TAIL_LINES: usize = 20;
+
+/// Why a node could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{program}: {error}")]
+    Start { program: PathBuf, error: io::Error },
+    #[error("the node ended with {status}; its log {log} ends:\n{tail}")]
+    Ended {
+        status: ExitStatus,
+        log: PathBuf,
+        tail: String,
+    },
+    #[error("the node does not listen on {address} after {} s; its log {log} ends:\n{tail}", START_TIMEOUT.as_secs())]
+    NotListening {
+        address: SocketAddr,
+        log: PathBuf,
+        tail: String,
+    },
+    #[error("the node ignores SIGTERM for {} s", STOP_TIMEOUT.as_secs())]
+    NotStopping,
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// What a node occupies, octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Memory {
+    pub rss: u64,
+    /// Shared pages counted by their share.
+    pub pss: u64,
+}
+
+/// One node: how to start it, and the process while it runs. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Daemon {
+    program: PathBuf,
+    arguments: Vec<String>,
+    address: SocketAddr,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Daemon {
+    /// A node that `program` becomes with `arguments`; it listens on `address`, and what it prints goes to `log`.
+    pub fn new(program: &Path, arguments: Vec<String>, address: SocketAddr, log: PathBuf) -> Self {
+        Self {
+            program: program.to_owned(),
+            arguments,
+            address,
+            log,
+            child: None,
+        }
+    }
+
+    /// Starts the process without waiting for anything.
+    pub fn spawn(&mut self) -> Result<(), Error> {
+        let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
+        let child = Command::new(&self.program)
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            // An interrupt typed at the terminal is for us: we end the node ourselves.
+            .process_group(0)
+            .spawn()
+            .map_err(|error| Error::Start {
+                program: self.program.clone(),
+                error,
+            })?;
+        cleanup::register_process(child.id());
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// Starts the process and waits until it listens.
+    pub fn start(&mut self) -> Result<(), Error> {
+        self.spawn()?;
+        self.wait_listening()
+    }
+
+    /// Waits until the node's port is bound.
+    pub fn wait_listening(&mut self) -> Result<(), Error> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        while !is_bound(self.address)? {
+            if let Some(status) = self.try_wait()? {
+                return Err(Error::Ended {
+                    status,
+                    log: self.log.clone(),
+                    tail: self.tail(),
+                });
+            }
+            if Instant::now() > deadline {
+                let (log, tail) = (self.log.clone(), self.tail());
+                return Err(Error::NotListening {
+                    address: self.address,
+                    log,
+                    tail,
+                });
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    /// `kill -9`, and waits until the process is gone. An error if it had ended of its own accord before.
+    pub fn kill(&mut self) -> Result<(), Error> {
+        if let Some(status) = self.try_wait()?
+            && status.signal() != Some(Signal::SIGKILL as i32)
+        {
+            return Err(Error::Ended {
+                status,
+                log: self.log.clone(),
+                tail: self.tail(),
+            });
+        }
+        if let Some(mut child) = self.child.take() {
+            child.kill()?;
+            child.wait()?;
+            cleanup::forget_process(child.id());
+        }
+        Ok(())
+    }
+
+    /// SIGTERM, and waits until the process has ended.
+    pub fn terminate(&mut self) -> Result<ExitStatus, Error> {
+        let pid = self.pid().ok_or(Error::NotStopping)?;
+        kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM).map_err(io::Error::from)?;
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        loop {
+            if let Some(status) = self.try_wait()? {
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                return Err(Error::NotStopping);
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Waits for a process that someone else has killed.
+    pub fn wait_gone(&mut self, within: Duration) -> Result<bool, Error> {
+        let deadline = Instant::now() + within;
+        while self.try_wait()?.is_none() && self.child.is_some() {
+            if Instant::now() > deadline {
+                return Ok(false);
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(true)
+    }
+
+    /// Leaves the process running for good.
+    pub fn leave_running(mut self) -> Option<u32> {
+        let child = self.child.take()?;
+        cleanup::forget_process(child.id());
+        Some(child.id())
+    }
+
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Everything that the node has printed so far.
+    pub fn printed(&self) -> io::Result<String> {
+        fs::read_to_string(&self.log)
+    }
+
+    /// What the process occupies now.
+    pub fn memory(&self) -> io::Result<Memory> {
+        let pid = self
+            .pid()
+            .ok_or_else(|| io::Error::other("the node does not run"))?;
+        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+        let field = |name: &str| {
+            let line = rollup.lines().find_map(|line| line.strip_prefix(name));
+            let kilobytes = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+            kilobytes
+                .map(|kilobytes| kilobytes * 1024)
+                .ok_or_else(|| io::Error::other(format!("no {name}")))
+        };
+        Ok(Memory {
+            rss: field("Rss:")?,
+            pss: field("Pss:")?,
+        })
+    }
+
+    fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        let Some(child) = &mut self.child else {
+            return Ok(None);
+        };
+        let status = child.try_wait()?;
+        if status.is_some() {
+            cleanup::forget_process(child.id());
+            self.child = None;
+        }
+        Ok(status)
+    }
+
+    fn tail(&self) -> String {
+        let printed = self.printed().unwrap_or_default();
+        let lines: Vec<&str> = printed.lines().collect();
+        lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.kill();
+    }
+}
+
+/// A loopback UDP port that nobody uses now.
+pub fn unused_port() -> io::Result<u16> {
+    Ok(UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Whether some process has bound the UDP port of `address`, there or on all addresses.
+fn is_bound(address: SocketAddr) -> io::Result<bool> {
+    let table = if address.is_ipv4() {
+        "/proc/net/udp"
+    } else {
+        "/proc/net/udp6"
+    };
+    let port = format!(":{:04X}", address.port());
+    let text = io::read_to_string(File::open(table)?)?;
+    Ok(text.lines().skip(1).any(|line| {
+        line.split_whitespace()
+            .nth(1)
+            .is_some_and(|local| local.ends_with(&port))
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_port_is_seen_and_a_free_one_is_not() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert!(is_bound(socket.local_addr().unwrap()).unwrap());
+        let port = unused_port().unwrap();
+        assert!(!is_bound(SocketAddr::from(([127, 0, 0, 1], port))).unwrap());
+    }
+
+    #[test]
+    fn a_program_that_ends_at_once_is_reported_with_its_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let arguments = vec!["-c".into(), "echo no such pool >&2; exit 3".into()];
+        let address = SocketAddr::from(([127, 0, 0, 1], unused_port().unwrap()));
+        let mut daemon = Daemon::new(
+            Path::new("/bin/sh"),
+            arguments,
+            address,
+            folder.path().join("log"),
+        );
+        let error = daemon.start().unwrap_err().to_string();
+        assert!(error.contains("no such pool") && error.contains('3'), "{error}");
+    }
+
+    #[test]
+    fn a_killed_process_is_gone_and_starts_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], unused_port().unwrap()));
+        let arguments = vec!["60".into()];
+        let mut daemon = Daemon::new(
+            Path::new("/bin/sleep"),
+            arguments,
+            address,
+            folder.path().join("log"),
+        );
+        for _ in 0..2 {
+            daemon.spawn().unwrap();
+            assert!(daemon.memory().unwrap().pss > 0);
+            daemon.kill().unwrap();
+            assert_eq!(daemon.pid(), None);
+        }
+    }
+}

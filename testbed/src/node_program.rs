@@ -1,0 +1,58 @@
+//! Finds or builds the `holdfast` program.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The workspace that this program was built from.
+fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("a package of a workspace has a folder above it")
+}
+
+/// The program given, else one freshly built in release mode from this workspace.
+pub fn find_or_build(given: Option<&Path>) -> io::Result<PathBuf> {
+    match given {
+        Some(program) => program.canonicalize(),
+        None => build(),
+    }
+}
+
+fn build() -> io::Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["build", "--release", "--package", "holdfast", "--bin", "holdfast"])
+        .arg("--message-format=json-render-diagnostics")
+        .current_dir(workspace())
+        .stderr(Stdio::inherit())
+        .output()?;
+    if !output.status.success() {
+        return Err(io::Error::other("cargo could not build the node"));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    executable(&text).ok_or_else(|| io::Error::other("cargo names no program"))
+}
+
+/// The `executable` in cargo's messages, one JSON object a line.
+fn executable(messages: &str) -> Option<PathBuf> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .next_back()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_executable_counts() {
+        let messages = r#"{"reason":"compiler-artifact","executable":null}
+{"reason":"compiler-artifact","executable":"/x/release/holdfast"}
+{"reason":"build-finished","success":true}"#;
+        assert_eq!(executable(messages), Some("/x/release/holdfast".into()));
+        assert_eq!(executable("not json"), None);
+    }
+}
