@@ -170,7 +170,7 @@ fn open(disk: MemoryDisk) -> Result<DiskLog, holdfast_cluster::log::LogError> {
 }
 
 fn folder() -> PathBuf {
-    std::env::temp_dir().join(format!("holdfast-fuzz-log-{}", std::process::id()))
+    std::env::temp_dir().join("log")
 }
 
 /// Files in memory.

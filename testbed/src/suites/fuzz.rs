@@ -166,6 +166,14 @@ fn fuzz_one(
         fs::create_dir_all(path).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     plant_seeds(workspace, name, &corpus)?;
+    // A target that needs a real file gets one that costs no disk.
+    let memory = Path::new("/dev/shm");
+    let temporary = if memory.is_dir() {
+        tempfile::tempdir_in(memory)
+    } else {
+        tempfile::tempdir()
+    };
+    let temporary = temporary.map_err(|error| format!("a temporary folder: {error}"))?;
     let mut command = Command::new(binaries.join(name));
     command.arg(match extent {
         Extent::Seconds(seconds) => format!("-max_total_time={seconds}"),
@@ -179,7 +187,8 @@ fn fuzz_one(
         .args(["-print_final_stats=1", "-verbosity=1"]);
     command
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
-        .arg(&corpus);
+        .arg(&corpus)
+        .env("TMPDIR", temporary.path());
     let (success, transcript) = transcribe(&mut command, RUN_LIMIT);
     let executed = transcript
         .lines()
