@@ -181,6 +181,7 @@ impl Stage {
         self.settle()?;
         let checked = self.simulator.check(CHECK_TIMEOUT)?;
         let report = self.simulator.report()?;
+        let stuck = checked.control_channels_stuck(&report);
         let mut verdict = Verdict {
             scenario: scenario.into(),
             seed: setting.seed,
@@ -192,7 +193,7 @@ impl Stage {
             losses: report.losses,
             sessions_renegotiated: report.sessions_renegotiated,
             sessions_silent: checked.sessions_silent(),
-            control_channels_stuck: checked.control_channels_stuck(&report),
+            control_channels_stuck: stuck,
             addresses_duplicated: report.addresses_duplicated,
             calls_pending: report.sessions_pending,
             calls_failed: report.sessions_failed,
