@@ -36,6 +36,11 @@ impl NodeUnderTest {
         self.folder.path()
     }
 
+    /// The node's durable state.
+    pub fn data_folder(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
     /// Keeps data, log and configuration for whoever looks into a failure.
     pub fn keep(mut self) -> io::Result<PathBuf> {
         self.folder.disable_cleanup(true);

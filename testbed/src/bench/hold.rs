@@ -119,7 +119,7 @@ pub fn hold(setting: &Setting, sessions: u32, time: Duration) -> Result<HoldResu
         sessions_open: report.sessions_open,
         sessions_lost: report.sessions_lost,
         sessions_silent: checked.sessions_silent(),
-        control_channels_stuck: report.control_channels_stuck + checked.tunnels_stuck(),
+        control_channels_stuck: checked.control_channels_stuck(&report),
         memory_after_release,
         setup_after_release,
         setup_on_fresh_node,

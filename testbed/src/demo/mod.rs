@@ -175,7 +175,7 @@ impl Demo {
         self.screen.summary(sessions, report, checked);
         let up = report.sessions_open == u64::from(sessions);
         let lost = report.sessions_lost + checked.sessions_silent();
-        let stuck = report.control_channels_stuck + checked.tunnels_stuck();
+        let stuck = checked.control_channels_stuck(report);
         up && lost + stuck + report.sessions_renegotiated + report.addresses_duplicated == 0
     }
 

@@ -45,7 +45,7 @@ impl Screen {
         println!("  sessions silent        {}", checked.sessions_silent());
         println!(
             "  control channels stuck {}",
-            report.control_channels_stuck + checked.tunnels_stuck()
+            checked.control_channels_stuck(report)
         );
         println!(
             "  pings answered         {} of {}",

@@ -56,6 +56,9 @@ pub struct Options {
     /// The `holdfast` program; absent: built from this workspace.
     #[arg(long)]
     program: Option<PathBuf>,
+    /// Removes the node's data before each start: every scenario must fail then, or it finds nothing.
+    #[arg(long)]
+    sabotage: bool,
     /// Prints one JSON object a scenario instead of lines for people.
     #[arg(long)]
     json: bool,
@@ -96,6 +99,7 @@ impl Options {
             rounds: self.rounds.unwrap_or(rounds),
             sessions: self.sessions.unwrap_or(sessions),
             tunnels: self.tunnels,
+            sabotage: self.sabotage,
         })
     }
 }

@@ -37,6 +37,8 @@ pub struct Setting {
     /// Sessions established before the first one.
     pub sessions: u32,
     pub tunnels: u32,
+    /// The node's data are removed before each start, to prove that the scenario finds lost sessions.
+    pub sabotage: bool,
 }
 
 /// Why a scenario could not be played to its end.
@@ -59,6 +61,7 @@ pub struct Stage {
     kills: u32,
     missed: u32,
     starts: Samples,
+    sabotage: bool,
 }
 
 impl Stage {
@@ -94,6 +97,7 @@ impl Stage {
             kills: 0,
             missed: 0,
             starts: Samples::default(),
+            sabotage: setting.sabotage,
         })
     }
 
@@ -124,6 +128,7 @@ impl Stage {
 
     /// Starts the node again and waits until it listens.
     pub fn start(&mut self) -> Result<(), Error> {
+        self.prepare()?;
         let begun = Instant::now();
         self.node.daemon.start()?;
         self.starts.record(begun.elapsed());
@@ -132,7 +137,16 @@ impl Stage {
 
     /// Starts the node again and waits for nothing, so that the next kill may catch it starting.
     pub fn spawn(&mut self) -> Result<(), Error> {
+        self.prepare()?;
         Ok(self.node.daemon.spawn()?)
+    }
+
+    /// With sabotage, loses the node's data.
+    fn prepare(&self) -> Result<(), Error> {
+        if self.sabotage {
+            std::fs::remove_dir_all(self.node.data_folder())?;
+        }
+        Ok(())
     }
 
     /// Waits for a random time up to `longest`.
@@ -167,6 +181,7 @@ impl Stage {
         self.settle()?;
         let checked = self.simulator.check(CHECK_TIMEOUT)?;
         let report = self.simulator.report()?;
+        let stuck = checked.control_channels_stuck(&report);
         let mut verdict = Verdict {
             scenario: scenario.into(),
             seed: setting.seed,
@@ -178,7 +193,7 @@ impl Stage {
             losses: report.losses,
             sessions_renegotiated: report.sessions_renegotiated,
             sessions_silent: checked.sessions_silent(),
-            control_channels_stuck: report.control_channels_stuck + checked.tunnels_stuck(),
+            control_channels_stuck: stuck,
             addresses_duplicated: report.addresses_duplicated,
             calls_pending: report.sessions_pending,
             calls_failed: report.sessions_failed,

@@ -183,6 +183,11 @@ impl Checked {
         self.tunnels_asked - self.tunnels_answered
     }
 
+    /// Tunnels that died unanswered so far, or did not answer the check; one may be both and counts once.
+    pub fn control_channels_stuck(&self, report: &Report) -> u64 {
+        report.control_channels_stuck.max(self.tunnels_stuck())
+    }
+
     /// Sessions whose PPP or whose data is dead.
     pub fn sessions_silent(&self) -> u64 {
         self.sessions_asked - self.echoes_answered.min(self.pings_answered)
