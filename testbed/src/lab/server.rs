@@ -1,7 +1,9 @@
 //! Holdfast itself in the lab's LNS namespace: configured, started, killed, asked.
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -21,6 +23,9 @@ const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// A subscriber's password; the user names are those of [`USERS`].
 pub const PASSWORD: &str = "correct horse";
 pub const USERS: [&str; 4] = ["alice", "bob", "carol", "dave"];
+/// A further user, who gets the same address every time and so has one session at most.
+pub const FIXED_USER: &str = "erin";
+pub const FIXED_ADDRESS: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 200);
 
 /// What differs from test to test.
 #[derive(Debug, Clone)]
@@ -56,6 +61,8 @@ impl<'a> Server<'a> {
     pub fn start(lab: &'a Lab, settings: &Settings) -> Result<Self> {
         let path = configuration_path(lab);
         fs::write(&path, configuration(lab, settings)).map_err(|source| LabError::io(&path, source))?;
+        fs::set_permissions(&path, Permissions::from_mode(0o600))
+            .map_err(|source| LabError::io(&path, source))?;
         let mut server = Self {
             lab,
             process: None,
@@ -197,9 +204,10 @@ host_name = "*"
         writeln!(text, "secret = {secret:?}\nrequire_challenge = true")
             .expect("writing to a string cannot fail");
     }
-    for user in USERS {
+    for user in USERS.into_iter().chain([FIXED_USER]) {
         writeln!(text, "\n[[user]]\nname = {user:?}\npassword = {PASSWORD:?}")
             .expect("writing to a string cannot fail");
     }
+    writeln!(text, "address = \"{FIXED_ADDRESS}\"").expect("writing to a string cannot fail");
     text
 }
