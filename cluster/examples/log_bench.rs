@@ -15,7 +15,7 @@ use holdfast_cluster::log::DiskLog;
 use holdfast_cluster::records::{
     NcpRow, PppRow, Prefix, QueuedMessage, SessionRow, SessionState, SocketAddress, TunnelRow, TunnelState,
 };
-use holdfast_cluster::{Output, Replica, ReplicaConfig, Table, first_life};
+use holdfast_cluster::{Output, Replica, ReplicaConfig, Table, Verdict, first_life};
 use prost::Message;
 
 const TUNNELS: u16 = 2_000;
@@ -79,63 +79,12 @@ fn measure_log(folder: &Path, outstanding: usize) -> Result<(), Box<dyn Error>> 
 
 fn measure_table() -> Result<(), Box<dyn Error>> {
     let before = resident_octets()?;
-    let mut table = Table::new();
-    let mut effects = Vec::new();
-    let (mut index, mut accounting) = (0, 0);
-    let mut apply = |table: &mut Table, command: Command| {
-        index += 1;
-        // Decoded as from the log, with whatever room that leaves; delivered accounting is not part of a session.
-        let delivered = Acknowledge {
-            sequences: vec![accounting],
-        }
-        .into();
-        let batch = CommandBatch {
-            commands: vec![command, delivered],
-            ..CommandBatch::default()
-        };
-        let batch = CommandBatch::decode(batch.encode_to_vec().as_slice()).expect("encoded above");
-        let accepted = table
-            .apply(index, batch, &mut effects)
-            .iter()
-            .all(|verdict| verdict.is_accepted());
-        effects.clear();
-        accounting = table.outbox().last().map_or(accounting, |owed| owed.sequence);
-        assert!(accepted, "the bench's own commands are accepted");
-    };
-    apply(&mut table, take().into());
+    let mut filled = Filled::default();
+    filled.apply(take().into());
     for tunnel in 0..TUNNELS {
-        apply(&mut table, create(tunnel_id(tunnel)).into());
-        let state = Some(TunnelState::Established as i32);
-        let update = Some(TunnelUpdate {
-            state,
-            ..TunnelUpdate::default()
-        });
-        apply(
-            &mut table,
-            ChangeTunnel {
-                revision: 2,
-                update,
-                ..change(tunnel)
-            }
-            .into(),
-        );
-        for session in 0..SESSIONS_PER_TUNNEL {
-            let put = PutSession {
-                row: Some(session_row(tunnel, session)),
-                replaces: None,
-            };
-            let revision = u64::from(session) + 3;
-            apply(
-                &mut table,
-                ChangeTunnel {
-                    revision,
-                    sessions: vec![put.into()],
-                    ..change(tunnel)
-                }
-                .into(),
-            );
-        }
+        filled.fill_tunnel(tunnel);
     }
+    let table = filled.table;
     let octets = resident_octets()? - before;
     let sessions = table.session_count();
     println!(
@@ -156,6 +105,72 @@ fn measure_table() -> Result<(), Box<dyn Error>> {
         begin.elapsed() - imaged
     );
     Ok(())
+}
+
+/// A table being filled, one command an entry.
+#[derive(Default)]
+struct Filled {
+    table: Table,
+    index: u64,
+    accounting: u64,
+}
+
+impl Filled {
+    /// Decoded as from the log, with whatever room that leaves; delivered accounting is not part of a session.
+    fn apply(&mut self, command: Command) {
+        self.index += 1;
+        let delivered = Acknowledge {
+            sequences: vec![self.accounting],
+        }
+        .into();
+        let batch = CommandBatch {
+            commands: vec![command, delivered],
+            ..CommandBatch::default()
+        };
+        let batch = CommandBatch::decode(batch.encode_to_vec().as_slice()).expect("encoded above");
+        let verdicts = self.table.apply(self.index, batch, &mut Vec::new());
+        assert!(
+            verdicts.iter().all(Verdict::is_accepted),
+            "the bench's own commands are accepted"
+        );
+        self.accounting = self
+            .table
+            .outbox()
+            .last()
+            .map_or(self.accounting, |owed| owed.sequence);
+    }
+
+    fn fill_tunnel(&mut self, tunnel: u16) {
+        self.apply(create(tunnel_id(tunnel)).into());
+        let state = Some(TunnelState::Established as i32);
+        let update = Some(TunnelUpdate {
+            state,
+            ..TunnelUpdate::default()
+        });
+        self.apply(
+            ChangeTunnel {
+                revision: 2,
+                update,
+                ..change(tunnel)
+            }
+            .into(),
+        );
+        for session in 0..SESSIONS_PER_TUNNEL {
+            let put = PutSession {
+                row: Some(session_row(tunnel, session)),
+                replaces: None,
+            };
+            let (revision, sessions) = (u64::from(session) + 3, vec![put.into()]);
+            self.apply(
+                ChangeTunnel {
+                    revision,
+                    sessions,
+                    ..change(tunnel)
+                }
+                .into(),
+            );
+        }
+    }
 }
 
 fn resident_octets() -> Result<usize, Box<dyn Error>> {

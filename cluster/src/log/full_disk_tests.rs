@@ -166,3 +166,20 @@ fn a_snapshot_that_finds_no_room_leaves_the_log_as_it_was() {
     assert_eq!(indexes(&log), (1..=10).collect::<Vec<_>>());
     append(&mut log, 11..=11);
 }
+
+#[test]
+fn a_restart_on_a_full_disk_keeps_the_reserve() {
+    let folder = TempDir::new().expect("a folder");
+    let free = Arc::new(AtomicU64::new(4 * SEGMENT));
+    for _ in 0..3 {
+        let disk = Arc::new(SmallDisk {
+            free: Arc::clone(&free),
+        });
+        let log = DiskLog::open_with(folder.path(), DiskLogOptions { disk, ..options() });
+        let mut log = log.expect("opens");
+        log.bootstrap(1, &members()).expect("bootstraps");
+        log.maintain().expect("refills");
+        assert!(!log.reserve_in_use());
+        free.store(0, Ordering::Relaxed);
+    }
+}

@@ -90,51 +90,65 @@ pub(super) fn recover(folder: &Path, options: &DiskLogOptions) -> Result<Found, 
         disk.remove(&path).map_err(LogError::io("remove", &path))?;
     }
     let (snapshot_file, snapshot) = newest_snapshot(folder, options, &names)?;
-    let spares = Spares::open(
-        Arc::clone(disk),
-        folder,
-        &names,
-        options.segment_octets,
-        options.spares,
-    )?;
+    let (octets, count) = (options.segment_octets, options.spares);
+    let spares = Spares::open(Arc::clone(disk), folder, &names, octets, count)?;
     let numbers = numbers_of(&names, "segment-");
     check_numbers(folder, &numbers, snapshot.index)?;
 
     let mut replay = Replay::new(snapshot);
-    let (mut sealed, mut active) = (VecDeque::new(), None);
-    let mut sealed_ends = sealed_ends(folder, options, &numbers)?;
-    let mut cut = None;
-    for number in numbers {
+    let segments = read_segments(folder, options, &numbers, &mut replay)?;
+    let mut found = replay.finish(folder, spares)?;
+    found.sealed = segments.sealed;
+    found.active = segments.active;
+    found.active_last_index = segments.active_last_index;
+    found.recovery.cut = segments.cut;
+    found.snapshot_file = snapshot_file;
+    Ok(found)
+}
+
+#[derive(Default)]
+struct Segments {
+    sealed: VecDeque<Sealed>,
+    active: Option<Segment>,
+    active_last_index: u64,
+    cut: Option<Cut>,
+}
+
+fn read_segments(
+    folder: &Path,
+    options: &DiskLogOptions,
+    numbers: &[u64],
+    replay: &mut Replay,
+) -> Result<Segments, LogError> {
+    let mut segments = Segments::default();
+    for (&number, sealed_end) in numbers.iter().zip(sealed_ends(folder, options, numbers)?) {
         let path = segment_path(folder, number);
-        let file = disk.open(&path).map_err(LogError::io("open", &path))?;
-        let sealed_end = sealed_ends.pop_front().flatten();
+        let file = options.disk.open(&path).map_err(LogError::io("open", &path))?;
         let scan = segment::scan(&*file, &path, number, sealed_end)?;
         let last_index = replay.segment(&path, number, &scan)?;
         if sealed_end.is_some() {
-            sealed.push_back(Sealed {
+            let file = Arc::from(file);
+            segments.sealed.push_back(Sealed {
                 number,
                 path,
-                file: Arc::from(file),
+                file,
                 last_index,
             });
             continue;
         }
         if scan.torn > 0 {
-            cut = Some(Cut {
+            let (offset, octets) = (scan.end, scan.torn);
+            segments.cut = Some(Cut {
                 path: path.clone(),
-                offset: scan.end,
-                octets: scan.torn,
+                offset,
+                octets,
             });
         }
-        let segment = Segment::resume(file, path, number, &scan, options.segment_octets)?;
-        active = Some((segment, last_index));
+        let resumed = Segment::resume(file, path, number, &scan, options.segment_octets)?;
+        segments.active = Some(resumed);
+        segments.active_last_index = last_index;
     }
-    let mut found = replay.finish(folder, spares)?;
-    found.sealed = sealed;
-    (found.active, found.active_last_index) = active.map_or((None, 0), |(active, last)| (Some(active), last));
-    found.snapshot_file = snapshot_file;
-    found.recovery.cut = cut;
-    Ok(found)
+    Ok(segments)
 }
 
 /// Where each segment ends, as the one after it says; `None` for the last one.
@@ -142,14 +156,14 @@ fn sealed_ends(
     folder: &Path,
     options: &DiskLogOptions,
     numbers: &[u64],
-) -> Result<VecDeque<Option<u64>>, LogError> {
-    let mut ends = VecDeque::new();
+) -> Result<Vec<Option<u64>>, LogError> {
+    let mut ends = Vec::new();
     for &number in numbers.iter().skip(1) {
         let path = segment_path(folder, number);
         let file = options.disk.open(&path).map_err(LogError::io("open", &path))?;
-        ends.push_back(Some(segment::previous_end(&*file, &path, number)?));
+        ends.push(Some(segment::previous_end(&*file, &path, number)?));
     }
-    ends.push_back(None);
+    ends.push(None);
     Ok(ends)
 }
 

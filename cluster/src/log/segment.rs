@@ -152,44 +152,27 @@ pub(super) fn scan(
     let size = file.size().map_err(LogError::io("measure", path))?;
     let mut octets = vec![0; size as usize];
     file.read_at(&mut octets, 0).map_err(LogError::io("read", path))?;
+    let header = read_header(&octets, path, number)?;
     let Header {
         marker_end,
         marker_count,
         ..
-    } = read_header(&octets, path, number)?;
+    } = header;
     if let Some(end) = sealed_end {
         octets.truncate(end as usize);
     }
 
-    let mut frames = Vec::new();
-    let mut position = HEADER_OCTETS as usize;
-    let stop = loop {
-        match frame::read(&octets, position, number) {
-            Ok(frame) => {
-                position = frame.next;
-                frames.push(frame);
-            }
-            Err(stop) => break stop,
-        }
-    };
+    let (frames, stop) = frames(&octets, number);
+    let position = frames.last().map_or(HEADER_OCTETS as usize, |frame| frame.next);
     let end = position as u64;
-    let in_frames = frames
-        .iter()
-        .map(|frame| frame.synced)
-        .max()
-        .unwrap_or(HEADER_OCTETS);
-    let durable = sealed_end
-        .unwrap_or(marker_end)
-        .max(in_frames)
-        .max(later_synced(&octets, position, number));
+    let synced = frames.iter().map(|frame| frame.synced).max().unwrap_or(0);
+    let later = later_synced(&octets, position, number);
+    let durable = sealed_end.unwrap_or(marker_end).max(synced).max(later);
     let what = match stop {
         NoFrame::Newer(found) => {
+            let (path, found) = (path.to_path_buf(), u32::from(found));
             let known = u32::from(frame::FRAME_VERSION);
-            return Err(LogError::NewerVersion {
-                path: path.to_path_buf(),
-                found: u32::from(found),
-                known,
-            });
+            return Err(LogError::NewerVersion { path, found, known });
         }
         NoFrame::Broken(what) => what,
         NoFrame::Empty => "the data ends early",
@@ -197,9 +180,8 @@ pub(super) fn scan(
     if end < durable {
         return Err(LogError::damaged(path, end, what));
     }
-    let torn = octets
-        .iter()
-        .skip(position)
+    let mut rest = octets.iter().skip(position);
+    let torn = rest
         .rposition(|octet| *octet != 0)
         .map_or(0, |last| last as u64 + 1);
     Ok(Scan {
@@ -209,6 +191,21 @@ pub(super) fn scan(
         torn,
         marker_count,
     })
+}
+
+/// All frames, and why there is no further one.
+fn frames(octets: &[u8], number: u64) -> (Vec<Frame>, NoFrame) {
+    let mut frames = Vec::new();
+    let mut position = HEADER_OCTETS as usize;
+    loop {
+        match frame::read(octets, position, number) {
+            Ok(frame) => {
+                position = frame.next;
+                frames.push(frame);
+            }
+            Err(stop) => return (frames, stop),
+        }
+    }
 }
 
 /// The highest synced end that whole frames behind a broken one speak of: it tells a torn write, whose frames

@@ -25,7 +25,9 @@ pub(super) struct Spares {
 }
 
 impl Spares {
-    /// Drops spares of an earlier process, which may be of another size or half made, and makes new ones.
+    /// Takes over the spares of an earlier process and makes what is missing. Half-made ones and those of another
+    /// size go; a spare that is there is kept, since the disk may be full by now. Whatever of a header was written
+    /// to one is written over when it becomes a segment.
     pub(super) fn open(
         disk: Arc<dyn Disk>,
         folder: &Path,
@@ -33,24 +35,35 @@ impl Spares {
         octets: u64,
         target: usize,
     ) -> Result<Self, LogError> {
-        for name in names.iter().filter(|name| name.starts_with("spare-")) {
-            let path = folder.join(name);
-            disk.remove(&path).map_err(LogError::io("remove", &path))?;
-        }
-        let folder = folder.to_path_buf();
         let mut spares = Self {
             disk,
-            folder,
+            folder: folder.to_path_buf(),
             octets,
             target,
             files: Vec::new(),
             next: 0,
             starved: false,
         };
-        for _ in 0..target {
+        for name in names {
+            if let Some(number) = name.strip_prefix("spare-") {
+                spares.next = spares.next.max(number.parse().unwrap_or(0));
+                spares.adopt(folder.join(name))?;
+            }
+        }
+        for _ in spares.files.len()..target {
             spares.refill()?;
         }
         Ok(spares)
+    }
+
+    fn adopt(&mut self, path: PathBuf) -> Result<(), LogError> {
+        let size = self.disk.open(&path).and_then(|file| file.size());
+        let size = size.map_err(LogError::io("measure", &path))?;
+        if size == self.octets && self.files.len() < self.target {
+            self.files.push(path);
+            return Ok(());
+        }
+        self.disk.remove(&path).map_err(LogError::io("remove", &path))
     }
 
     /// Makes one spare, if one is missing and the disk has room.

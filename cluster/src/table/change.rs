@@ -22,47 +22,43 @@ impl Table {
     ) -> Result<(), Refusal> {
         let (id, tunnel) = self.find(change.tunnel_id)?;
         self.check_life(&tunnel.row, change.life)?;
-        let current = tunnel.row.revision;
-        if change.revision <= current {
+        if change.revision <= tunnel.row.revision {
             return Ok(());
         }
-        if change.revision - current > 1 {
-            return Err(Refusal::RevisionGap {
-                revision: change.revision,
-                current,
-            });
+        let before = Arc::clone(&tunnel.row);
+        let row = Arc::new(self.successor(&before, &mut change)?);
+        let mut stage = Stage::new(self, id, Arc::clone(&row));
+        if let Err(refusal) = stage.run(change) {
+            self.spans.rollback();
+            return Err(refusal);
+        }
+        let staged = stage.finish();
+        self.reindex_half_open(&before, &row);
+        effects.push(Effect::TunnelChanged {
+            tunnel: id,
+            row: Arc::clone(&row),
+        });
+        self.commit(id, row, staged, effects);
+        Ok(())
+    }
+
+    /// The row that follows, but for its sessions.
+    fn successor(&self, before: &TunnelRow, change: &mut ChangeTunnel) -> Result<TunnelRow, Refusal> {
+        let (revision, current) = (change.revision, before.revision);
+        if revision.saturating_sub(current) > 1 {
+            return Err(Refusal::RevisionGap { revision, current });
         }
         if change.sessions.len() > SESSION_CHANGES_MAX {
             return Err(Refusal::Full("session changes in one change"));
         }
-
-        let before = Arc::clone(&tunnel.row);
-        let mut row = TunnelRow::clone(&before);
+        let mut row = before.clone();
         row.life = change.life;
-        row.revision = change.revision;
-        super::sequence::advance(&mut row, &mut change)?;
+        row.revision = revision;
+        super::sequence::advance(&mut row, change)?;
         if let Some(update) = change.update.take() {
             self.update(&mut row, update)?;
         }
-
-        let row = Arc::new(row);
-        let mut stage = Stage::new(self, id, Arc::clone(&row));
-        match stage.run(change) {
-            Ok(()) => {
-                let staged = stage.finish();
-                self.reindex_half_open(&before, &row);
-                effects.push(Effect::TunnelChanged {
-                    tunnel: id,
-                    row: Arc::clone(&row),
-                });
-                self.commit(id, row, staged, effects);
-                Ok(())
-            }
-            Err(refusal) => {
-                self.spans.rollback();
-                Err(refusal)
-            }
-        }
+        Ok(row)
     }
 
     fn update(&self, row: &mut TunnelRow, update: TunnelUpdate) -> Result<(), Refusal> {

@@ -83,12 +83,7 @@ impl<'a> Stage<'a> {
         if self.row.state() != TunnelState::Established {
             return Err(Refusal::NotEstablished);
         }
-        if SessionState::try_from(row.state).is_err() {
-            return Err(Refusal::Malformed("unknown session state"));
-        }
-        if row.encoded_len() > SESSION_ROW_OCTETS_MAX {
-            return Err(Refusal::Full("octets of a session row"));
-        }
+        check_row(&row)?;
         let before = self.get(self.tunnel, id).cloned();
         match &before {
             Some(before) => check_successor(before, &row)?,
@@ -111,14 +106,12 @@ impl<'a> Stage<'a> {
             before_open,
             after_open: row.is_open(),
         });
-        self.staged.overlay.insert(
-            (self.tunnel, id),
-            Some(Session {
-                row,
-                accounted,
-                replaced,
-            }),
-        );
+        let after = Session {
+            row,
+            accounted,
+            replaced,
+        };
+        self.staged.overlay.insert((self.tunnel, id), Some(after));
         Ok(())
     }
 
@@ -296,6 +289,16 @@ impl<'a> Stage<'a> {
             None => self.table.tunnels.get(&tunnel)?.sessions.get(&session),
         }
     }
+}
+
+fn check_row(row: &SessionRow) -> Result<(), Refusal> {
+    if SessionState::try_from(row.state).is_err() {
+        return Err(Refusal::Malformed("unknown session state"));
+    }
+    if row.encoded_len() > SESSION_ROW_OCTETS_MAX {
+        return Err(Refusal::Full("octets of a session row"));
+    }
+    Ok(())
 }
 
 /// What a row may not do to the one that it follows.
