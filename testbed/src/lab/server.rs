@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs::{self, File, Permissions};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::error::{LabError, Result};
-use super::process::{POLL, ProcessGroup, run};
+use super::process::{POLL, ProcessGroup, own_program, run};
 use super::{LNS_ADDRESS, Lab};
 
 const START_LIMIT: Duration = Duration::from_secs(15);
@@ -157,9 +157,8 @@ impl<'a> Server<'a> {
 }
 
 /// The daemon's program, built beside this one.
-pub fn program() -> PathBuf {
-    let own = std::env::current_exe().unwrap_or_default();
-    own.parent().unwrap_or(Path::new(".")).join("holdfast")
+fn program() -> PathBuf {
+    own_program().with_file_name("holdfast")
 }
 
 fn configuration_path(lab: &Lab) -> PathBuf {
