@@ -234,7 +234,7 @@ pub fn on_established(shard: &Rc<ShardContext>, tunnel: TunnelId) {
     if let Some(facts) = shared.directory.tunnel(tunnel) {
         tracing::info!(%tunnel, peer = %facts.peer, profile = %facts.profile, "tunnel established");
     }
-    for stale in shared.directory.superseded_by(tunnel) {
+    if let Some(stale) = shared.directory.superseded_by(tunnel) {
         tracing::info!(%stale, %tunnel, "the LAC has restarted: its stale tunnel is dropped");
         shared.metrics.count(Counter::TunnelsReplaced);
         shared.shard_of(stale).send(ShardInput::Tunnel {

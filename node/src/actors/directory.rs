@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use dashmap::DashMap;
-use holdfast_cluster::records::{TunnelRow, TunnelState};
+use holdfast_cluster::records::{SessionRow, TunnelRow, TunnelState};
 use holdfast_protocol::{SessionId, TunnelId};
 
 use crate::dataplane::{SessionShared, TunnelShared};
@@ -26,6 +26,8 @@ pub struct Known {
     pub established: bool,
     /// Repeats of its SCCRQ seen since.
     pub repeats: u32,
+    /// The established tunnel that held the key before.
+    pub supersedes: Option<TunnelId>,
 }
 
 /// What the actors and the operator need to know of a tunnel without asking the table.
@@ -56,8 +58,19 @@ pub struct SessionFacts {
     pub shared: Arc<SessionShared>,
     /// The address that its row holds.
     pub address: Option<Ipv4Addr>,
+    /// Its row as the table has it; the session's actor shares it.
+    pub row: Arc<SessionRow>,
+}
+
+impl SessionFacts {
     /// Who is online with it; empty while it is not open.
-    pub user: Arc<[u8]>,
+    fn user(&self) -> &[u8] {
+        if self.row.is_open() {
+            self.row.user().unwrap_or_default()
+        } else {
+            &[]
+        }
+    }
 }
 
 /// Our ids of a session.
@@ -71,7 +84,7 @@ pub struct Directory {
     sessions: DashMap<SessionIds, SessionFacts>,
     addresses: DashMap<Ipv4Addr, SessionIds>,
     reserved: DashMap<SessionIds, Ipv4Addr>,
-    users: DashMap<Arc<[u8]>, u32>,
+    users: DashMap<Box<[u8]>, u32>,
     profiles: DashMap<Arc<str>, ProfileUse>,
     tunnels_of_shard: Vec<AtomicUsize>,
     session_count: AtomicUsize,
@@ -161,13 +174,17 @@ impl Directory {
             sccrq_hash,
             established: false,
             repeats: 0,
+            supersedes: None,
         };
         self.peers
             .entry(key)
             .and_modify(|known| {
                 claimed = known.established;
                 if claimed {
-                    *known = new;
+                    *known = Known {
+                        supersedes: Some(known.tunnel),
+                        ..new
+                    };
                 }
             })
             .or_insert(new);
@@ -179,19 +196,15 @@ impl Directory {
         self.peers.remove_if(key, |_, known| known.tunnel == tunnel);
     }
 
-    /// The other established tunnels of the peer that have the same key: a restarted LAC forgot them.
-    pub fn superseded_by(&self, tunnel: TunnelId) -> Vec<TunnelId> {
-        let Some(facts) = self.tunnel(tunnel) else {
-            return Vec::new();
-        };
-        self.tunnels
-            .iter()
-            .filter(|other| {
-                *other.key() != tunnel && other.peer == facts.peer && other.peer_tunnel == facts.peer_tunnel
-            })
-            .filter(|other| matches!(other.state, TunnelState::HalfOpen | TunnelState::Established))
-            .map(|other| *other.key())
-            .collect()
+    /// The established tunnel that held the key of `tunnel` before: its LAC has restarted and forgotten it. Told once.
+    pub fn superseded_by(&self, tunnel: TunnelId) -> Option<TunnelId> {
+        let facts = self.tunnel(tunnel)?;
+        let mut known = self.peers.get_mut(&(facts.peer, facts.peer_tunnel))?;
+        if known.tunnel == tunnel {
+            known.supersedes.take()
+        } else {
+            None
+        }
     }
 
     /// A tunnel's row as applied. Gives its state before.
@@ -235,6 +248,7 @@ impl Directory {
                     sccrq_hash,
                     established,
                     repeats: 0,
+                    supersedes: None,
                 };
                 let mut known = self.peers.entry(key).or_insert(new);
                 if known.tunnel == tunnel {
@@ -272,7 +286,7 @@ impl Directory {
     /// Sessions that a user has open, `but` not counted.
     pub fn sessions_of_user(&self, user: &[u8], but: SessionIds) -> u32 {
         let open = self.users.get(user).map_or(0, |count| *count);
-        let own = self.sessions.get(&but).is_some_and(|facts| *facts.user == *user);
+        let own = self.sessions.get(&but).is_some_and(|facts| facts.user() == user);
         open.saturating_sub(u32::from(own))
     }
 
@@ -329,12 +343,12 @@ impl Directory {
             self.reserved
                 .remove_if(&session, |_, reserved| *reserved == address);
         }
-        if !facts.user.is_empty() {
-            *self.users.entry(facts.user.clone()).or_default() += 1;
+        if !facts.user().is_empty() {
+            *self.users.entry(facts.user().into()).or_default() += 1;
         }
         let before = self.sessions.insert(session, facts);
         match &before {
-            Some(before) => self.forget_user(&before.user),
+            Some(before) => self.forget_user(before.user()),
             None => {
                 self.session_count.fetch_add(1, Relaxed);
                 if let Some(facts) = self.tunnels.get(&session.0) {
@@ -353,7 +367,7 @@ impl Directory {
             let mut used = self.profiles.entry(facts.profile.clone()).or_default();
             used.sessions = used.sessions.saturating_sub(1);
         }
-        self.forget_user(&before.user);
+        self.forget_user(before.user());
         self.forget_address(session, before.address);
         Some(before)
     }
@@ -365,7 +379,7 @@ impl Directory {
         }
     }
 
-    fn forget_user(&self, user: &Arc<[u8]>) {
+    fn forget_user(&self, user: &[u8]) {
         if user.is_empty() {
             return;
         }

@@ -130,7 +130,7 @@ impl Forwarding {
         }
     }
 
-    fn put_session(&mut self, tunnel: TunnelId, session: SessionId, row: &SessionRow) {
+    fn put_session(&mut self, tunnel: TunnelId, session: SessionId, row: &Arc<SessionRow>) {
         let Some(peer_session) = u16::try_from(row.peer_session_id).ok().and_then(SessionId::new) else {
             return;
         };
@@ -138,16 +138,11 @@ impl Forwarding {
         let known = self.directory.session(tunnel, session);
         let shared = known.map_or_else(|| self.new_shared(row), |facts| facts.shared);
         shared.sequence.grant(row.sequence_reserved);
-        let user: Arc<[u8]> = if row.is_open() {
-            row.user().unwrap_or_default().into()
-        } else {
-            Arc::default()
-        };
         let facts = SessionFacts {
             peer_session,
             shared: shared.clone(),
             address: address(row),
-            user,
+            row: row.clone(),
         };
         let now_held = facts.address;
         let before = self.directory.put_session(ids, facts);

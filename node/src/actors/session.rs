@@ -13,6 +13,7 @@ use super::context::{ShardContext, TimerKey};
 use super::subscriber;
 use super::supervision::{PanicHistory, contain};
 use super::tunnel;
+use crate::dataplane::SessionShared;
 use crate::io::PppRoute;
 use crate::lns::session::{Command, Session};
 use crate::metrics::Counter;
@@ -57,7 +58,7 @@ pub struct SessionActor {
     id: SessionId,
     /// `None` while the session waits for its rebirth.
     core: Option<Box<Session>>,
-    route: Option<Box<PppRoute>>,
+    shared: Option<Arc<SessionShared>>,
     data_packets_seen: u64,
     panics: PanicHistory,
 }
@@ -110,7 +111,7 @@ impl SessionActor {
             tunnel,
             id,
             core: None,
-            route: None,
+            shared: None,
             data_packets_seen: 0,
             panics: PanicHistory::default(),
         }
@@ -149,8 +150,8 @@ impl SessionActor {
 
     /// Whether the subscriber has sent data since this was last asked.
     fn new_data(&mut self) -> bool {
-        let Some(route) = &self.route else { return false };
-        let packets = route.shared.totals().received_packets;
+        let Some(shared) = &self.shared else { return false };
+        let packets = shared.totals().received_packets;
         std::mem::replace(&mut self.data_packets_seen, packets) != packets
     }
 
@@ -167,17 +168,7 @@ impl SessionActor {
 
     fn carry_out(&mut self, ctx: &mut Context<Self>, command: Command) {
         match command {
-            Command::SendFrame(frame) => {
-                if let Some(route) = &self.route {
-                    // One node is its own fresh owner, so the frame has no deadline. One that the packet thread cannot take is
-                    // sent again by PPP's restart timer.
-                    let _ = self
-                        .shard
-                        .shared
-                        .dataplane
-                        .send_ppp(PppRoute::clone(route), frame, None);
-                }
-            }
+            Command::SendFrame(frame) => self.send(frame),
             Command::Authenticate { serial, request } => {
                 let decision = subscriber::decide(&self.shard.shared, self.tunnel, self.id, &request);
                 self.run(ctx, |core, now| match decision {
@@ -193,6 +184,38 @@ impl SessionActor {
                 }
             }
             Command::Count(counter) => self.shard.shared.metrics.count(ppp_counter(counter)),
+        }
+    }
+
+    /// One node is its own fresh owner, so the frame has no deadline. One that the packet thread cannot take is sent again by
+    /// PPP's restart timer.
+    fn send(&self, frame: Vec<u8>) {
+        let directory = &self.shard.shared.directory;
+        let facts = (
+            directory.tunnel(self.tunnel),
+            directory.session(self.tunnel, self.id),
+        );
+        let (Some(tunnel), Some(session)) = facts else {
+            return;
+        };
+        let route = PppRoute {
+            tunnel: self.tunnel,
+            session: self.id,
+            local: tunnel.local,
+            peer: tunnel.peer,
+            peer_tunnel: tunnel.peer_tunnel,
+            peer_session: session.peer_session,
+            sequencing: session.row.sequencing_required,
+            shared: session.shared,
+        };
+        let _ = self.shard.shared.dataplane.send_ppp(route, frame, None);
+    }
+
+    /// The row as the table has it, instead of a copy of our own.
+    fn share_row(&mut self) {
+        let facts = self.shard.shared.directory.session(self.tunnel, self.id);
+        if let (Some(core), Some(facts)) = (&mut self.core, facts) {
+            core.share_row(facts.row);
         }
     }
 
@@ -216,16 +239,7 @@ impl SessionActor {
             // Removed from the table meanwhile: the word for this actor is on its way.
             return;
         };
-        self.route = Some(Box::new(PppRoute {
-            tunnel: self.tunnel,
-            session: self.id,
-            local: tunnel.local,
-            peer: tunnel.peer,
-            peer_tunnel: tunnel.peer_tunnel,
-            peer_session: session.peer_session,
-            sequencing: row.sequencing_required,
-            shared: session.shared,
-        }));
+        self.shared = Some(session.shared);
         let config = shared.link_config(&tunnel.profile);
         let (now, seed) = (self.shard.now(), self.shard.seed());
         match contain(|| Box::new(Session::born(now, config, row, proxy, seed))) {
@@ -269,7 +283,10 @@ impl Handler<Order> for SessionActor {
     fn handle(&mut self, order: Order, ctx: &mut Self::Context) {
         match order {
             Order::Wake => self.run(ctx, |core, now| core.handle_timeout(now)),
-            Order::Accepted(serial) => self.run(ctx, |core, now| core.handle_accepted(now, serial)),
+            Order::Accepted(serial) => {
+                self.run(ctx, |core, now| core.handle_accepted(now, serial));
+                self.share_row();
+            }
             Order::ReserveSequence => self.run(ctx, |core, now| core.reserve_sequence(now)),
             Order::Close(cause) => self.run(ctx, |core, now| core.close(now, cause)),
             Order::InjectPanic => self.run(ctx, |core, _| panic!("injected into session {}", core.id())),

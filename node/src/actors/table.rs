@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
-use holdfast_cluster::commands::Command;
+use holdfast_cluster::commands::{Acknowledge, Command};
 use holdfast_cluster::records::{SessionRow, TunnelRow};
 use holdfast_cluster::replica::{Output, Replica, ReplicaError};
 use holdfast_cluster::{Effect, Table, Verdict};
@@ -29,6 +29,12 @@ pub const REQUESTS_MAX: usize = 65_536;
 
 /// Requests taken at once before the disk is asked to sync.
 const REQUESTS_PER_TURN: usize = 4_096;
+
+/// Undeliverable accounting records that are settled without waiting for more.
+const SETTLE_AT_ONCE: usize = 1_024;
+
+/// Ticks after which they are settled, however few.
+const SETTLE_TICKS: u32 = 100;
 
 /// How often Raft's clock ticks.
 const TICK: Duration = Duration::from_millis(10);
@@ -57,6 +63,8 @@ pub enum ReplyTo {
     },
     /// To whoever waits.
     Waiter(oneshot::Sender<Verdict>),
+    /// Nobody needs to know.
+    Nobody,
 }
 
 /// A tunnel and its sessions as the table has them: what an actor is born from.
@@ -205,6 +213,9 @@ pub struct TableThread {
     replies: HashMap<u64, ReplyTo>,
     next_token: u64,
     metrics: Arc<Metrics>,
+    /// Accounting records that nobody is configured to receive.
+    undeliverable: Vec<u64>,
+    settled_at_tick: u32,
 }
 
 impl std::fmt::Debug for TableThread {
@@ -241,6 +252,8 @@ impl TableThread {
             metrics: metrics.clone(),
         };
         let replies = HashMap::new();
+        // Left by an earlier process.
+        let undeliverable = replica.table().outbox().map(|owed| owed.sequence).collect();
         let mut thread = Self {
             replica,
             requests,
@@ -250,6 +263,8 @@ impl TableThread {
             replies,
             next_token: 0,
             metrics,
+            undeliverable,
+            settled_at_tick: 0,
         };
         let joined = thread::Builder::new().name("table".into()).spawn(move || {
             let outcome = thread.run();
@@ -268,6 +283,7 @@ impl TableThread {
             if now.saturating_sub(ticked) >= TICK {
                 ticked = now;
                 self.replica.tick(now, clock::unix())?;
+                self.settle_accounting();
             }
             self.advance()?;
             for query in queries {
@@ -306,6 +322,19 @@ impl TableThread {
             }
             Err(_) => self.metrics.count(Counter::ProposalsDropped),
         }
+    }
+
+    /// No accounting server can be configured yet, so what is owed has nobody to be delivered to: it is taken off the table
+    /// instead of filling it.
+    fn settle_accounting(&mut self) {
+        if self.undeliverable.len() >= SETTLE_AT_ONCE || self.settled_at_tick >= SETTLE_TICKS {
+            self.settled_at_tick = 0;
+            if !self.undeliverable.is_empty() {
+                let sequences = std::mem::take(&mut self.undeliverable);
+                self.propose(ReplyTo::Nobody, Acknowledge { sequences }.into());
+            }
+        }
+        self.settled_at_tick += 1;
     }
 
     /// Has everything that was proposed written and judged, and hands out what follows.
@@ -362,6 +391,9 @@ impl TableThread {
             self.published.epochs[usize::from(*group)].store(*epoch, Relaxed);
         }
         self.forwarding.apply(effect);
+        if let Effect::AccountingOwed { sequence } = effect {
+            self.undeliverable.push(*sequence);
+        }
         if let Effect::SessionReplaced { tunnel, session } = effect {
             let input = ShardInput::Replaced {
                 tunnel: *tunnel,
@@ -388,6 +420,7 @@ impl TableThread {
                 let _ = waiter.send(verdict);
                 return;
             }
+            ReplyTo::Nobody => return,
             ReplyTo::Change { tunnel, revision } => (
                 tunnel,
                 ShardInput::ChangeVerdict {

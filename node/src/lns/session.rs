@@ -117,6 +117,13 @@ impl Session {
         &self.row
     }
 
+    /// The table's own copy of the row: kept instead of ours if it says the same.
+    pub fn share_row(&mut self, row: Arc<SessionRow>) {
+        if self.row == row {
+            self.row = row;
+        }
+    }
+
     /// A PPP control frame of the subscriber.
     pub fn handle_input(&mut self, now: Now, frame: &[u8]) {
         self.link.handle_input(now.monotonic, frame);
@@ -176,6 +183,13 @@ impl Session {
         if let Serial::Link(link_serial) = who {
             self.link.commit_accepted(now.monotonic, link_serial);
         }
+        if self.asked.is_empty() {
+            // Open sessions are many and ask seldom: give the memory back.
+            self.asked = VecDeque::new();
+        }
+        if matches!(who, Serial::Link(_)) && self.row.is_open() {
+            self.grant = None;
+        }
         self.settle(now);
         if !was_open && self.row.is_open() {
             self.commands.push_back(Command::Online);
@@ -212,7 +226,12 @@ impl Session {
 
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<Command> {
-        self.commands.pop_front()
+        let command = self.commands.pop_front();
+        if command.is_none() {
+            // Silent for most of its life: a drained queue gives its memory back.
+            self.commands = VecDeque::new();
+        }
+        command
     }
 
     fn settle(&mut self, now: Now) {
