@@ -21,6 +21,9 @@ pub struct Arguments {
     /// Run this suite alone; may be given several times.
     #[arg(long, value_name = "SUITE")]
     only: Vec<String>,
+    /// Of the laboratory tests run those whose name contains this.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    filter: String,
     /// Name the suites and end.
     #[arg(long)]
     list: bool,
@@ -48,7 +51,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     }
     let wanted =
         |suite: &&Suite| arguments.only.is_empty() || arguments.only.iter().any(|name| name == suite.name);
-    let context = Context::default();
+    let context = Context::new(arguments.filter.clone());
     let results: Vec<_> = suites::ALL
         .iter()
         .filter(wanted)

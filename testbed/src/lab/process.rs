@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -52,6 +53,13 @@ pub fn describe(command: &Command) -> String {
 pub fn on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// The file of this very program. A build may have put a newer one in its place, which the kernel then marks.
+pub fn own_program() -> PathBuf {
+    let own = std::env::current_exe().unwrap_or_default();
+    let text = own.to_string_lossy();
+    text.strip_suffix(" (deleted)").map_or(own.clone(), PathBuf::from)
 }
 
 /// A child that leads a process group of its own; dropping it kills the group.

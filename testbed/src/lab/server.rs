@@ -1,8 +1,10 @@
 //! Holdfast itself in the lab's LNS namespace: configured, started, killed, asked.
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::fs::{self, File, Permissions};
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,7 +13,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::error::{LabError, Result};
-use super::process::{POLL, ProcessGroup, run};
+use super::process::{POLL, ProcessGroup, own_program, run};
 use super::{LNS_ADDRESS, Lab};
 
 const START_LIMIT: Duration = Duration::from_secs(15);
@@ -21,6 +23,9 @@ const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// A subscriber's password; the user names are those of [`USERS`].
 pub const PASSWORD: &str = "correct horse";
 pub const USERS: [&str; 4] = ["alice", "bob", "carol", "dave"];
+/// A further user, who gets the same address every time and so has one session at most.
+pub const FIXED_USER: &str = "erin";
+pub const FIXED_ADDRESS: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 200);
 
 /// What differs from test to test.
 #[derive(Debug, Clone)]
@@ -56,6 +61,8 @@ impl<'a> Server<'a> {
     pub fn start(lab: &'a Lab, settings: &Settings) -> Result<Self> {
         let path = configuration_path(lab);
         fs::write(&path, configuration(lab, settings)).map_err(|source| LabError::io(&path, source))?;
+        fs::set_permissions(&path, Permissions::from_mode(0o600))
+            .map_err(|source| LabError::io(&path, source))?;
         let mut server = Self {
             lab,
             process: None,
@@ -150,9 +157,8 @@ impl<'a> Server<'a> {
 }
 
 /// The daemon's program, built beside this one.
-pub fn program() -> PathBuf {
-    let own = std::env::current_exe().unwrap_or_default();
-    own.parent().unwrap_or(Path::new(".")).join("holdfast")
+fn program() -> PathBuf {
+    own_program().with_file_name("holdfast")
 }
 
 fn configuration_path(lab: &Lab) -> PathBuf {
@@ -197,9 +203,10 @@ host_name = "*"
         writeln!(text, "secret = {secret:?}\nrequire_challenge = true")
             .expect("writing to a string cannot fail");
     }
-    for user in USERS {
+    for user in USERS.into_iter().chain([FIXED_USER]) {
         writeln!(text, "\n[[user]]\nname = {user:?}\npassword = {PASSWORD:?}")
             .expect("writing to a string cannot fail");
     }
+    writeln!(text, "address = \"{FIXED_ADDRESS}\"").expect("writing to a string cannot fail");
     text
 }

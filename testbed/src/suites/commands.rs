@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::cargo::transcribe;
 use super::{Context, Outcome};
+use crate::lab::process::own_program;
 
 const DEMO_LIMIT: Duration = Duration::from_secs(120);
 const RESTART_LIMIT: Duration = Duration::from_secs(600);
@@ -19,8 +20,7 @@ pub fn restart(_: &Context) -> Outcome {
 
 /// Runs this program with other arguments; its exit code decides.
 fn own_command(arguments: &[&str], limit: Duration) -> Result<(), String> {
-    let program = std::env::current_exe().map_err(|error| format!("this program's own file: {error}"))?;
-    match transcribe(Command::new(program).args(arguments), limit) {
+    match transcribe(Command::new(own_program()).args(arguments), limit) {
         (true, transcript) => {
             // The last lines are the command's own summary.
             let lines: Vec<_> = transcript.lines().collect();

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::cargo::{program, transcribe};
 use super::{Context, Outcome, workspace};
+use crate::lab::process::own_program;
 
 /// Every binary of `testbed/fuzz`, with the length of its longest input in octets.
 const TARGETS: &[(&str, usize)] = &[
@@ -125,7 +126,7 @@ fn build(workspace: &Path) -> Result<PathBuf, String> {
     let target = target_folder();
     let mut command = Command::new(program());
     command
-        .args(["build", "--release", "--locked", "--bins", "--target", &triple])
+        .args(["build", "--release", "--bins", "--target", &triple])
         .arg("--target-dir")
         .arg(&target);
     // The build for a named target keeps the flags away from build scripts and procedural macros.
@@ -139,11 +140,8 @@ fn build(workspace: &Path) -> Result<PathBuf, String> {
 
 /// Beside the folder this program was built into.
 fn target_folder() -> PathBuf {
-    let own = std::env::current_exe().unwrap_or_default();
-    own.ancestors()
-        .nth(2)
-        .map_or_else(|| workspace().join("target"), Path::to_path_buf)
-        .join("fuzz")
+    let target = own_program().ancestors().nth(2).map(Path::to_path_buf);
+    target.unwrap_or_else(|| workspace().join("target")).join("fuzz")
 }
 
 fn host_triple() -> Result<String, String> {

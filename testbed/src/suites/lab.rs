@@ -30,9 +30,9 @@ const TESTS: &[LabTest] = &[
     },
 ];
 
-pub fn run(_: &Context) -> Outcome {
+pub fn run(context: &Context) -> Outcome {
     match Image::prepare() {
-        Ok(image) => run_all(&image, TESTS),
+        Ok(image) => run_all(&image, TESTS, &context.filter),
         Err(error) => Outcome::single("image", Err(error.to_string())),
     }
 }

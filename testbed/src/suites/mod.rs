@@ -87,19 +87,20 @@ pub const ALL: &[Suite] = &[
 pub struct Context {
     /// The folder of the workspace's `Cargo.toml`.
     pub workspace: PathBuf,
+    /// What the name of a laboratory test has to contain.
+    pub filter: String,
     test_run: OnceLock<TestRun>,
 }
 
-impl Default for Context {
-    fn default() -> Self {
+impl Context {
+    pub fn new(filter: String) -> Self {
         Self {
             workspace: workspace(),
+            filter,
             test_run: OnceLock::new(),
         }
     }
-}
 
-impl Context {
     /// The result of `cargo test`, which runs once for all who ask.
     pub fn test_run(&self) -> &TestRun {
         self.test_run.get_or_init(|| cargo::run_tests(&self.workspace))

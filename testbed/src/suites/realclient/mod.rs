@@ -81,6 +81,11 @@ const TESTS: &[LabTest] = &[
         run: redial::vanish,
     },
     LabTest {
+        name: "the same with a fixed address",
+        guests: 2,
+        run: redial::vanish_with_fixed_address,
+    },
+    LabTest {
         name: "kill -9 and start again",
         guests: 1,
         run: restart::kill,
@@ -102,7 +107,7 @@ pub fn run(context: &Context) -> Outcome {
         return Outcome::single("build of holdfast", Err(output));
     }
     match Image::prepare() {
-        Ok(image) => run_all(&image, TESTS),
+        Ok(image) => run_all(&image, TESTS, &context.filter),
         Err(error) => Outcome::single("image", Err(error.to_string())),
     }
 }

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::{connect, explain, ping_host_behind, subscriber};
-use crate::lab::Lab;
-use crate::lab::dialup::Client;
+use crate::lab::dialup::{Client, Dialup, Interface};
 use crate::lab::error::{LabError, Result, expect_that};
 use crate::lab::image::Image;
 use crate::lab::process::POLL;
-use crate::lab::server::{Server, Settings};
+use crate::lab::server::{FIXED_ADDRESS, FIXED_USER, PASSWORD, Server, Settings};
+use crate::lab::{LNS_ADDRESS, Lab};
 
 /// From the power cut until the client is up again.
 const REDIAL_LIMIT: Duration = Duration::from_secs(15);
@@ -30,23 +30,36 @@ pub fn hang_up(image: &Image) -> Result<()> {
     expect_sessions(&server, 1)
 }
 
+/// The stale tunnel and session must not be in the way; they go when the daemon notices.
+pub fn vanish(image: &Image) -> Result<()> {
+    vanish_and_redial(image, &subscriber(0)).map(drop)
+}
+
+/// A user with an address of his own gets it again: the new session replaces the stale one.
+pub fn vanish_with_fixed_address(image: &Image) -> Result<()> {
+    let interface = vanish_and_redial(image, &Dialup::new(LNS_ADDRESS, FIXED_USER, PASSWORD))?;
+    expect_that(interface.local == FIXED_ADDRESS, || {
+        format!("{FIXED_ADDRESS} expected: {interface:?}")
+    })
+}
+
 /// The power fails at the client, and it is back at once: same address, same port, same user. The machine that comes
 /// back is another one, booted before, as booting takes its time.
-pub fn vanish(image: &Image) -> Result<()> {
+fn vanish_and_redial(image: &Image, dialup: &Dialup) -> Result<Interface> {
     let lab = Lab::build(image)?;
     let server = Server::start(&lab, &Settings::default())?;
     let mut vanishing = lab.boot_guest()?;
     let mut guest = lab.boot_guest()?;
-    connect(&vanishing, &server, &subscriber(0))?;
+    connect(&vanishing, &server, dialup)?;
     explain(&server, ping_host_behind(&vanishing))?;
 
     let cut = Instant::now();
     vanishing.cut_power();
     guest.take_address(vanishing.address)?;
-    let mut client = Client::start(&guest, &subscriber(0))?;
+    let mut client = Client::start(&guest, dialup)?;
     client.dial()?;
     let back = cut.elapsed();
-    explain(&server, client.wait_up())?;
+    let interface = explain(&server, client.wait_up())?;
     let up = cut.elapsed();
     explain(&server, ping_host_behind(&guest))?;
     expect_that(back < BACK_LIMIT, || {
@@ -55,7 +68,14 @@ pub fn vanish(image: &Image) -> Result<()> {
     expect_that(up < REDIAL_LIMIT, || {
         format!("up again only {up:?} after the power cut")
     })?;
-    expect_sessions(&server, 1)
+    let with_it = server
+        .sessions()?
+        .into_iter()
+        .filter(|session| session.address == Some(interface.local.to_string()));
+    expect_that(with_it.count() == 1, || {
+        format!("one session with {} expected", interface.local)
+    })?;
+    Ok(interface)
 }
 
 /// Waits until the daemon has so many sessions.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{connect, explain, ping_host_behind, subscriber};
 use crate::lab::behind::Transfer;
@@ -42,7 +42,9 @@ pub fn transfer_both_ways(image: &Image) -> Result<()> {
 
     let source = Transfer::source(&lab, TRANSFER_OCTETS)?;
     let script = format!("nc {BEHIND_ADDRESS} {} </dev/null | md5sum", source.port);
+    let start = Instant::now();
     let seen = explain(&server, guest.finish(guest.start(&script)?, TRANSFER_LIMIT))?.stdout;
+    let down = start.elapsed();
     let sent = source.checksum()?;
     expect_that(seen.starts_with(&sent), || {
         format!("down: sent {sent}, the client saw {seen}")
@@ -51,8 +53,15 @@ pub fn transfer_both_ways(image: &Image) -> Result<()> {
     let sink = Transfer::sink(&lab)?;
     guest.check(&format!("head -c {TRANSFER_OCTETS} /dev/urandom >/share/up"))?;
     let script = format!("md5sum </share/up; nc {BEHIND_ADDRESS} {} </share/up", sink.port);
+    let start = Instant::now();
     let sent = explain(&server, guest.finish(guest.start(&script)?, TRANSFER_LIMIT))?.stdout;
     let seen = sink.checksum()?;
+    let up = start.elapsed();
+    println!(
+        "           down in {:.1} s, up in {:.1} s",
+        down.as_secs_f32(),
+        up.as_secs_f32()
+    );
     expect_that(sent.starts_with(&seen), || {
         format!("up: the client sent {sent}, received {seen}")
     })?;

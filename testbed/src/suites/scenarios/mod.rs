@@ -1,6 +1,6 @@
 //! The table `testbed/scenarios.md`: which test proves which numbered case.
 //!
-//! A test function that proves cases 31 and 32 is called `s_31_s_32_...`. The table is made from those names
+//! A test function that proves cases 31 and 32 is called `s_31_s_32_...`, one that proves 1 to 4 `s_1_to_s_4_...`. The table is made from those names
 //! (`holdfast-testbed scenarios --write`); the suite checks that it is up to date, that no case that is due lacks a test,
 //! and that each test named in it ran and passed.
 
@@ -180,11 +180,17 @@ fn numbered_test(line: &str, file: &str) -> Option<NumberedTest> {
     let code = code.strip_prefix("pub ").unwrap_or(code);
     let code = code.strip_prefix("async ").unwrap_or(code);
     let name = code.strip_prefix("fn ")?.split(['(', '<']).next()?;
-    let mut numbers = Vec::new();
-    let mut rest = name;
-    while let Some((number, tail)) = rest.strip_prefix("s_").and_then(|tail| tail.split_once('_')) {
+    let (mut numbers, mut rest) = (Vec::new(), name);
+    loop {
+        let (range, tail) = rest
+            .strip_prefix("to_")
+            .map_or((false, rest), |tail| (true, tail));
+        let Some((number, tail)) = tail.strip_prefix("s_").and_then(|tail| tail.split_once('_')) else {
+            break;
+        };
         let Ok(number) = number.parse() else { break };
-        numbers.push(number);
+        let first = numbers.last().filter(|_| range).map_or(number, |last| last + 1);
+        numbers.extend(first..=number);
         rest = tail;
     }
     (!numbers.is_empty()).then(|| NumberedTest {
@@ -203,6 +209,10 @@ mod tests {
         let numbers = |line: &str| numbered_test(line, "x.rs").map(|test| test.numbers);
         assert_eq!(numbers("    fn s_30_old_ns() {"), Some(vec![30]));
         assert_eq!(numbers("async fn s_31_s_32_ahead() {"), Some(vec![31, 32]));
+        assert_eq!(
+            numbers("fn s_1_to_s_4_s_7_malformed() {"),
+            Some(vec![1, 2, 3, 4, 7])
+        );
         assert_eq!(numbers("fn session() {"), None);
         assert_eq!(numbers("fn s_x_y() {"), None);
         assert_eq!(numbers("    s_30_old_ns();"), None);
