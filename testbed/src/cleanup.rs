@@ -1,14 +1,41 @@
-//! What an interrupt must not leave behind: the processes that this program started, and nothing else.
+//! What an interrupt must not leave behind: the processes that this program started and the folders that it made,
+//! and nothing else.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::Mutex;
 
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tempfile::TempDir;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Exit code of a program ended by an interrupt.
 const INTERRUPTED: i32 = 130;
 
 static PROCESSES: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+
+static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// A temporary folder that an interrupt removes too.
+pub fn temporary_folder(prefix: &str) -> io::Result<TempDir> {
+    let folder = tempfile::Builder::new().prefix(prefix).tempdir()?;
+    FOLDERS
+        .lock()
+        .expect("nobody panics with it")
+        .push(folder.path().to_owned());
+    Ok(folder)
+}
+
+/// The folder is to outlive us.
+pub fn keep_folder(folder: TempDir) -> PathBuf {
+    let path = folder.keep();
+    FOLDERS
+        .lock()
+        .expect("nobody panics with it")
+        .retain(|known| *known != path);
+    path
+}
 
 /// From here on an interrupt ends this process too.
 pub fn register_process(pid: u32) {
@@ -23,20 +50,37 @@ pub fn forget_process(pid: u32) {
         .retain(|known| *known != pid);
 }
 
-/// Ends this program and what it started on SIGINT, SIGTERM and SIGHUP. Call it before any thread is started:
-/// threads inherit the signal mask (processes started by `std` do not).
-pub fn install() -> nix::Result<()> {
-    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
-    signals.thread_block()?;
-    std::thread::spawn(move || {
-        if signals.wait().is_err() {
-            return;
-        }
-        for pid in PROCESSES.lock().expect("nobody panics with it").drain(..) {
-            let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
-        }
-        eprintln!("interrupted");
-        std::process::exit(INTERRUPTED);
-    });
+/// Ends this program and what it started on SIGINT, SIGTERM and SIGHUP.
+///
+/// Handlers, not a blocked mask: processes that we start would inherit the mask and never hear a SIGTERM.
+pub fn install() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let guard = runtime.enter();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    drop(guard);
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                    _ = hangup.recv() => {}
+                }
+            });
+            for pid in PROCESSES.lock().expect("nobody panics with it").drain(..) {
+                let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+            }
+            for folder in FOLDERS.lock().expect("nobody panics with it").drain(..) {
+                // Those of scenarios that are over are gone already.
+                let _ = std::fs::remove_dir_all(folder);
+            }
+            eprintln!("interrupted");
+            std::process::exit(INTERRUPTED);
+        })?;
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::cleanup;
 use crate::daemon::{Daemon, unused_port};
 
 /// Name and password of the one user.
@@ -22,7 +23,7 @@ pub struct NodeUnderTest {
 impl NodeUnderTest {
     /// Writes the configuration; starts nothing yet.
     pub fn new(program: &Path) -> io::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("holdfast-testbed-").tempdir()?;
+        let folder = cleanup::temporary_folder("holdfast-testbed-")?;
         let address = SocketAddr::from(([127, 0, 0, 1], unused_port()?));
         let file = folder.path().join("holdfast.toml");
         fs::write(&file, config(folder.path(), address))?;
@@ -43,9 +44,8 @@ impl NodeUnderTest {
 
     /// Keeps data, log and configuration for whoever looks into a failure.
     pub fn keep(mut self) -> io::Result<PathBuf> {
-        self.folder.disable_cleanup(true);
         self.daemon.kill().map_err(io::Error::other)?;
-        Ok(self.folder.path().to_owned())
+        Ok(cleanup::keep_folder(self.folder))
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use crate::cleanup;
 use crate::daemon::{Daemon, unused_port};
 use crate::node_program;
 use crate::restart::Error;
@@ -80,7 +81,7 @@ impl Options {
 
 impl Demo {
     fn start(options: &Options, program: &Path, screen: Screen) -> Result<Self, Error> {
-        let folder = tempfile::Builder::new().prefix("holdfast-demo-").tempdir()?;
+        let folder = cleanup::temporary_folder("holdfast-demo-")?;
         let port = unused_port()?;
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
         let data = folder.path().join("data");
@@ -182,7 +183,7 @@ impl Demo {
     fn leave(self) -> Result<(), Error> {
         let printed = self.node.printed()?;
         drop(self.simulator);
-        let folder = self.folder.keep();
+        let folder = cleanup::keep_folder(self.folder);
         let pid = self.node.leave_running().unwrap_or_default();
         self.screen.say(&format!(
             "the node stays: process {pid}, log {}",
