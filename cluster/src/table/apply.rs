@@ -184,6 +184,14 @@ impl Table {
         self.unix_s = tick.unix_s;
         let now_ms = self.now_ms;
         self.resting.retain(|_, since| !id_rested(*since, now_ms));
+        // Here, once a step, and not with each change: a busy tunnel has thousands of resting ids.
+        for tunnel in self.tunnels.values_mut() {
+            if tunnel.resting.values().any(|since| id_rested(*since, now_ms)) {
+                Arc::make_mut(tunnel)
+                    .resting
+                    .retain(|_, since| !id_rested(*since, now_ms));
+            }
+        }
     }
 
     fn acknowledge(&mut self, acknowledge: &Acknowledge) {

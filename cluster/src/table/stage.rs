@@ -350,9 +350,6 @@ impl Table {
             let count_after = entry.sessions.len();
             self.session_count = self.session_count + count_after - count_before;
         }
-        self.tunnel_mut(id)
-            .resting
-            .retain(|_, since| !id_rested(*since, now_ms));
         effects.extend(staged.effects);
         for (tunnel, event) in staged.events {
             let row = Arc::clone(&self.tunnels[&tunnel].row);

@@ -94,13 +94,13 @@ fn on_candidate(
             if shared.directory.claim(key, local, candidate.hash) {
                 let life = u64::from(shared.table.published().epoch(local.group())) << 32;
                 let create = CreateTunnel { life, row: Some(row) };
-                shared.table.propose(
-                    ReplyTo::Birth {
-                        tunnel: local,
-                        key: Some(key),
-                    },
-                    create,
-                );
+                let reply = ReplyTo::Birth {
+                    tunnel: local,
+                    key: Some(key),
+                };
+                if !shared.table.propose(reply, create) {
+                    shared.directory.claim_judged(&key, local, false);
+                }
             }
         }
         Err(rejection) => reject(shard, from, to, rejection),

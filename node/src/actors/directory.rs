@@ -87,6 +87,8 @@ pub struct Directory {
     users: DashMap<Box<[u8]>, u32>,
     profiles: DashMap<Arc<str>, ProfileUse>,
     tunnels_of_shard: Vec<AtomicUsize>,
+    /// Claimed, proposed and not judged yet.
+    claims_of_shard: Vec<AtomicUsize>,
     session_count: AtomicUsize,
     tunnel_count: AtomicUsize,
 }
@@ -110,6 +112,7 @@ impl Directory {
             users: DashMap::new(),
             profiles: DashMap::new(),
             tunnels_of_shard: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
+            claims_of_shard: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             session_count: AtomicUsize::new(0),
             tunnel_count: AtomicUsize::new(0),
         }
@@ -135,12 +138,16 @@ impl Directory {
         self.profiles.get(profile).map_or(0, |used| used.tunnels)
     }
 
-    /// The shard with the fewest tunnels.
+    /// The shard with the fewest tunnels, those under way included.
     pub fn emptiest_shard(&self) -> usize {
-        let counts = self.tunnels_of_shard.iter().enumerate();
-        counts
-            .min_by_key(|(_, count)| count.load(Relaxed))
-            .map_or(0, |(shard, _)| shard)
+        let load = |shard: &usize| {
+            self.tunnels_of_shard[*shard].load(Relaxed) + self.claims_of_shard[*shard].load(Relaxed)
+        };
+        (0..self.tunnels_of_shard.len()).min_by_key(load).unwrap_or(0)
+    }
+
+    fn claim_of(&self, tunnel: TunnelId) -> &AtomicUsize {
+        &self.claims_of_shard[tunnel.shard(self.claims_of_shard.len())]
     }
 
     /// Whether the table or a proposal has this tunnel id.
@@ -188,11 +195,31 @@ impl Directory {
                 }
             })
             .or_insert(new);
+        if claimed {
+            self.claim_of(tunnel).fetch_add(1, Relaxed);
+        }
         claimed
     }
 
+    /// The claim has become a tunnel, or, if it was refused, nothing: the key goes back to who had it.
+    pub fn claim_judged(&self, key: &PeerKey, tunnel: TunnelId, accepted: bool) {
+        self.claim_of(tunnel).fetch_sub(1, Relaxed);
+        if !accepted && let Some((_, claim)) = self.peers.remove_if(key, |_, known| known.tunnel == tunnel) {
+            if let Some(earlier) = claim.supersedes {
+                let known = Known {
+                    tunnel: earlier,
+                    established: true,
+                    supersedes: None,
+                    repeats: claim.repeats,
+                    ..claim
+                };
+                self.peers.insert(*key, known);
+            }
+        }
+    }
+
     /// Lets a key go, if this tunnel holds it.
-    pub fn disclaim(&self, key: &PeerKey, tunnel: TunnelId) {
+    fn disclaim(&self, key: &PeerKey, tunnel: TunnelId) {
         self.peers.remove_if(key, |_, known| known.tunnel == tunnel);
     }
 

@@ -268,12 +268,12 @@ impl ShardActor {
     fn on_birth(&self, tunnel: TunnelId, image: Option<Box<Image>>, refusal: Option<Refusal>) {
         match image {
             Some(image) => tunnel::start(&self.context, *image),
-            None => {
-                if let Some(refusal) = refusal {
-                    tracing::debug!(%tunnel, %refusal, "the tunnel was not born");
-                }
-                tunnel::stop(&self.context, tunnel);
-            }
+            None => match refusal {
+                // A tunnel that was to be born again is gone from the table.
+                None | Some(Refusal::NoTunnel(_)) => tunnel::stop(&self.context, tunnel),
+                // A new one whose id or key somebody else was given meanwhile, or a life that is over already.
+                Some(refusal) => tracing::debug!(%tunnel, %refusal, "the tunnel was not born"),
+            },
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use holdfast_cluster::commands::{Acknowledge, Command};
 use holdfast_cluster::records::{SessionRow, TunnelRow};
 use holdfast_cluster::replica::{Output, Replica, ReplicaError};
@@ -174,12 +174,18 @@ impl TableHandle {
         &self.published
     }
 
-    /// Proposes a command. Should the queue be full the proposal vanishes, as one can in a cluster: its owner sends it again.
-    pub fn propose(&self, reply: ReplyTo, command: impl Into<Command>) {
+    /// Proposes a command. Should the queue be full the proposal vanishes, as one can in a
+    /// cluster (`false` then): its owner sends it again.
+    pub fn propose(&self, reply: ReplyTo, command: impl Into<Command>) -> bool {
         self.metrics.count(Counter::Proposals);
-        if let Err(TrySendError::Full(_)) = self.requests.try_send(Request::Propose(reply, command.into())) {
+        let taken = self
+            .requests
+            .try_send(Request::Propose(reply, command.into()))
+            .is_ok();
+        if !taken {
             self.metrics.count(Counter::ProposalsDropped);
         }
+        taken
     }
 
     /// Runs `read` on the table after everything proposed before. `false` if it cannot be asked now.
@@ -320,7 +326,16 @@ impl TableThread {
             Ok(()) => {
                 self.replies.insert(token, reply);
             }
-            Err(_) => self.metrics.count(Counter::ProposalsDropped),
+            Err(_) => {
+                self.metrics.count(Counter::ProposalsDropped);
+                if let ReplyTo::Birth {
+                    tunnel,
+                    key: Some(key),
+                } = &reply
+                {
+                    self.forwarding.directory().claim_judged(key, *tunnel, false);
+                }
+            }
         }
     }
 
@@ -432,8 +447,10 @@ impl TableThread {
             ReplyTo::Removal { tunnel } => (tunnel, ShardInput::RemovalVerdict { tunnel, refusal }),
             ReplyTo::Birth { tunnel, key } => {
                 let image = Image::of(self.replica.table(), tunnel).filter(|_| refusal.is_none());
-                if let (Some(key), None) = (key, &image) {
-                    self.forwarding.directory().disclaim(&key, tunnel);
+                if let Some(key) = key {
+                    self.forwarding
+                        .directory()
+                        .claim_judged(&key, tunnel, image.is_some());
                 }
                 (
                     tunnel,
