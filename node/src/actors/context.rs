@@ -191,6 +191,6 @@ impl ShardContext {
 
     /// A seed for a core.
     pub fn seed(&self) -> u64 {
-        self.entropy.borrow_mut().next()
+        self.entropy.borrow_mut().next_u64()
     }
 }

@@ -93,7 +93,7 @@ impl Image {
 type Query = Box<dyn FnOnce(&Table) + Send>;
 
 enum Request {
-    Propose(ReplyTo, Command),
+    Propose(ReplyTo, Box<Command>),
     Query(Query),
     Stop,
 }
@@ -180,7 +180,7 @@ impl TableHandle {
         self.metrics.count(Counter::Proposals);
         let taken = self
             .requests
-            .try_send(Request::Propose(reply, command.into()))
+            .try_send(Request::Propose(reply, Box::new(command.into())))
             .is_ok();
         if !taken {
             self.metrics.count(Counter::ProposalsDropped);
@@ -311,7 +311,7 @@ impl TableThread {
         let requests = self.requests.clone();
         for request in std::iter::once(first).chain(requests.try_iter().take(REQUESTS_PER_TURN)) {
             match request {
-                Request::Propose(reply, command) => self.propose(reply, command),
+                Request::Propose(reply, command) => self.propose(reply, *command),
                 Request::Query(query) => queries.push(query),
                 Request::Stop => return true,
             }

@@ -483,7 +483,7 @@ impl Tunnel {
         format!(
             "{:08x}{:016x}",
             self.accounting_prefix as u32,
-            self.entropy.next()
+            self.entropy.next_u64()
         )
     }
 
