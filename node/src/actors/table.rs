@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use super::directory::PeerKey;
 use super::forwarding::Forwarding;
 use super::shard::{ShardInput, ShardSender};
+use super::subscriber;
 use crate::api::TableStatus;
 use crate::io::clock;
 use crate::metrics::{Counter, Metrics};
@@ -397,6 +398,9 @@ impl TableThread {
             .store(self.replica.table().now_ms(), Relaxed);
         let reserve = self.replica.reserve_in_use();
         if reserve != self.published.reserve_in_use.swap(reserve, Relaxed) {
+            if reserve {
+                self.metrics.count(Counter::DiskFull);
+            }
             log_reserve(reserve);
         }
     }
@@ -409,7 +413,12 @@ impl TableThread {
         if let Effect::AccountingOwed { sequence } = effect {
             self.undeliverable.push(*sequence);
         }
+        if let Effect::SessionRemoved { tunnel, row, .. } = effect {
+            self.metrics.count(Counter::SessionsClosed);
+            subscriber::log_offline(*tunnel, row);
+        }
         if let Effect::SessionReplaced { tunnel, session } = effect {
+            self.metrics.count(Counter::SessionsReplaced);
             let input = ShardInput::Replaced {
                 tunnel: *tunnel,
                 session: *session,
