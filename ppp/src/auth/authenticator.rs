@@ -99,6 +99,14 @@ impl Authenticator {
         self.deadline
     }
 
+    /// The answer as it was given, for a peer that may not have heard it. One too many is harmless (RFC 1994 §4.2).
+    pub(crate) fn repeat_answer(&self) -> Option<Vec<u8>> {
+        match &self.stage {
+            Stage::Answered { id, good, message } => Some(self.encode_answer(*id, *good, message)),
+            Stage::Waiting | Stage::Judging { .. } => None,
+        }
+    }
+
     /// A packet of our protocol.
     pub(crate) fn handle_packet(&mut self, packet: &Packet<'_>) -> Heard {
         let expected = match self.method {
@@ -119,10 +127,9 @@ impl Authenticator {
                 *id = packet.id;
                 return Heard::Pending;
             }
-            Stage::Answered { id, good, message } => {
+            Stage::Answered { id, .. } => {
                 *id = packet.id;
-                let (good, message) = (*good, message.clone());
-                return Heard::Repeat(self.encode_answer(packet.id, good, &message));
+                return self.repeat_answer().map_or(Heard::Nothing, Heard::Repeat);
             }
         }
         let Some(request) = self.read_request(packet) else {

@@ -129,6 +129,16 @@ impl Machine {
                 layer.negotiator.start(&layer.options, run)
             });
         }
+        self.answer_unconfirmed = true;
+    }
+
+    /// A peer in the authentication phase drops our requests, and one that does not repeat its CHAP Response never
+    /// learns of an answer that was lost. So the answer goes out again before each repeated request.
+    fn repeat_answer(&self, shared: &mut Shared) {
+        let auth = self.auth.as_ref().filter(|_| self.answer_unconfirmed);
+        if let Some((method, answer)) = auth.and_then(|auth| Some((auth.method(), auth.repeat_answer()?))) {
+            shared.outputs.send(method.protocol(), &answer);
+        }
     }
 
     pub(super) fn take_ncps_down(&mut self, now: Duration, shared: &mut Shared) {
@@ -350,7 +360,12 @@ impl Machine {
         let ncp = layer.ncp;
         for effect in run.effects {
             match effect {
-                Effect::Send(packet) => shared.outputs.send(ncp.protocol(), &packet),
+                Effect::Send(packet) => {
+                    if packet.first() == Some(&code::CONFIGURE_REQUEST) {
+                        self.repeat_answer(shared);
+                    }
+                    shared.outputs.send(ncp.protocol(), &packet);
+                }
                 Effect::Up => {
                     shared.outputs.push(Output::Up(ncp));
                     shared.data_seen = false;

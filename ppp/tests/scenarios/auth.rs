@@ -146,6 +146,39 @@ fn s_128_a_response_to_another_challenge_is_dropped_and_a_repeat_gets_the_same_a
     assert_eq!(bench.input(CHAP, 2, id.wrapping_add(1), &response), []);
 }
 
+/// A challenge answered well, with the answer lost: what the link said to the Response.
+fn success_is_lost() -> (Bench, Vec<Said>) {
+    let (mut bench, said) = authenticating(AuthMethod::ChapMd5);
+    let (id, challenge) = challenge_in(&said);
+    let said = bench.input(CHAP, 2, id, &md5_response(id, b"secret", &challenge));
+    let [Said::Authenticate(serial, _)] = said[..] else {
+        panic!("{said:?}")
+    };
+    let said = bench.verdict(serial, accept());
+    (bench, said)
+}
+
+#[test]
+fn the_answer_precedes_each_network_request_until_the_peer_is_in_the_network_phase() {
+    let (mut bench, said) = success_is_lost();
+    assert!(matches!(
+        said[..],
+        [Said::Packet(CHAP, 3, ..), Said::Packet(IPCP, REQUEST, ..)]
+    ));
+    for _ in 0..3 {
+        assert_eq!(bench.next_timer(), said);
+    }
+    // Any frame of a network control protocol shows that the peer has heard it, even one that we do not speak.
+    bench.input(0x80fd, REQUEST, 1, &[]);
+    assert_eq!(bench.next_timer(), said[1..]);
+}
+
+#[test]
+fn without_authentication_there_is_no_answer_to_repeat() {
+    let (mut bench, id, options) = Bench::in_network(open_door());
+    assert_eq!(bench.next_timer(), [packet(IPCP, REQUEST, id, &options)]);
+}
+
 #[test]
 fn our_own_challenge_come_back_is_dropped() {
     let (mut bench, said) = authenticating(AuthMethod::ChapMd5);
