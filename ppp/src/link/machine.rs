@@ -128,6 +128,8 @@ impl Machine {
         let mut machine = Self::new(Phase::Network, lcp, options);
         machine.heard_lcp = true;
         machine.user.clone_from(&row.user);
+        let answered = shared.answered.take().map(|answered| *answered);
+        machine.auth = row.auth.and_then(|method| Authenticator::open(method, answered));
         machine.ncps = row
             .ncps
             .iter()
