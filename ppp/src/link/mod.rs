@@ -26,6 +26,7 @@ mod gate;
 mod machine;
 mod network;
 mod output;
+mod refused;
 
 use std::sync::Arc;
 use std::time::Duration;
