@@ -27,7 +27,7 @@ fn a_dial_in_stops_at_each_verdict_and_goes_on_with_it() {
     let mut world = World::new(1);
     world.way = Way::Held;
     world.add_lac(0x1001, 1);
-    let mut verdicts = 0;
+    let (mut verdicts, mut rounds) = (0, 0);
     while !world.lacs[0].calls.values().any(|call| call.client.is_up()) {
         world.run_for(MOMENT);
         let (control, held) = (world.control_said(), world.held());
@@ -37,11 +37,11 @@ fn a_dial_in_stops_at_each_verdict_and_goes_on_with_it() {
             control,
             "control messages left without a verdict"
         );
-        assert!(held > 0, "nothing to wait for");
-        // Resubmissions wait as well; a whole round of them is judged.
+        // Resubmissions wait as well; a whole round of them is judged. Without any, PPP waits for its own timers.
         world.release(held);
-        verdicts += 1;
-        assert!(verdicts < 40);
+        verdicts += usize::from(held > 0);
+        rounds += 1;
+        assert!(rounds < 40);
     }
     assert!(world.rebirths.is_empty());
     // SCCRP, SCCCN, ICRQ, ICCN, open.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use holdfast_protocol::message::{Iccn, Icrq};
+use holdfast_protocol::avp::ResultCode;
+use holdfast_protocol::message::{Cdn, Iccn, Icrq};
 use holdfast_protocol::{CallEnd, CloseReason, Connection, Dial, Event, SessionId, Settings, TunnelId};
 
 use crate::client::Client;
@@ -53,6 +54,15 @@ impl Lac {
     /// The first call.
     pub fn first(&self) -> &Call {
         self.calls.values().next().expect("a call")
+    }
+
+    /// The subscriber's line is gone: CDN.
+    pub fn hang_up(&mut self, now: Duration, session: SessionId) {
+        let cdn = Cdn::new(ResultCode::new(1));
+        if self.connection.close_call(now, session, cdn).is_ok() {
+            let call = self.call(session);
+            call.over = true;
+        }
     }
 
     pub fn handle_input(&mut self, now: Duration, datagram: &[u8]) {

@@ -5,6 +5,7 @@ mod client;
 mod crash;
 mod gate;
 mod lac;
+mod load;
 mod world;
 
 use std::time::Duration;
