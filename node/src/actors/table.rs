@@ -17,12 +17,12 @@ use holdfast_cluster::{Effect, Table, Verdict};
 use holdfast_protocol::{SessionId, TunnelId};
 use tokio::sync::oneshot;
 
-use super::directory::PeerKey;
 use super::forwarding::Forwarding;
 use super::shard::{ShardInput, ShardSender};
 use super::subscriber;
 use crate::api::TableStatus;
 use crate::io::clock;
+use crate::lns::repeats::PeerKey;
 use crate::metrics::{Counter, Metrics};
 
 /// Requests waiting for the table's thread. A proposal that finds it full is sent again by its owner.

@@ -314,7 +314,10 @@ impl TunnelActor {
             Some(core) => self.core = Some(core),
             None => return self.on_panic(ctx),
         }
-        if self.give_up {
+        if self.shard.shared.directory.is_superseded(self.id) {
+            // The order to go was lost with the process.
+            self.run(ctx, |core, now| core.abandon(now));
+        } else if self.give_up {
             self.shard.shared.metrics.count(Counter::PanicLoops);
             let result = ResultCode::with_error(
                 stop_result::GENERAL_ERROR,
