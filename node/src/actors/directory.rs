@@ -204,17 +204,19 @@ impl Directory {
     /// The claim has become a tunnel, or, if it was refused, nothing: the key goes back to who had it.
     pub fn claim_judged(&self, key: &PeerKey, tunnel: TunnelId, accepted: bool) {
         self.claim_of(tunnel).fetch_sub(1, Relaxed);
-        if !accepted && let Some((_, claim)) = self.peers.remove_if(key, |_, known| known.tunnel == tunnel) {
-            if let Some(earlier) = claim.supersedes {
-                let known = Known {
-                    tunnel: earlier,
-                    established: true,
-                    supersedes: None,
-                    repeats: claim.repeats,
-                    ..claim
-                };
-                self.peers.insert(*key, known);
-            }
+        if accepted {
+            return;
+        }
+        let claim = self.peers.remove_if(key, |_, known| known.tunnel == tunnel);
+        let earlier = claim.and_then(|(_, claim)| Some((claim.supersedes?, claim)));
+        if let Some((earlier, claim)) = earlier {
+            let known = Known {
+                tunnel: earlier,
+                established: true,
+                supersedes: None,
+                ..claim
+            };
+            self.peers.insert(*key, known);
         }
     }
 
