@@ -237,6 +237,19 @@ impl TunnelActor {
             CloseReason::NoAnswer => metrics.count(Counter::TunnelsNoAnswer),
             CloseReason::Local(result) if result.result == stop_result::NOT_AUTHORIZED => {
                 metrics.count(Counter::TunnelSecretWrong);
+                throttled!(
+                    warn,
+                    tunnel = %self.id, peer = %self.peer, profile = self.profile,
+                    "wrong tunnel secret: the LAC's answer to our challenge is not right; give the LAC and the [[lac]] section \
+                     of its profile the same secret"
+                );
+            }
+            CloseReason::Peer(Some(result)) if result.result == stop_result::NOT_AUTHORIZED => {
+                throttled!(
+                    warn,
+                    tunnel = %self.id, peer = %self.peer, profile = self.profile,
+                    "the LAC does not authorize us: give it and the [[lac]] section of its profile the same secret"
+                );
             }
             CloseReason::Local(_) | CloseReason::Peer(_) | CloseReason::TieLost => {}
         }
