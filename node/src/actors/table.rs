@@ -46,6 +46,8 @@ pub enum ReplyTo {
     Change {
         /// The tunnel.
         tunnel: TunnelId,
+        /// The life under which it was proposed.
+        life: u64,
         /// The revision that was proposed.
         revision: u64,
     },
@@ -436,10 +438,15 @@ impl TableThread {
                 return;
             }
             ReplyTo::Nobody => return,
-            ReplyTo::Change { tunnel, revision } => (
+            ReplyTo::Change {
+                tunnel,
+                life,
+                revision,
+            } => (
                 tunnel,
                 ShardInput::ChangeVerdict {
                     tunnel,
+                    life,
                     revision,
                     refusal,
                 },
