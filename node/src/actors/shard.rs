@@ -214,7 +214,7 @@ impl ShardActor {
                 refusal,
             } => self.on_birth(tunnel, image, refusal),
             ShardInput::SessionBirth { tunnel, session, row } => match row {
-                Some(row) => session::start(&self.context, tunnel, session, row, None),
+                Some(row) => session::start_again(&self.context, tunnel, session, row),
                 None => session::stop(&self.context, tunnel, session),
             },
             ShardInput::Replaced { tunnel, session } => {
