@@ -272,6 +272,8 @@ impl SessionActor {
             // Removed from the table meanwhile: the word for this actor is on its way.
             return;
         };
+        // A question for sequence numbers that an earlier core was asked is lost with it.
+        session.shared.sequence.ask_again();
         self.shared = Some(session.shared);
         let config = shared.link_config(&tunnel.profile);
         let (now, seed) = (self.shard.now(), self.shard.seed());

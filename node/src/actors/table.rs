@@ -78,6 +78,10 @@ pub struct Image {
     pub sessions: Vec<Arc<SessionRow>>,
     /// The life under which a change is accepted now.
     pub life: u64,
+    /// Session ids that rest, with the table time of their release.
+    pub resting: Vec<(SessionId, u64)>,
+    /// Sessions that are still to be cleared because another one took their place.
+    pub replaced: Vec<SessionId>,
 }
 
 impl Image {
@@ -88,6 +92,8 @@ impl Image {
             row: found.row().clone(),
             sessions: found.sessions().map(|(_, row)| row.clone()).collect(),
             life: table.current_life(found.row()),
+            resting: found.resting_sessions().collect(),
+            replaced: found.replaced_sessions().collect(),
         })
     }
 }

@@ -319,8 +319,17 @@ impl TunnelActor {
                 core.close(now, result, terminate_cause::NAS_ERROR)
             });
         } else {
-            self.run(ctx, |_, _| {});
+            self.run(ctx, |core, now| core.rest_ids(now, &image.resting));
         }
+        // The word that they were replaced came before this birth, or before this process.
+        for session in &image.replaced {
+            self.clear_replaced(ctx, *session);
+        }
+    }
+
+    fn clear_replaced(&mut self, ctx: &mut Context<Self>, session: SessionId) {
+        let text = "replaced by a newer session of the user";
+        self.clear(ctx, session, text, terminate_cause::ADMIN_RESET);
     }
 
     /// After all that was proposed before: the session's row as it is then.
@@ -419,14 +428,7 @@ impl Handler<Order> for TunnelActor {
         match order {
             Order::Close(result, cause) => self.run(ctx, |core, now| core.close(now, result, cause)),
             Order::Abandon => self.run(ctx, |core, now| core.abandon(now)),
-            Order::ClearReplaced(session) => {
-                self.clear(
-                    ctx,
-                    session,
-                    "replaced by a newer session of the user",
-                    terminate_cause::ADMIN_RESET,
-                );
-            }
+            Order::ClearReplaced(session) => self.clear_replaced(ctx, session),
             Order::BearSession(session) => self.bear_session(session),
             Order::GiveUpSession(session) => {
                 self.shard.shared.metrics.count(Counter::PanicLoops);
