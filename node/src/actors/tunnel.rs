@@ -38,6 +38,8 @@ pub struct Datagram(pub Vec<u8>);
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Verdict {
+    /// Of the core that proposed the change.
+    pub life: u64,
     /// Of the change.
     pub revision: u64,
     /// Why not.
@@ -92,6 +94,9 @@ pub struct TunnelActor {
     id: TunnelId,
     /// `None` while the tunnel waits for its rebirth.
     core: Option<Box<Tunnel>>,
+    /// Of the latest core, whether it lives or not. Nothing of an earlier life, nor a second birth into the same one, may
+    /// touch the next: two cores of one life would take each other's verdicts for their own.
+    life: Option<u64>,
     peer: SocketAddr,
     local: Option<SocketAddr>,
     profile: String,
@@ -136,6 +141,7 @@ impl TunnelActor {
             shard,
             id,
             core: None,
+            life: None,
             peer: SocketAddr::from(([0, 0, 0, 0], 0)),
             local: None,
             profile: String::new(),
@@ -201,6 +207,7 @@ impl TunnelActor {
             Command::Propose(change) => {
                 let reply = ReplyTo::Change {
                     tunnel: self.id,
+                    life: change.life,
                     revision: change.revision,
                 };
                 self.shard
@@ -295,6 +302,10 @@ impl TunnelActor {
     }
 
     fn be_born(&mut self, ctx: &mut Context<Self>, image: &Image) {
+        if self.life.is_some_and(|life| image.life <= life) {
+            return;
+        }
+        self.life = Some(image.life);
         let row = &image.row;
         let (Some(peer), local) = (
             row.peer.as_ref().and_then(|a| a.to_std()),
@@ -341,8 +352,17 @@ impl TunnelActor {
                 core.close(now, result, terminate_cause::NAS_ERROR)
             });
         } else {
-            self.run(ctx, |_, _| {});
+            self.run(ctx, |core, now| core.rest_ids(now, &image.resting));
         }
+        // The word that they were replaced came before this birth, or before this process.
+        for session in &image.replaced {
+            self.clear_replaced(ctx, *session);
+        }
+    }
+
+    fn clear_replaced(&mut self, ctx: &mut Context<Self>, session: SessionId) {
+        let text = "replaced by a newer session of the user";
+        self.clear(ctx, session, text, terminate_cause::ADMIN_RESET);
     }
 
     /// After all that was proposed before: the session's row as it is then.
@@ -399,6 +419,9 @@ impl Handler<Datagram> for TunnelActor {
 impl Handler<Verdict> for TunnelActor {
     type Result = ();
     fn handle(&mut self, verdict: Verdict, ctx: &mut Self::Context) {
+        if self.life != Some(verdict.life) {
+            return;
+        }
         let refusal = verdict.refusal.map(|refusal| refusal.to_string());
         self.run(ctx, |core, now| {
             core.handle_verdict(now, verdict.revision, refusal)
@@ -438,14 +461,7 @@ impl Handler<Order> for TunnelActor {
         match order {
             Order::Close(result, cause) => self.run(ctx, |core, now| core.close(now, result, cause)),
             Order::Abandon => self.run(ctx, |core, now| core.abandon(now)),
-            Order::ClearReplaced(session) => {
-                self.clear(
-                    ctx,
-                    session,
-                    "replaced by a newer session of the user",
-                    terminate_cause::ADMIN_RESET,
-                );
-            }
+            Order::ClearReplaced(session) => self.clear_replaced(ctx, session),
             Order::BearSession(session) => self.bear_session(session),
             Order::GiveUpSession(session) => {
                 self.shard.shared.metrics.count(Counter::PanicLoops);

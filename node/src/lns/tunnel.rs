@@ -285,6 +285,16 @@ impl Tunnel {
         self.max_sessions = max_sessions;
     }
 
+    /// Session ids that the table does not give out yet, with the table time of their release.
+    pub fn rest_ids(&mut self, now: Now, resting: &[(SessionId, u64)]) {
+        let until = |since_ms: u64| {
+            let gone = Duration::from_millis(now.table_ms.saturating_sub(since_ms));
+            now.monotonic + SESSION_ID_REST.saturating_sub(gone)
+        };
+        let resting = resting.iter().map(|(session, since_ms)| (*session, until(*since_ms)));
+        self.resting.extend(resting);
+    }
+
     /// A control message for this tunnel, whose source has been checked.
     pub fn handle_input(&mut self, now: Now, datagram: &[u8]) {
         self.count(Occurrence::ControlReceived);

@@ -16,6 +16,7 @@ use std::time::Duration;
 use std::{fs, io};
 
 use holdfast_cluster::Table;
+use holdfast_cluster::limits::TABLE_TIME_STEP_MS;
 use holdfast_protocol::{SessionId, TunnelId};
 
 use crate::aaa::Pools;
@@ -185,8 +186,18 @@ pub async fn keep(shared: Arc<Shared>) {
     }
 }
 
-/// Tells the pools which addresses the table's sessions have.
-pub fn seed_pools(pools: &mut Pools, table: &Table) {
+/// Tells the pools which addresses the table's sessions have, and which rest: the table would refuse them to another user.
+pub fn seed_pools(pools: &mut Pools, table: &Table, now: Duration) {
+    for (address, rests_ms, user) in table.released() {
+        if let IpAddr::V4(address) = address {
+            // The table's clock runs in steps.
+            let rests = match rests_ms {
+                0 => Duration::ZERO,
+                rests_ms => Duration::from_millis(rests_ms + TABLE_TIME_STEP_MS),
+            };
+            pools.restore_released(address, &String::from_utf8_lossy(&user), now + rests);
+        }
+    }
     for (tunnel, entry) in table.tunnels() {
         for (session, row) in entry.sessions() {
             let Some(ppp) = &row.ppp else { continue };
