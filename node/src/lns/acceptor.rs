@@ -275,7 +275,10 @@ mod tests {
     fn a_lac_without_profile_is_refused_by_name_and_a_zlb_is_dropped() {
         let read_for = |datagram: &[u8]| read(datagram, id(9), |_| None);
         let unknown = read_for(&sccrq(0x1001, Settings::default()));
-        assert!(matches!(unknown, Err(Rejection::NotAllowed(_))), "{unknown:?}");
+        assert!(
+            matches!(unknown, Err(Rejection::NotAllowed { .. })),
+            "{unknown:?}"
+        );
         let zlb = [0xc8, 0x02, 0, 12, 0, 0, 0, 0, 0, 1, 0, 0];
         assert!(matches!(read_for(&zlb), Err(Rejection::Drop(_))));
     }
