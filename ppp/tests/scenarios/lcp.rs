@@ -202,6 +202,24 @@ fn s_116_nak_of_authentication_walks_down_the_list() {
     );
 }
 
+/// RFC 1661 §5.3: a Nak may list an option several times, and one of the values is to be chosen.
+#[test]
+fn s_116_of_several_proposals_in_one_nak_the_first_that_policy_allows_is_taken() {
+    for (proposals, want) in [
+        (&[3, 4, 0xc0, 0x23, 3, 4, 0xc2, 0x27][..], [3, 4, 0xc0, 0x23]),
+        (&[3, 4, 0xc2, 0x27, 3, 4, 0xc0, 0x23], [3, 4, 0xc0, 0x23]),
+    ] {
+        let config = LinkConfig {
+            auth: vec![AuthMethod::MsChapV2, AuthMethod::ChapMd5, AuthMethod::Pap],
+            ..LinkConfig::default()
+        };
+        let (mut bench, said) = Bench::start(config);
+        let (id, _) = request_in(&said, LCP);
+        let said = bench.input(LCP, NAK, id, proposals);
+        assert_eq!(request_in(&said, LCP).1[4..8], want);
+    }
+}
+
 #[test]
 fn s_116_pap_is_not_offered_when_only_chap_is_allowed() {
     let config = LinkConfig {
