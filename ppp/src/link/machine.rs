@@ -216,7 +216,8 @@ impl Machine {
         }
         match (frame.protocol, Ncp::from_protocol(frame.protocol)) {
             (protocol::PAP | protocol::CHAP, _) => self.handle_auth(frame, shared),
-            (_, Some(_)) if self.phase != Phase::Network => shared.outputs.count(Counter::WrongPhase),
+            // Before the network phase all else is discarded, known or not (RFC 1661 §3.5).
+            _ if self.phase != Phase::Network => shared.outputs.count(Counter::WrongPhase),
             (_, Some(ncp)) if self.ncps.iter().any(|layer| layer.ncp() == ncp) => {
                 self.handle_ncp(now, ncp, frame.information, shared);
             }

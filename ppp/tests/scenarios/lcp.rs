@@ -306,10 +306,17 @@ fn s_119_ipcp_before_authentication_is_dropped() {
 }
 
 #[test]
-fn s_120_unknown_protocol_is_rejected_only_when_lcp_is_open() {
+fn s_119_s_120_an_unknown_protocol_is_rejected_in_the_network_phase_alone() {
     let (mut bench, said) = Bench::start(open_door());
+    // RFC 1661 §3.4 and §3.5: silently discarded before.
     assert_eq!(bench.input(0x8281, REQUEST, 1, &[1, 2]), []);
-    bench.open_lcp(&said);
+    let said = bench.open_lcp(&said);
+    assert_eq!(bench.input(0x8281, REQUEST, 1, &[1, 2]), []);
+    assert_eq!(bench.counts, [Counter::WrongPhase; 2]);
+    let [Said::Authenticate(serial, _)] = said[..] else {
+        panic!("{said:?}")
+    };
+    bench.verdict(serial, accept());
     let first = bench.input(0x8281, REQUEST, 1, &[1, 2]);
     let second = bench.input(0x8281, REQUEST, 1, &[1, 2]);
     let rejected = [0x82, 0x81, 1, 1, 0, 6, 1, 2];
