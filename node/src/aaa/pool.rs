@@ -158,13 +158,8 @@ impl Pools {
 
     /// An address that the session table remembers as released: from `free_at` on anybody may have it, until then only `user`.
     pub fn restore_released(&mut self, address: Ipv4Addr, user: &str, free_at: Duration) {
-        if !self.held.contains_key(&address) {
-            let user = user.to_owned();
-            let hold = Hold::Reserved {
-                since: Duration::ZERO,
-                free_at,
-            };
-            self.held.insert(address, Holder { user, hold });
+        if self.holder(address).is_none() {
+            self.keep_apart(Duration::ZERO, address, user);
             self.free(address, free_at);
         }
     }

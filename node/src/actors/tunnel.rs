@@ -316,7 +316,10 @@ impl TunnelActor {
         // The word that they are over may have been lost with an earlier core.
         stop_sessions(&self.shard, self.id, |session| {
             let id = u32::from(session.get());
-            image.sessions.binary_search_by_key(&id, |row| row.session_id).is_err()
+            image
+                .sessions
+                .binary_search_by_key(&id, |row| row.session_id)
+                .is_err()
         });
         let now = self.shard.now();
         match contain(|| Box::new(Tunnel::born(now, settings, &birth))) {
@@ -325,7 +328,11 @@ impl TunnelActor {
             None if self.give_up => {
                 self.shard.shared.metrics.count(Counter::PanicLoops);
                 let retry = now.monotonic + REBIRTH_RETRY;
-                return self.shard.timers.borrow_mut().set(TimerKey::Tunnel(self.id), Some(retry));
+                return self
+                    .shard
+                    .timers
+                    .borrow_mut()
+                    .set(TimerKey::Tunnel(self.id), Some(retry));
             }
             None => return self.on_panic(ctx),
         }

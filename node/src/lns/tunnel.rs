@@ -259,7 +259,9 @@ impl Tunnel {
             let gone = Duration::from_millis(now.table_ms.saturating_sub(since_ms));
             now.monotonic + SESSION_ID_REST.saturating_sub(gone)
         };
-        let resting = resting.iter().map(|(session, since_ms)| (*session, until(*since_ms)));
+        let resting = resting
+            .iter()
+            .map(|(session, since_ms)| (*session, until(*since_ms)));
         self.resting.extend(resting);
     }
 
