@@ -12,6 +12,7 @@
 //!     +---- cancel --------+   (or after RESERVATION_LIFE, should its owner have vanished)
 //! ```
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -158,8 +159,13 @@ impl Pools {
 
     /// An address that the session table remembers as released: from `free_at` on anybody may have it, until then only `user`.
     pub fn restore_released(&mut self, address: Ipv4Addr, user: &str, free_at: Duration) {
-        if self.holder(address).is_none() {
-            self.keep_apart(Duration::ZERO, address, user);
+        if let Entry::Vacant(vacant) = self.held.entry(address) {
+            let user = user.to_owned();
+            let hold = Hold::Reserved {
+                since: Duration::ZERO,
+                free_at,
+            };
+            vacant.insert(Holder { user, hold });
             self.free(address, free_at);
         }
     }

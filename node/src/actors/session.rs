@@ -18,6 +18,7 @@ use crate::dataplane::SessionShared;
 use crate::io::PppRoute;
 use crate::lns::session::{Command, Session};
 use crate::metrics::Counter;
+use crate::throttled;
 
 /// PPP control frames that may wait for one session; more are dropped and come again.
 const MAILBOX: usize = 32;
@@ -209,6 +210,8 @@ impl SessionActor {
                     subscriber::log_online(self.tunnel, core.row());
                 }
             }
+            Command::Renegotiated => self.shard.shared.metrics.count(Counter::Renegotiations),
+            Command::Ended(cause) => self.on_ended(cause),
             Command::Count(counter) => self.shard.shared.metrics.count(ppp_counter(counter)),
         }
     }
@@ -243,6 +246,18 @@ impl SessionActor {
         if let (Some(core), Some(facts)) = (&mut self.core, facts) {
             core.share_row(facts.row);
         }
+    }
+
+    fn on_ended(&self, cause: Cause) {
+        let metrics = &self.shard.shared.metrics;
+        match cause {
+            Cause::EchoTimeout => metrics.count(Counter::SessionsEchoTimeout),
+            Cause::LcpTimeout | Cause::NoLcp | Cause::AuthTimeout(_) | Cause::NcpTimeout(_) => {
+                metrics.count(Counter::SessionsSetupTimeout);
+            }
+            _ => {}
+        }
+        throttled!(info, tunnel = %self.tunnel, session = %self.id, ?cause, "PPP ended");
     }
 
     fn tell_tunnel<M>(&self, message: M)

@@ -92,13 +92,13 @@ pub enum ShardInput {
         /// What.
         order: tunnel::Order,
     },
-    /// End a session as an operator would.
-    Disconnect {
+    /// Do something to a session.
+    Session {
         /// Its tunnel.
         tunnel: TunnelId,
         /// Which.
         session: SessionId,
-        /// Why.
+        /// What.
         order: session::Order,
     },
     /// Panic, to show that it is contained. Refused unless the process was started for fault injection.
@@ -222,7 +222,7 @@ impl ShardActor {
             }
             ShardInput::Control { tunnel, datagram } => self.to_tunnel(tunnel, tunnel::Datagram(datagram)),
             ShardInput::Tunnel { tunnel, order } => self.to_tunnel(tunnel, order),
-            ShardInput::Disconnect {
+            ShardInput::Session {
                 tunnel,
                 session,
                 order,

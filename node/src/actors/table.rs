@@ -17,11 +17,12 @@ use holdfast_cluster::{Effect, Table, Verdict};
 use holdfast_protocol::{SessionId, TunnelId};
 use tokio::sync::oneshot;
 
-use super::directory::PeerKey;
 use super::forwarding::Forwarding;
 use super::shard::{ShardInput, ShardSender};
+use super::subscriber;
 use crate::api::TableStatus;
 use crate::io::clock;
+use crate::lns::repeats::PeerKey;
 use crate::metrics::{Counter, Metrics};
 
 /// Requests waiting for the table's thread. A proposal that finds it full is sent again by its owner.
@@ -101,7 +102,7 @@ impl Image {
 type Query = Box<dyn FnOnce(&Table) + Send>;
 
 enum Request {
-    Propose(ReplyTo, Command),
+    Propose(ReplyTo, Box<Command>),
     Query(Query),
     Stop,
 }
@@ -188,7 +189,7 @@ impl TableHandle {
         self.metrics.count(Counter::Proposals);
         let taken = self
             .requests
-            .try_send(Request::Propose(reply, command.into()))
+            .try_send(Request::Propose(reply, Box::new(command.into())))
             .is_ok();
         if !taken {
             self.metrics.count(Counter::ProposalsDropped);
@@ -319,7 +320,7 @@ impl TableThread {
         let requests = self.requests.clone();
         for request in std::iter::once(first).chain(requests.try_iter().take(REQUESTS_PER_TURN)) {
             match request {
-                Request::Propose(reply, command) => self.propose(reply, command),
+                Request::Propose(reply, command) => self.propose(reply, *command),
                 Request::Query(query) => queries.push(query),
                 Request::Stop => return true,
             }
@@ -405,6 +406,9 @@ impl TableThread {
             .store(self.replica.table().now_ms(), Relaxed);
         let reserve = self.replica.reserve_in_use();
         if reserve != self.published.reserve_in_use.swap(reserve, Relaxed) {
+            if reserve {
+                self.metrics.count(Counter::DiskFull);
+            }
             log_reserve(reserve);
         }
     }
@@ -417,7 +421,12 @@ impl TableThread {
         if let Effect::AccountingOwed { sequence } = effect {
             self.undeliverable.push(*sequence);
         }
+        if let Effect::SessionRemoved { tunnel, row, .. } = effect {
+            self.metrics.count(Counter::SessionsClosed);
+            subscriber::log_offline(*tunnel, row);
+        }
         if let Effect::SessionReplaced { tunnel, session } = effect {
+            self.metrics.count(Counter::SessionsReplaced);
             let input = ShardInput::Replaced {
                 tunnel: *tunnel,
                 session: *session,

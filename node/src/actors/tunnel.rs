@@ -19,8 +19,8 @@ use super::supervision::{PanicHistory, contain};
 use super::table::{Image, ReplyTo, session_row};
 use super::{accept, session};
 use crate::dataplane::TunnelShared;
-use crate::lns::tunnel::{Birth, Command, Occurrence, SessionRequest, Tunnel, terminate_cause};
-use crate::metrics::Counter;
+use crate::lns::tunnel::{Birth, CallRefusal, Command, Occurrence, SessionRequest, Tunnel, terminate_cause};
+use crate::metrics::{Counter, Limit};
 use crate::throttled;
 
 /// Control messages that may wait for one tunnel; more are dropped and come again.
@@ -163,11 +163,11 @@ impl TunnelActor {
     fn run(&mut self, ctx: &mut Context<Self>, work: impl FnOnce(&mut Tunnel, crate::lns::Now)) {
         let Some(mut core) = self.core.take() else { return };
         let now = self.shard.now();
-        let policy = self.shard.shared.call_policy(&self.profile);
+        let refused = self.shard.shared.calls_refused(&self.profile);
         let max_sessions = self.shard.shared.config.load().l2tp.max_sessions_per_tunnel;
         let shared = self.shared.clone();
         let survived = contain(|| {
-            core.set_call_policy(policy);
+            core.refuse_calls(refused);
             core.set_max_sessions(max_sessions);
             if let Some(heard) = shared.and_then(|shared| shared.last_received()) {
                 core.note_received(heard);
@@ -254,6 +254,19 @@ impl TunnelActor {
             CloseReason::NoAnswer => metrics.count(Counter::TunnelsNoAnswer),
             CloseReason::Local(result) if result.result == stop_result::NOT_AUTHORIZED => {
                 metrics.count(Counter::TunnelSecretWrong);
+                throttled!(
+                    warn,
+                    tunnel = %self.id, peer = %self.peer, profile = self.profile,
+                    "wrong tunnel secret: the LAC's answer to our challenge is not right; give the LAC and the [[lac]] section \
+                     of its profile the same secret"
+                );
+            }
+            CloseReason::Peer(Some(result)) if result.result == stop_result::NOT_AUTHORIZED => {
+                throttled!(
+                    warn,
+                    tunnel = %self.id, peer = %self.peer, profile = self.profile,
+                    "the LAC does not authorize us: give it and the [[lac]] section of its profile the same secret"
+                );
             }
             CloseReason::Local(_) | CloseReason::Peer(_) | CloseReason::TieLost => {}
         }
@@ -261,9 +274,26 @@ impl TunnelActor {
     }
 
     fn count(&self, occurrence: Occurrence) {
-        self.shard.shared.metrics.count(match occurrence {
+        let metrics = &self.shard.shared.metrics;
+        if let Occurrence::CallRefused(why) = occurrence {
+            let limit = match why {
+                CallRefusal::NodeSessions => Some(Limit::Sessions),
+                CallRefusal::ProfileSessions => Some(Limit::LacSessions),
+                CallRefusal::TunnelSessions | CallRefusal::NoSessionId => Some(Limit::SessionsPerTunnel),
+                CallRefusal::ShuttingDown | CallRefusal::DiskFull => None,
+            };
+            if let Some(limit) = limit {
+                metrics.hit(limit);
+            }
+            throttled!(warn, tunnel = %self.id, peer = %self.peer, profile = self.profile, ?why, "call refused");
+        }
+        metrics.count(match occurrence {
+            Occurrence::ControlReceived => Counter::ControlReceived,
+            Occurrence::ControlDuplicate => Counter::ControlDuplicate,
             Occurrence::ControlDropped => Counter::ControlDropped,
-            Occurrence::CallRefused => Counter::CallsRefused,
+            Occurrence::ControlRetransmitted => Counter::ControlRetransmitted,
+            Occurrence::CallReceived => Counter::CallsReceived,
+            Occurrence::CallRefused(_) => Counter::CallsRefused,
             Occurrence::CallAbandoned => Counter::CallsAbandoned,
             Occurrence::Fault => Counter::ControlMalformed,
         });
@@ -336,7 +366,10 @@ impl TunnelActor {
             }
             None => return self.on_panic(ctx),
         }
-        if self.give_up {
+        if self.shard.shared.directory.is_superseded(self.id) {
+            // The order to go was lost with the process.
+            self.run(ctx, |core, now| core.abandon(now));
+        } else if self.give_up {
             self.shard.shared.metrics.count(Counter::PanicLoops);
             let result = ResultCode::with_error(
                 stop_result::GENERAL_ERROR,

@@ -36,6 +36,10 @@ pub enum Command {
     Request(SessionRequest),
     /// The subscriber is online: the Configure-Ack has just been released.
     Online,
+    /// A link that was open before opens again.
+    Renegotiated,
+    /// The link is dead; the call is being cleared.
+    Ended(Cause),
     /// A frame or an attempt to count.
     Count(holdfast_ppp::Counter),
 }
@@ -251,6 +255,9 @@ impl Session {
         let mut replaces = None;
         match transition {
             Transition::Open(link) => {
+                if row.ppp.as_ref().is_some_and(|ppp| !ppp.is_open()) {
+                    self.commands.push_back(Command::Renegotiated);
+                }
                 let opened_ms = row
                     .ppp
                     .as_ref()
@@ -286,6 +293,7 @@ impl Session {
     }
 
     fn finish(&mut self, cause: Cause) {
+        self.commands.push_back(Command::Ended(cause));
         let (cdn, terminate_cause) = rows::cdn(cause);
         self.commands
             .push_back(Command::Request(SessionRequest::End { cdn, terminate_cause }));

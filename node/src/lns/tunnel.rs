@@ -74,24 +74,53 @@ pub enum Command {
 /// What a tunnel counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Occurrence {
+    /// A control message arrived.
+    ControlReceived,
+    /// One that had arrived before.
+    ControlDuplicate,
     /// A control message was dropped: malformed header, out of window, not for this tunnel.
     ControlDropped,
-    /// A call was refused by a limit or because the node takes no new calls.
-    CallRefused,
+    /// A control message of ours is sent again.
+    ControlRetransmitted,
+    /// A call is offered.
+    CallReceived,
+    /// A call is refused.
+    CallRefused(CallRefusal),
     /// A call ended before its ICCN.
     CallAbandoned,
     /// A message was at fault; what the RFC asks for has been done.
     Fault,
 }
 
-/// Whether new calls are taken; the shell says so before each input.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum CallPolicy {
-    /// Take them.
-    #[default]
-    Accept,
-    /// Refuse them with this error code (result 2) and text.
-    Refuse(u16, &'static str),
+/// Why a call is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallRefusal {
+    /// The node takes no calls any more.
+    ShuttingDown,
+    /// The session table cannot grow.
+    DiskFull,
+    /// The node's limit of sessions.
+    NodeSessions,
+    /// The limit of sessions of the LAC's profile.
+    ProfileSessions,
+    /// The limit of sessions of one tunnel.
+    TunnelSessions,
+    /// No session id is free (S-82).
+    NoSessionId,
+}
+
+impl CallRefusal {
+    /// Error code (with result 2) and text for the LAC.
+    const fn answer(self) -> (u16, &'static str) {
+        match self {
+            Self::ShuttingDown => (error_code::TRY_ANOTHER, "shutting down"),
+            Self::DiskFull => (error_code::NO_RESOURCES, "disk full"),
+            Self::NodeSessions => (error_code::NO_RESOURCES, "session limit of the node reached"),
+            Self::ProfileSessions => (error_code::NO_RESOURCES, "session limit of the LAC reached"),
+            Self::TunnelSessions => (error_code::NO_RESOURCES, "session limit of the tunnel reached"),
+            Self::NoSessionId => (error_code::NO_RESOURCES, "no free session id"),
+        }
+    }
 }
 
 /// What a session asks of its tunnel.
@@ -165,7 +194,10 @@ pub struct Tunnel {
     entropy: Entropy,
     accounting_prefix: u64,
     removal_at: Option<Duration>,
-    policy: CallPolicy,
+    /// Why no new calls are taken, if none are.
+    calls_refused: Option<CallRefusal>,
+    /// The Ns after the last message that was sent.
+    next_to_send: u16,
     terminate_cause: u32,
     close_reason: Option<CloseReason>,
     commands: VecDeque<Command>,
@@ -198,7 +230,8 @@ impl Tunnel {
             entropy: Entropy::new(birth.seed),
             accounting_prefix: birth.accounting_prefix,
             removal_at: None,
-            policy: CallPolicy::Accept,
+            calls_refused: None,
+            next_to_send: birth.row.ns as u16,
             terminate_cause: terminate_cause::LOST_CARRIER,
             close_reason: None,
             commands: VecDeque::new(),
@@ -243,9 +276,9 @@ impl Tunnel {
         self.state
     }
 
-    /// Whether the next calls are taken.
-    pub fn set_call_policy(&mut self, policy: CallPolicy) {
-        self.policy = policy;
+    /// Says before an input whether new calls are taken.
+    pub fn refuse_calls(&mut self, why: Option<CallRefusal>) {
+        self.calls_refused = why;
     }
 
     /// Takes over settings that may change while the tunnel lives.
@@ -267,9 +300,12 @@ impl Tunnel {
 
     /// A control message for this tunnel, whose source has been checked.
     pub fn handle_input(&mut self, now: Now, datagram: &[u8]) {
+        self.count(Occurrence::ControlReceived);
+        if self.is_repeat(datagram) {
+            self.count(Occurrence::ControlDuplicate);
+        }
         if self.abandoned || self.connection.handle_input(now.monotonic, datagram).is_err() {
-            self.commands
-                .push_back(Command::Count(Occurrence::ControlDropped));
+            self.count(Occurrence::ControlDropped);
         }
         self.settle(now);
     }
@@ -400,7 +436,7 @@ impl Tunnel {
             return;
         }
         while let Some(datagram) = self.connection.poll_transmit(now.monotonic) {
-            self.commands.push_back(Command::Transmit(datagram));
+            self.transmit(datagram);
         }
         let progress = self.connection.progress();
         if self.state == TunnelState::Closing && !self.heard && progress.acknowledged == progress.queued {
@@ -418,7 +454,7 @@ impl Tunnel {
                 local: Some(session), ..
             } => {
                 if self.waiting.contains_key(&session) {
-                    self.commands.push_back(Command::Count(Occurrence::CallAbandoned));
+                    self.count(Occurrence::CallAbandoned);
                 }
                 self.forget_session(now, session, terminate_cause::LOST_CARRIER);
             }
@@ -427,7 +463,7 @@ impl Tunnel {
                 self.drop_sessions();
                 self.held.push(Command::Closed(reason));
             }
-            Event::Fault(_) => self.commands.push_back(Command::Count(Occurrence::Fault)),
+            Event::Fault(_) => self.count(Occurrence::Fault),
             // What the row needs of these is in the connection's state; the rest is a LAC's.
             Event::Finished
             | Event::CallClosed { local: None, .. }
@@ -447,24 +483,16 @@ impl Tunnel {
     }
 
     fn on_call_requested(&mut self, now: Now, peer: SessionId, icrq: &Icrq) {
-        let refusal = match &self.policy {
-            CallPolicy::Refuse(code, text) => Some((*code, *text)),
-            CallPolicy::Accept if self.sessions.len() >= self.max_sessions => {
-                Some((error_code::NO_RESOURCES, "session limit of the tunnel reached"))
-            }
-            CallPolicy::Accept => None,
-        };
-        let session = if refusal.is_none() {
-            self.draw_session_id()
-        } else {
-            None
-        };
+        self.count(Occurrence::CallReceived);
+        let full = (self.sessions.len() >= self.max_sessions).then_some(CallRefusal::TunnelSessions);
+        if let Some(why) = self.calls_refused.or(full) {
+            return self.refuse_call(now, peer, why);
+        }
+        let session = self.draw_session_id();
         let accepted =
             session.filter(|session| self.connection.accept_call(now.monotonic, peer, *session).is_ok());
         let Some(session) = accepted else {
-            let (code, text) = refusal.unwrap_or((error_code::NO_RESOURCES, "no free session id"));
-            self.refuse_call(now, peer, code, text);
-            return;
+            return self.refuse_call(now, peer, CallRefusal::NoSessionId);
         };
         let row = rows::session_from_icrq(self.id, session, icrq, self.accounting_id(), now.table_ms);
         self.sessions.insert(session);
@@ -478,11 +506,33 @@ impl Tunnel {
         );
     }
 
-    fn refuse_call(&mut self, now: Now, peer: SessionId, code: u16, text: &'static str) {
+    fn refuse_call(&mut self, now: Now, peer: SessionId, why: CallRefusal) {
+        let (code, text) = why.answer();
         let cdn = Cdn::new(ResultCode::with_error(call_result::GENERAL_ERROR, code, text));
         // A full queue keeps the CDN back; the LAC clears the call when its own timers run out.
         let _ = self.connection.reject_call(now.monotonic, peer, cdn);
-        self.commands.push_back(Command::Count(Occurrence::CallRefused));
+        self.count(Occurrence::CallRefused(why));
+    }
+
+    fn count(&mut self, occurrence: Occurrence) {
+        self.commands.push_back(Command::Count(occurrence));
+    }
+
+    /// Whether a control message with a body has an Ns from before the one we expect.
+    fn is_repeat(&self, datagram: &[u8]) -> bool {
+        let behind = |ns: u16| ns.wrapping_sub(self.connection.progress().received) >= 0x8000;
+        control_ns(datagram).is_some_and(behind)
+    }
+
+    fn transmit(&mut self, datagram: Vec<u8>) {
+        if let Some(ns) = control_ns(&datagram) {
+            if ns.wrapping_sub(self.next_to_send) >= 0x8000 {
+                self.count(Occurrence::ControlRetransmitted);
+            } else {
+                self.next_to_send = ns.wrapping_add(1);
+            }
+        }
+        self.commands.push_back(Command::Transmit(datagram));
     }
 
     /// A free id, drawn at random: unpredictable, and late data of an old session finds no new one.
@@ -496,7 +546,7 @@ impl Tunnel {
         format!(
             "{:08x}{:016x}",
             self.accounting_prefix as u32,
-            self.entropy.next()
+            self.entropy.next_u64()
         )
     }
 
@@ -636,6 +686,13 @@ impl Tunnel {
             self.removal_at = Some(now.monotonic + left);
         }
     }
+}
+
+/// The Ns of a control message with a body; a ZLB has none of its own.
+fn control_ns(datagram: &[u8]) -> Option<u16> {
+    let body_begins = 12;
+    let ns = datagram.get(8..10).filter(|_| datagram.len() > body_begins)?;
+    Some(u16::from_be_bytes([ns[0], ns[1]]))
 }
 
 /// Acct-Terminate-Cause (RFC 2866 §5.10).

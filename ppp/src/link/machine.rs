@@ -47,6 +47,8 @@ pub(super) struct Machine {
     pub(super) lcp: Negotiator,
     pub(super) options: LcpOptions,
     pub(super) auth: Option<Authenticator>,
+    /// The peer has yet to show, by a frame of the network phase, that it has heard how its authentication ended.
+    pub(super) answer_unconfirmed: bool,
     /// Serial of the authentication that is being judged.
     pub(super) judging: Option<u32>,
     pub(super) user: Vec<u8>,
@@ -70,6 +72,7 @@ impl Machine {
             lcp,
             options,
             auth: None,
+            answer_unconfirmed: false,
             judging: None,
             user: Vec::new(),
             ncps: Vec::new(),
@@ -125,6 +128,8 @@ impl Machine {
         let mut machine = Self::new(Phase::Network, lcp, options);
         machine.heard_lcp = true;
         machine.user.clone_from(&row.user);
+        let answered = shared.answered.take().map(|answered| *answered);
+        machine.auth = row.auth.and_then(|method| Authenticator::open(method, answered));
         machine.ncps = row
             .ncps
             .iter()
@@ -205,6 +210,9 @@ impl Machine {
         }
         if self.lcp.state() != State::Opened || self.leaving.is_some() {
             return shared.outputs.count(Counter::WrongPhase);
+        }
+        if protocol::is_network_control(frame.protocol) {
+            self.answer_unconfirmed = false;
         }
         match (frame.protocol, Ncp::from_protocol(frame.protocol)) {
             (protocol::PAP | protocol::CHAP, _) => self.handle_auth(frame, shared),
@@ -376,6 +384,7 @@ impl Machine {
     fn lcp_down(&mut self, now: Duration, shared: &mut Shared) {
         self.take_ncps_down(now, shared);
         self.auth = None;
+        self.answer_unconfirmed = false;
         self.judging = None;
         self.user.clear();
         shared.keepalive.stop();

@@ -26,11 +26,12 @@ mod gate;
 mod machine;
 mod network;
 mod output;
+mod refused;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::auth::Verdict;
+use crate::auth::{Answered, Authenticator, Verdict};
 use crate::cause::Cause;
 use crate::frame::Frame;
 use crate::iana::{code, protocol};
@@ -66,6 +67,9 @@ struct Shared {
     serial: u32,
     /// Identifier of our next LCP packet other than a Configure- or Terminate-Request.
     next_id: u8,
+    /// How the peer's authentication was answered, while there is no machine to know. Not in the row: a repeat comes
+    /// within seconds, if at all.
+    answered: Option<Box<Answered>>,
     /// User data has flowed since the link opened.
     data_seen: bool,
     finished: bool,
@@ -190,7 +194,13 @@ impl Link {
         };
         act(&mut machine, shared);
         machine.settle(now, shared);
-        if !shared.finished && !machine.is_at_rest(shared) {
+        if shared.finished {
+            return;
+        }
+        if machine.is_at_rest(shared) {
+            let answered = machine.auth.and_then(Authenticator::into_answered);
+            shared.answered = answered.map(Box::new);
+        } else {
             self.machine = Some(machine);
         }
     }
@@ -207,6 +217,7 @@ impl Shared {
             keepalive: Keepalive::default(),
             outputs: Outputs::default(),
             serial: 0,
+            answered: None,
             data_seen: false,
             finished: false,
         }

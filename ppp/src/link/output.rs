@@ -115,7 +115,8 @@ pub enum Counter {
     AuthRepeated,
     /// A Configure-Request was withheld for too long and dropped.
     WithheldDropped,
-    /// The peer repeated the request that opened a protocol, and it was acknowledged again.
+    /// The peer repeated the request that opened a protocol, and it was acknowledged again; or a late copy of one that
+    /// had been refused before came, and was dropped.
     RequestRepeated,
     /// Proxy LCP was offered but not used.
     ProxyLcpRefused,
