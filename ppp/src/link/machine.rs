@@ -216,17 +216,21 @@ impl Machine {
         }
         match (frame.protocol, Ncp::from_protocol(frame.protocol)) {
             (protocol::PAP | protocol::CHAP, _) => self.handle_auth(frame, shared),
-            (_, Some(_)) if self.phase != Phase::Network => shared.outputs.count(Counter::WrongPhase),
+            // Before the network phase all else is discarded, known or not (RFC 1661 §3.5).
+            _ if self.phase != Phase::Network => shared.outputs.count(Counter::WrongPhase),
             (_, Some(ncp)) if self.ncps.iter().any(|layer| layer.ncp() == ncp) => {
                 self.handle_ncp(now, ncp, frame.information, shared);
             }
-            _ => self.reject_protocol(frame, shared),
+            _ => self.reject_protocol(now, frame, shared),
         }
     }
 
     /// Protocol-Reject (RFC 1661 §5.7), cut to what the peer can take.
-    fn reject_protocol(&self, frame: &Frame<'_>, shared: &mut Shared) {
+    fn reject_protocol(&self, now: Duration, frame: &Frame<'_>, shared: &mut Shared) {
         shared.outputs.count(Counter::UnknownProtocol);
+        if !shared.rejections.allow(now) {
+            return shared.outputs.count(Counter::Discarded);
+        }
         let mut data = [&frame.protocol.to_be_bytes(), frame.information].concat();
         data.truncate(usize::from(self.options.peer().mru).saturating_sub(HEADER));
         shared.send_lcp(code::PROTOCOL_REJECT, &data);
@@ -364,7 +368,7 @@ impl Machine {
         let result = act(&mut self.lcp, &mut self.options, &mut run);
         for effect in run.effects {
             match effect {
-                Effect::Send(packet) => shared.outputs.send(protocol::LCP, &packet),
+                Effect::Send(packet) => shared.send_packet(now, protocol::LCP, &packet),
                 Effect::Up => self.authenticate(now, shared),
                 Effect::Down => self.lcp_down(now, shared),
                 Effect::Finished { timed_out } => {

@@ -27,6 +27,7 @@ mod machine;
 mod network;
 mod output;
 mod refused;
+mod rejections;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +45,8 @@ use crate::random::Random;
 pub use config::LinkConfig;
 use machine::Machine;
 use output::Outputs;
+use rejections::Rejections;
+
 pub use output::{Counter, OpenLink, OpenNcp, Output, Transition};
 
 /// A PPP link. Pure: see the crate.
@@ -70,6 +73,7 @@ struct Shared {
     /// How the peer's authentication was answered, while there is no machine to know. Not in the row: a repeat comes
     /// within seconds, if at all.
     answered: Option<Box<Answered>>,
+    rejections: Rejections,
     /// User data has flowed since the link opened.
     data_seen: bool,
     finished: bool,
@@ -218,6 +222,7 @@ impl Shared {
             outputs: Outputs::default(),
             serial: 0,
             answered: None,
+            rejections: Rejections::default(),
             data_seen: false,
             finished: false,
         }
@@ -234,6 +239,14 @@ impl Shared {
         self.next_id = self.next_id.wrapping_add(1);
         self.outputs
             .send(protocol::LCP, &Packet { code, id, data }.encode());
+    }
+
+    /// Sends a packet of an automaton, but for a Code-Reject too many.
+    fn send_packet(&mut self, now: Duration, protocol: u16, packet: &[u8]) {
+        if packet.first() == Some(&code::CODE_REJECT) && !self.rejections.allow(now) {
+            return self.outputs.count(Counter::Discarded);
+        }
+        self.outputs.send(protocol, packet);
     }
 
     /// The row's entry for a protocol.

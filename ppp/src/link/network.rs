@@ -381,7 +381,7 @@ impl Machine {
                     if packet.first() == Some(&code::CONFIGURE_REQUEST) {
                         self.repeat_answer(shared);
                     }
-                    shared.outputs.send(ncp.protocol(), &packet);
+                    shared.send_packet(now, ncp.protocol(), &packet);
                 }
                 Effect::Up => {
                     self.ncps[at].refused.note_open(now);
