@@ -126,11 +126,19 @@ pub fn start(shard: &Rc<ShardContext>, image: Image) {
 pub fn stop(shard: &Rc<ShardContext>, tunnel: TunnelId) {
     shard.timers.borrow_mut().set(TimerKey::Tunnel(tunnel), None);
     shard.tunnels.borrow_mut().remove(&tunnel);
+    stop_sessions(shard, tunnel, |_| true);
+}
+
+/// Ends the actors of a tunnel's sessions that are `gone`.
+fn stop_sessions(shard: &Rc<ShardContext>, tunnel: TunnelId, gone: impl Fn(SessionId) -> bool) {
+    let first = (tunnel, SessionId::new(1).expect("1 is not zero"));
+    let last = (tunnel, SessionId::new(u16::MAX).expect("0xffff is not zero"));
     let sessions: Vec<_> = {
         let sessions = shard.sessions.borrow();
-        sessions.keys().filter(|(of, _)| *of == tunnel).copied().collect()
+        let of_tunnel = sessions.range(first..=last).map(|((_, session), _)| *session);
+        of_tunnel.filter(|session| gone(*session)).collect()
     };
-    for (_, session) in sessions {
+    for session in sessions {
         session::stop(shard, tunnel, session);
     }
 }
@@ -156,9 +164,11 @@ impl TunnelActor {
         let Some(mut core) = self.core.take() else { return };
         let now = self.shard.now();
         let refused = self.shard.shared.calls_refused(&self.profile);
+        let max_sessions = self.shard.shared.config.load().l2tp.max_sessions_per_tunnel;
         let shared = self.shared.clone();
         let survived = contain(|| {
             core.refuse_calls(refused);
+            core.set_max_sessions(max_sessions);
             if let Some(heard) = shared.and_then(|shared| shared.last_received()) {
                 core.note_received(heard);
             }
@@ -333,9 +343,27 @@ impl TunnelActor {
             max_sessions: config.l2tp.max_sessions_per_tunnel,
         };
         let settings = accept::settings(&config, &row.profile, None);
+        // The word that they are over may have been lost with an earlier core.
+        stop_sessions(&self.shard, self.id, |session| {
+            let id = u32::from(session.get());
+            image
+                .sessions
+                .binary_search_by_key(&id, |row| row.session_id)
+                .is_err()
+        });
         let now = self.shard.now();
         match contain(|| Box::new(Tunnel::born(now, settings, &birth))) {
             Some(core) => self.core = Some(core),
+            // No life helps: try again now and then, so that neither the log nor the disk is flooded.
+            None if self.give_up => {
+                self.shard.shared.metrics.count(Counter::PanicLoops);
+                let retry = now.monotonic + REBIRTH_RETRY;
+                return self
+                    .shard
+                    .timers
+                    .borrow_mut()
+                    .set(TimerKey::Tunnel(self.id), Some(retry));
+            }
             None => return self.on_panic(ctx),
         }
         if self.shard.shared.directory.is_superseded(self.id) {

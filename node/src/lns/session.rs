@@ -299,3 +299,49 @@ impl Session {
             .push_back(Command::Request(SessionRequest::End { cdn, terminate_cause }));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Now = Now {
+        monotonic: Duration::from_secs(1),
+        table_ms: 1_000,
+    };
+
+    fn born(seed: u64) -> Session {
+        let row = SessionRow {
+            session_id: 5,
+            peer_session_id: 6,
+            ..SessionRow::default()
+        };
+        let mut session = Session::born(NOW, Arc::default(), Arc::new(row), None, seed);
+        asked(&mut session);
+        session
+    }
+
+    fn asked(session: &mut Session) -> Vec<u32> {
+        std::iter::from_fn(|| session.poll_output())
+            .filter_map(|command| match command {
+                Command::Request(SessionRequest::Put { serial, .. }) => Some(serial),
+                _ => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn an_answer_for_an_earlier_core_is_none_for_the_next() {
+        let mut earlier = born(1 << 32);
+        earlier.reserve_sequence(NOW);
+        let stale = asked(&mut earlier)[0];
+        let mut session = born(2 << 32);
+        session.reserve_sequence(NOW);
+        session.handle_accepted(NOW, stale);
+        assert_eq!(session.row().sequence_reserved, 0);
+        let serial = asked(&mut session)[0];
+        session.handle_accepted(NOW, serial);
+        assert_eq!(session.row().sequence_reserved, SEQUENCE_BLOCK);
+        session.handle_accepted(NOW, serial);
+        assert!(session.asked.is_empty());
+    }
+}

@@ -49,6 +49,8 @@ pub struct Totals {
 /// The totals as last written, and those that earlier processes left.
 #[derive(Debug, Default)]
 pub struct Checkpoint {
+    /// Held from reading the counters to replacing the file, so that no older figures replace newer ones.
+    writing: Mutex<()>,
     inherited: Mutex<HashMap<String, Totals>>,
     written: Mutex<HashMap<(TunnelId, SessionId), Totals>>,
 }
@@ -101,6 +103,7 @@ pub async fn write(shared: &Arc<Shared>) {
     let Some(sessions) = sessions else { return };
     let shared = shared.clone();
     let written = tokio::task::spawn_blocking(move || {
+        let _writing = lock(&shared.checkpoint.writing);
         let inherited = lock(&shared.checkpoint.inherited);
         let mut text = format!("{HEADER}\n");
         let mut written = HashMap::with_capacity(sessions.len());
