@@ -351,11 +351,12 @@ impl StreamHandler<Arrival> for ShardActor {
 }
 
 /// Lets every tunnel of a shard be born: at the start of the process under the lives that the table names, after the death of
-/// the shard's actors under new ones.
-pub fn bear_all(shared: &Arc<Shared>, index: usize, reclaim: bool) {
+/// the shard's actors under new ones. To be awaited before the shard's actor starts: a tunnel that it accepts meanwhile would
+/// be born twice.
+pub async fn bear_all(shared: &Arc<Shared>, index: usize, reclaim: bool) {
     let shards = shared.shards.len();
     let node = shared.clone();
-    let asked = shared.table.query(move |table| {
+    let asked = shared.table.ask(move |table| {
         for (tunnel, _) in table
             .tunnels()
             .filter(|(tunnel, _)| tunnel.shard(shards) == index)
@@ -372,7 +373,7 @@ pub fn bear_all(shared: &Arc<Shared>, index: usize, reclaim: bool) {
             }
         }
     });
-    if !asked {
+    if asked.await.is_none() {
         tracing::error!(
             shard = index,
             "the session table does not answer: the shard's tunnels cannot be born"

@@ -433,7 +433,10 @@ impl Supervised for TunnelActor {
 impl Handler<Born> for TunnelActor {
     type Result = ();
     fn handle(&mut self, Born(image): Born, ctx: &mut Self::Context) {
-        self.be_born(ctx, &image);
+        // Two cores under one life would take each other's changes for resubmissions of their own, and say what is in no row.
+        if self.core.as_ref().is_none_or(|core| core.life() != image.life) {
+            self.be_born(ctx, &image);
+        }
     }
 }
 

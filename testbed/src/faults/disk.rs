@@ -116,7 +116,7 @@ fn refused_calls(simulator: &mut Simulator, calls: u32) -> Result<String, Error>
         report.sessions_failed == before + u64::from(calls)
     })?;
     let reason = report.failures.keys().next().cloned().unwrap_or_default();
-    ensure_says(&reason, &["CDN", "result: 2", "disk full"])?;
+    ensure_says(&reason, &["CDN 2/4", "disk full"])?;
     Ok(reason)
 }
 

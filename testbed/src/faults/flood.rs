@@ -20,6 +20,8 @@ const TUNNELS: u32 = 10;
 const CALLS: u32 = 50;
 /// SCCRQs a second; more than the node's limits by far.
 const RATE: u64 = 10_000;
+/// How long it flows before anyone else calls.
+const FLOOD_TIME: Duration = Duration::from_millis(500);
 /// A half-open tunnel's life and something more.
 const HALF_OPEN: Duration = Duration::from_secs(14);
 
@@ -95,7 +97,7 @@ pub fn one_source(setting: &Setting) -> Result<Outcome, Error> {
     let plan = site.plan(TUNNELS, SESSIONS + CALLS);
     let mut established = site.dial(&plan, SESSIONS)?;
     let flood = Flood::start(plan.target, [Ipv4Addr::new(127, 0, 0, 2)].into_iter())?;
-    std::thread::sleep(Duration::from_millis(500));
+    std::thread::sleep(FLOOD_TIME);
     let newcomer = Plan {
         source: Ipv4Addr::new(127, 0, 0, 3).into(),
         ..site.plan(5, CALLS)
@@ -128,6 +130,7 @@ pub fn many_sources(setting: &Setting) -> Result<Outcome, Error> {
             .iter()
             .any(|limit| limit.name == "half_open" && limit.hits > 0)
     })?;
+    std::thread::sleep(FLOOD_TIME);
     let newcomer = Plan {
         source: Ipv4Addr::new(127, 0, 0, 3).into(),
         ..site.plan(1, CALLS)
