@@ -191,7 +191,8 @@ impl Tunnel {
             waiting: BTreeMap::new(),
             sessions: BTreeSet::new(),
             resting: BTreeMap::new(),
-            abandoned: false,
+            // A tombstone whose time is over says nothing, above all one that was abandoned: it has had no time at all.
+            abandoned: birth.row.state() == TunnelState::Closed && birth.row.deadline_ms <= now.table_ms,
             heard: false,
             max_sessions: birth.max_sessions,
             entropy: Entropy::new(birth.seed),
