@@ -100,7 +100,8 @@ impl Session {
             link,
             grant: None,
             asked: VecDeque::new(),
-            next_serial: 0,
+            // An answer to what an earlier actor of this session asked for must not pass for one to this one.
+            next_serial: (seed >> 32) as u32,
             commands: VecDeque::new(),
         };
         session.settle(now);
@@ -165,19 +166,15 @@ impl Session {
         self.settle(now);
     }
 
-    /// The row asked for under `serial` is accepted.
+    /// The row asked for under `serial` is accepted. Answers come in order; one to an earlier actor's question is ignored.
     pub fn handle_accepted(&mut self, now: Now, serial: u32) {
-        let Some((Serial::Link(_) | Serial::Sequence, _)) = self.asked.front() else {
+        let oldest = self.next_serial.wrapping_sub(self.asked.len() as u32);
+        if serial != oldest {
             return;
-        };
+        }
         let Some((who, row)) = self.asked.pop_front() else {
             return;
         };
-        debug_assert_eq!(
-            serial.wrapping_add(self.asked.len() as u32 + 1),
-            self.next_serial,
-            "answers come in order"
-        );
         let was_open = self.row.is_open();
         self.row = row;
         if let Serial::Link(link_serial) = who {
@@ -292,5 +289,52 @@ impl Session {
         let (cdn, terminate_cause) = rows::cdn(cause);
         self.commands
             .push_back(Command::Request(SessionRequest::End { cdn, terminate_cause }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_cluster::records::SessionState;
+
+    fn born(seed: u64) -> Session {
+        let row = SessionRow {
+            session_id: 7,
+            peer_session_id: 8,
+            state: SessionState::Connected.into(),
+            sequence_reserved: 4096,
+            ..SessionRow::default()
+        };
+        let config = Arc::new(LinkConfig::default());
+        Session::born(Now::default(), config, Arc::new(row), None, seed)
+    }
+
+    /// The serial and the reservation of the row that is asked for.
+    fn asked(session: &mut Session) -> (u32, u64) {
+        std::iter::from_fn(|| session.poll_output())
+            .find_map(|command| match command {
+                Command::Request(SessionRequest::Put { serial, row, .. }) => {
+                    Some((serial, row.sequence_reserved))
+                }
+                _ => None,
+            })
+            .expect("a request")
+    }
+
+    #[test]
+    fn an_answer_to_an_earlier_actor_is_not_taken_for_one_of_ours() {
+        let now = Now::default();
+        let mut dead = born(1 << 32);
+        dead.reserve_sequence(now);
+        let (stale, _) = asked(&mut dead);
+        let mut session = born(2 << 32);
+        session.reserve_sequence(now);
+        let (serial, reserved) = asked(&mut session);
+        session.handle_accepted(now, stale);
+        assert_eq!(session.row().sequence_reserved, 4096, "not ours");
+        session.handle_accepted(now, serial);
+        assert_eq!(session.row().sequence_reserved, reserved);
+        session.handle_accepted(now, serial);
+        assert_eq!(session.row().sequence_reserved, reserved, "an answer counts once");
     }
 }
