@@ -27,6 +27,11 @@ use super::{Now, rows};
 /// Draws of a session id before the tunnel counts as full. With half of the ids in use, 64 draws fail once in 2^64.
 const SESSION_ID_DRAWS: u32 = 64;
 
+/// The largest receive window that a tunnel may advertise. One datagram can fill a gap and so bring a whole window of messages,
+/// each of which changes two sessions at most (an ICRQ that takes another call's place): they must fit into one change, for what
+/// acknowledges them leaves with it.
+pub const RECEIVE_WINDOW_MAX: u16 = (SESSION_CHANGES_MAX / 2) as u16;
+
 /// How long a freed session id rests; a little longer than the table asks for, whose clock runs in steps.
 const SESSION_ID_REST: Duration = Duration::from_millis(ID_REST_MS + 2 * TABLE_TIME_STEP_MS);
 
@@ -150,7 +155,7 @@ pub struct Tunnel {
     deadline_ms: u64,
     proposed: Progress,
     proposals: Proposals<Arc<ChangeTunnel>, Release>,
-    changes: VecDeque<SessionChange>,
+    changes: Vec<SessionChange>,
     held: Vec<Command>,
     /// Rows of calls that wait for their ICCN.
     waiting: BTreeMap<SessionId, SessionRow>,
@@ -186,7 +191,7 @@ impl Tunnel {
             state: birth.row.state(),
             deadline_ms: birth.row.deadline_ms,
             proposals: Proposals::new(birth.row.revision),
-            changes: VecDeque::new(),
+            changes: Vec::new(),
             held: Vec::new(),
             waiting: BTreeMap::new(),
             sessions: BTreeSet::new(),
@@ -300,7 +305,7 @@ impl Tunnel {
                 row,
                 replaces,
             } => {
-                self.changes.push_back(
+                self.changes.push(
                     PutSession {
                         row: Some(*row),
                         replaces,
@@ -457,7 +462,7 @@ impl Tunnel {
         let row = rows::session_from_icrq(self.id, session, icrq, self.accounting_id(), now.table_ms);
         self.sessions.insert(session);
         self.waiting.insert(session, row.clone());
-        self.changes.push_back(
+        self.changes.push(
             PutSession {
                 row: Some(row),
                 replaces: None,
@@ -494,7 +499,7 @@ impl Tunnel {
         };
         rows::add_iccn(&mut row, iccn);
         let proxy = (!iccn.proxy.is_empty()).then(|| Box::new(iccn.proxy.clone()));
-        self.changes.push_back(
+        self.changes.push(
             PutSession {
                 row: Some(row.clone()),
                 replaces: None,
@@ -513,7 +518,7 @@ impl Tunnel {
             self.resting.insert(session, now.monotonic + SESSION_ID_REST);
             self.waiting.remove(&session);
             let session_id = u32::from(session.get());
-            self.changes.push_back(
+            self.changes.push(
                 RemoveSession {
                     session_id,
                     terminate_cause,
@@ -524,9 +529,9 @@ impl Tunnel {
         }
     }
 
-    /// One change for all that has happened since the last one (several if more sessions changed than one may carry).
+    /// One change for all that has happened since the last one.
     fn propose(&mut self, now: Now) {
-        while self.has_changed() {
+        if self.has_changed() {
             let change = Arc::new(self.next_change(now));
             let release = Release {
                 progress: self.connection.progress(),
@@ -564,10 +569,6 @@ impl Tunnel {
                 octets: octets.to_vec(),
             })
             .collect();
-        let sessions: Vec<_> = {
-            let count = self.changes.len().min(SESSION_CHANGES_MAX);
-            self.changes.drain(..count).collect()
-        };
         ChangeTunnel {
             tunnel_id: u32::from(self.id.get()),
             life: self.life,
@@ -577,7 +578,7 @@ impl Tunnel {
                 .then_some(u32::from(progress.acknowledged)),
             messages,
             update: self.update(now),
-            sessions,
+            sessions: std::mem::take(&mut self.changes),
             terminate_cause: self.terminate_cause,
         }
     }

@@ -1,6 +1,6 @@
 //! What the LNS decides about calls: limits, ids, unfinished calls (S-72, S-77, S-82 to S-84, S-127).
 
-use holdfast::lns::tunnel::{CallPolicy, Occurrence};
+use holdfast::lns::tunnel::{CallPolicy, Occurrence, RECEIVE_WINDOW_MAX};
 use holdfast_protocol::iana::error_code;
 use holdfast_protocol::message::{Cdn, Icrq, Message};
 use holdfast_protocol::{CallEnd, SessionId};
@@ -49,6 +49,25 @@ fn s_72_an_id_given_to_a_new_call_ends_the_old_one_and_its_session() {
     assert!(!old.contains(&(world.tunnel(), rows[0].0)));
     assert!(world.sessions.is_empty(), "no actor before the ICCN");
     assert!(world.rebirths.is_empty());
+}
+
+#[test]
+fn a_whole_window_of_calls_behind_a_gap_is_one_change() {
+    let mut world = World::new(1);
+    world.settings.receive_window = RECEIVE_WINDOW_MAX;
+    world.add_lac(0x1001, 0);
+    world.run_for(seconds(5));
+    for ahead in 1..RECEIVE_WINDOW_MAX {
+        world.inject_ahead(0, None, icrq(100 + ahead), ahead);
+    }
+    world.run_for(seconds(1));
+    assert_eq!(world.table.session_count(), 0, "one is missing");
+    let proposed = world.proposed;
+    world.inject_message(0, None, icrq(100));
+    world.run_for(std::time::Duration::from_millis(50));
+    assert_eq!(world.table.session_count(), usize::from(RECEIVE_WINDOW_MAX));
+    assert_eq!(world.proposed, proposed + 1);
+    assert!(world.rebirths.is_empty(), "{:?}", world.rebirths);
 }
 
 #[test]

@@ -305,12 +305,17 @@ impl World {
 
     /// A message that the LAC's own connection knows nothing of, in order after its last one. Its own next one is out of order.
     pub fn inject_message(&mut self, lac: usize, session: Option<SessionId>, message: Message) {
+        self.inject_ahead(lac, session, message, 0);
+    }
+
+    /// The same, leaving out `ahead` numbers.
+    pub fn inject_ahead(&mut self, lac: usize, session: Option<SessionId>, message: Message, ahead: u16) {
         let connection = &self.lacs[lac].connection;
         let progress = connection.progress();
         let header = ControlHeader {
             tunnel: connection.peer().tunnel,
             session,
-            ns: progress.queued,
+            ns: progress.queued.wrapping_add(ahead),
             nr: progress.received,
         };
         self.inject(lac, message.encode(header, None));
