@@ -186,7 +186,11 @@ impl Directory {
 
     /// Lets a key go, if this tunnel holds it.
     fn disclaim(&self, key: &PeerKey, tunnel: TunnelId) {
-        self.peers.remove_if(key, |_, known| known.tunnel == tunnel);
+        let gone = self.peers.remove_if(key, |_, known| known.tunnel == tunnel);
+        // A half-open tunnel that came to nothing leaves the key to the established one that had it before.
+        if let Some(earlier) = gone.and_then(|(_, known)| known.withdrawn()) {
+            self.peers.insert(*key, earlier);
+        }
     }
 
     /// The established tunnel that held the key of `tunnel` before: its LAC has restarted and forgotten it. Told once.

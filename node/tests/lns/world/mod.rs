@@ -31,7 +31,7 @@ use holdfast_ppp::{AuthMethod, LinkConfig};
 use holdfast_protocol::avp::ResultCode;
 use holdfast_protocol::header::{self, ControlHeader, Packet};
 use holdfast_protocol::message::{Cdn, Message};
-use holdfast_protocol::{CloseReason, SessionId, Settings, TunnelId};
+use holdfast_protocol::{CloseReason, Connection, SessionId, Settings, TunnelId};
 
 use crate::lac::Lac;
 
@@ -139,6 +139,8 @@ pub struct World {
     pub settings: Settings,
     pub link: Arc<LinkConfig>,
     pub max_sessions: usize,
+    /// Whether LACs want data numbered.
+    pub sequencing: bool,
     /// Inputs that the LNS has taken.
     pub steps: usize,
     /// Control messages and PPP frames that left the LNS.
@@ -181,6 +183,7 @@ impl World {
             settings: Settings::default(),
             link: Arc::new(link),
             max_sessions: 65_535,
+            sequencing: false,
             steps: 0,
             said: Vec::new(),
             proposed: 0,
@@ -222,8 +225,34 @@ impl World {
         let address = SocketAddr::from((Ipv4Addr::from(0xc633_6400 + u32::from(tunnel)), 1701));
         self.lacs
             .push(Lac::new(self.now, address, tunnel, calls, settings));
+        self.lacs[lac].sequencing = self.sequencing;
         self.settle_lac(lac);
         lac
+    }
+
+    /// Another tunnel from the address and port of `lac`.
+    pub fn add_lac_at(&mut self, lac: usize, tunnel: u16) -> usize {
+        self.push_lac(self.lacs[lac].address, tunnel)
+    }
+
+    /// A LAC at another port.
+    pub fn add_lac_elsewhere(&mut self, tunnel: u16) -> usize {
+        self.push_lac(SocketAddr::from(([203, 0, 113, 9], 40_000)), tunnel)
+    }
+
+    fn push_lac(&mut self, address: SocketAddr, tunnel: u16) -> usize {
+        self.lacs
+            .push(Lac::new(self.now, address, tunnel, 0, Settings::default()));
+        self.settle_lac(self.lacs.len() - 1);
+        self.lacs.len() - 1
+    }
+
+    pub fn stop_table_time(&mut self) {
+        self.timers.set(Timer::Tick, None);
+    }
+
+    pub fn start_table_time(&mut self) {
+        self.timers.set(Timer::Tick, Some(self.now));
     }
 
     /// The LAC forgets everything and opens a tunnel anew, under the same id and from the same port.
@@ -265,14 +294,28 @@ impl World {
         self.schedule(TRIP, Arrival::AtLns { lac, datagram });
     }
 
+    /// The LAC's SCCRQ once more, octet for octet.
+    pub fn repeat_sccrq(&mut self, lac: usize) {
+        let local = self.lacs[lac].connection.local();
+        let mut again = Connection::initiate(Settings::default(), self.now, local);
+        again.accept(self.now, again.progress());
+        let datagram = again.poll_transmit(self.now).expect("an SCCRQ");
+        self.inject(lac, datagram);
+    }
+
     /// A message that the LAC's own connection knows nothing of, in order after its last one. Its own next one is out of order.
     pub fn inject_message(&mut self, lac: usize, session: Option<SessionId>, message: Message) {
+        self.inject_ahead(lac, session, message, 0);
+    }
+
+    /// The same, leaving out `ahead` numbers.
+    pub fn inject_ahead(&mut self, lac: usize, session: Option<SessionId>, message: Message, ahead: u16) {
         let connection = &self.lacs[lac].connection;
         let progress = connection.progress();
         let header = ControlHeader {
             tunnel: connection.peer().tunnel,
             session,
-            ns: progress.queued,
+            ns: progress.queued.wrapping_add(ahead),
             nr: progress.received,
         };
         self.inject(lac, message.encode(header, None));

@@ -105,12 +105,7 @@ impl World {
             C::Transmit(datagram) => {
                 self.check_control(id, &datagram);
                 self.said.push(datagram.clone());
-                let peer = self
-                    .table
-                    .tunnel(id)
-                    .and_then(|tunnel| tunnel.row().peer.as_ref()?.to_std());
-                let lac = self.lacs.iter().position(|lac| Some(lac.address) == peer);
-                if let Some(lac) = lac {
+                if let Some(lac) = self.lac_of(id) {
                     self.send(Arrival::AtLac { lac, datagram });
                 }
             }
@@ -235,11 +230,18 @@ impl World {
             return;
         };
         let Some(row) = found.session(session) else { return };
-        let peer = found.row().peer.as_ref().and_then(|peer| peer.to_std());
-        let lac = self.lacs.iter().position(|lac| Some(lac.address) == peer);
         let peer_session = u16::try_from(row.peer_session_id).ok().and_then(SessionId::new);
-        if let (Some(lac), Some(session)) = (lac, peer_session) {
+        if let (Some(lac), Some(session)) = (self.lac_of(tunnel), peer_session) {
             self.send(Arrival::FrameAtLac { lac, session, frame });
         }
+    }
+
+    /// Who the tunnel's row says is on the other side.
+    fn lac_of(&self, tunnel: TunnelId) -> Option<usize> {
+        let row = self.table.tunnel(tunnel)?.row();
+        let peer = row.peer.as_ref()?.to_std()?;
+        self.lacs.iter().position(|lac| {
+            lac.address == peer && u32::from(lac.connection.local().get()) == row.peer_tunnel_id
+        })
     }
 }
