@@ -31,12 +31,17 @@ pub fn on_sccrq(shard: &Rc<ShardContext>, from: SocketAddr, to: SocketAddr, data
         return count_dropped(shared, dropped);
     }
     let config = shared.config.load();
-    let Some(local) = draw_tunnel_id(shard) else {
+    let place = shared.directory.place();
+    let Some(local) = draw_tunnel_id(shard, place.shard()) else {
         return shared.metrics.hit(Limit::Tunnels);
     };
     let find = |host_name: &[u8]| config.lac(host_name, from.ip()).map(profile);
     match acceptor::read(datagram, local, find) {
-        Ok(First::Request(candidate)) => on_candidate(shard, &config, local, &candidate, from, to, datagram),
+        Ok(First::Request(candidate)) => {
+            if on_candidate(shard, &config, local, &candidate, from, to, datagram) {
+                place.keep();
+            }
+        }
         Ok(First::Stop(peer_tunnel)) => on_stop(shared, &(from, peer_tunnel), datagram),
         Err(rejection) => reject(shard, from, to, rejection),
     }
@@ -68,6 +73,7 @@ fn count_dropped(shared: &Shared, dropped: Dropped) {
     shared.metrics.hit(limit);
 }
 
+/// Whether a tunnel was claimed for the candidate.
 fn on_candidate(
     shard: &Rc<ShardContext>,
     config: &Config,
@@ -76,23 +82,31 @@ fn on_candidate(
     from: SocketAddr,
     to: SocketAddr,
     datagram: &[u8],
-) {
+) -> bool {
     let shared = &shard.shared;
     let key = (from, candidate.sccrq.assigned_tunnel_id);
     match shared.directory.repeated(&key, candidate.hash) {
-        Some(Repeat::Duplicate(tunnel)) => return hand_over(shared, tunnel, datagram),
-        Some(Repeat::Busy) => return shared.metrics.count(Counter::SccrqHalfOpenDropped),
+        Some(Repeat::Duplicate(tunnel)) => {
+            hand_over(shared, tunnel, datagram);
+            return false;
+        }
+        Some(Repeat::Busy) => {
+            shared.metrics.count(Counter::SccrqHalfOpenDropped);
+            return false;
+        }
         Some(Repeat::Restarted) | None => {}
     }
     if let Some((limit, text)) = no_room(shared, config, &candidate.profile.name) {
         shared.metrics.hit(limit);
-        return answer(shard, from, to, &acceptor::refuse(local, candidate, text));
+        answer(shard, from, to, &acceptor::refuse(local, candidate, text));
+        return false;
     }
     let settings = settings(config, &candidate.profile.name, Some(rand::random()));
     match acceptor::first_row(shared.now(), settings, local, candidate, from, to) {
         Ok(row) => {
             let claim = Known::claimed(local, candidate.hash, row.created_ms);
-            if shared.directory.claim(key, claim) {
+            let claimed = shared.directory.claim(key, claim);
+            if claimed {
                 let life = u64::from(shared.table.published().epoch(local.group())) << 32;
                 let create = CreateTunnel { life, row: Some(row) };
                 let reply = ReplyTo::Birth {
@@ -103,8 +117,12 @@ fn on_candidate(
                     shared.directory.claim_judged(&key, local, false);
                 }
             }
+            claimed
         }
-        Err(rejection) => reject(shard, from, to, rejection),
+        Err(rejection) => {
+            reject(shard, from, to, rejection);
+            false
+        }
     }
 }
 
@@ -132,10 +150,10 @@ fn no_room(shared: &Shared, config: &Config, profile: &str) -> Option<(Limit, &'
     }
 }
 
-/// A free id on the shard with the fewest tunnels, drawn at random: unpredictable, and evenly spread.
-fn draw_tunnel_id(shard: &Rc<ShardContext>) -> Option<TunnelId> {
+/// A free id on the wanted shard, drawn at random: unpredictable.
+fn draw_tunnel_id(shard: &Rc<ShardContext>, wanted: usize) -> Option<TunnelId> {
     let directory = &shard.shared.directory;
-    let (shards, wanted) = (shard.shared.shards.len(), directory.emptiest_shard());
+    let shards = shard.shared.shards.len();
     let mut entropy = shard.entropy.borrow_mut();
     (0..TUNNEL_ID_DRAWS)
         .filter_map(|_| {
@@ -147,7 +165,7 @@ fn draw_tunnel_id(shard: &Rc<ShardContext>) -> Option<TunnelId> {
                 & 0xff;
             TunnelId::new(random & 0xff00 | index as u16)
         })
-        .find(|id| !directory.has_tunnel(*id))
+        .find(|id| id.shard(shards) == wanted && !directory.has_tunnel(*id))
 }
 
 fn reject(shard: &Rc<ShardContext>, from: SocketAddr, to: SocketAddr, rejection: Rejection) {

@@ -3,8 +3,8 @@
 //! Derived data: everything here can be rebuilt from the table, and is when the process starts.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use dashmap::DashMap;
 use holdfast_cluster::records::{SessionRow, TunnelRow, TunnelState};
@@ -69,9 +69,9 @@ pub struct Directory {
     reserved: DashMap<SessionIds, Ipv4Addr>,
     users: DashMap<Box<[u8]>, u32>,
     profiles: DashMap<Arc<str>, ProfileUse>,
-    tunnels_of_shard: Vec<AtomicUsize>,
-    /// Claimed, proposed and not judged yet.
-    claims_of_shard: Vec<AtomicUsize>,
+    /// Tunnels of each shard, with those whose first message is being judged. One lock, taken for a few instructions once a
+    /// tunnel: two shards that placed theirs at the same moment would else pick the same one.
+    load_of_shard: Mutex<Vec<usize>>,
     session_count: AtomicUsize,
     tunnel_count: AtomicUsize,
 }
@@ -81,6 +81,34 @@ pub struct Directory {
 struct ProfileUse {
     tunnels: usize,
     sessions: usize,
+}
+
+/// A new tunnel's place on a shard; dropped, it is free again.
+#[derive(Debug)]
+pub struct Place<'a> {
+    directory: &'a Directory,
+    shard: usize,
+    kept: bool,
+}
+
+impl Place<'_> {
+    /// Which shard.
+    pub fn shard(&self) -> usize {
+        self.shard
+    }
+
+    /// The tunnel has claimed its key: from now on its row, or its refusal, keeps the count.
+    pub fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.directory.loads()[self.shard] -= 1;
+        }
+    }
 }
 
 impl Directory {
@@ -94,8 +122,7 @@ impl Directory {
             reserved: DashMap::new(),
             users: DashMap::new(),
             profiles: DashMap::new(),
-            tunnels_of_shard: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
-            claims_of_shard: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
+            load_of_shard: Mutex::new(vec![0; shards]),
             session_count: AtomicUsize::new(0),
             tunnel_count: AtomicUsize::new(0),
         }
@@ -121,16 +148,28 @@ impl Directory {
         self.profiles.get(profile).map_or(0, |used| used.tunnels)
     }
 
-    /// The shard with the fewest tunnels, those under way included.
-    pub fn emptiest_shard(&self) -> usize {
-        let load = |shard: &usize| {
-            self.tunnels_of_shard[*shard].load(Relaxed) + self.claims_of_shard[*shard].load(Relaxed)
-        };
-        (0..self.tunnels_of_shard.len()).min_by_key(load).unwrap_or(0)
+    /// A place for a new tunnel on the shard with the fewest.
+    pub fn place(&self) -> Place<'_> {
+        let mut load = self.loads();
+        let shard = (0..load.len()).min_by_key(|shard| load[*shard]).unwrap_or(0);
+        load[shard] += 1;
+        Place {
+            directory: self,
+            shard,
+            kept: false,
+        }
     }
 
-    fn claim_of(&self, tunnel: TunnelId) -> &AtomicUsize {
-        &self.claims_of_shard[tunnel.shard(self.claims_of_shard.len())]
+    fn loads(&self) -> MutexGuard<'_, Vec<usize>> {
+        self.load_of_shard
+            .lock()
+            .expect("nothing panics with the loads locked")
+    }
+
+    fn unload(&self, tunnel: TunnelId) {
+        let mut load = self.loads();
+        let shard = tunnel.shard(load.len());
+        load[shard] = load[shard].saturating_sub(1);
     }
 
     /// Whether the table or a proposal has this tunnel id.
@@ -167,19 +206,17 @@ impl Directory {
             .entry(key)
             .and_modify(|known| claimed = known.give_way(new))
             .or_insert(new);
-        if claimed {
-            self.claim_of(new.tunnel).fetch_add(1, Relaxed);
-        }
         claimed
     }
 
-    /// The claim has become a tunnel, or, if it was refused, nothing: the key goes back to who had it.
+    /// The claim has become a tunnel, which keeps its place, or, if it was refused, nothing: the key goes back to who had it.
     pub fn claim_judged(&self, key: &PeerKey, tunnel: TunnelId, accepted: bool) {
-        self.claim_of(tunnel).fetch_sub(1, Relaxed);
-        if !accepted
-            && let Some((_, claim)) = self.peers.remove_if(key, |_, known| known.tunnel == tunnel)
-            && let Some(earlier) = claim.withdrawn()
-        {
+        if accepted {
+            return;
+        }
+        self.unload(tunnel);
+        let claim = self.peers.remove_if(key, |_, known| known.tunnel == tunnel);
+        if let Some(earlier) = claim.and_then(|(_, claim)| claim.withdrawn()) {
             self.peers.insert(*key, earlier);
         }
     }
@@ -215,10 +252,20 @@ impl Directory {
         let before = self.tunnels.get(&tunnel).map(|facts| facts.state);
         let profile: Arc<str> = row.profile.as_str().into();
         match before {
-            None => self.tunnel_count_changed(tunnel, &profile, true),
+            None => {
+                // One that was claimed has its place already.
+                let key = (peer, peer_tunnel);
+                if self.peers.get(&key).is_none_or(|known| known.tunnel != tunnel) {
+                    let mut load = self.loads();
+                    let shard = tunnel.shard(load.len());
+                    load[shard] += 1;
+                }
+                self.tunnel_count_changed(&profile, true);
+            }
             Some(TunnelState::Closed) => {}
             Some(_) if row.state() == TunnelState::Closed => {
-                self.tunnel_count_changed(tunnel, &profile, false)
+                self.unload(tunnel);
+                self.tunnel_count_changed(&profile, false);
             }
             Some(_) => {}
         }
@@ -254,21 +301,19 @@ impl Directory {
         if let Some((_, facts)) = self.tunnels.remove(&tunnel) {
             self.disclaim(&(facts.peer, facts.peer_tunnel), tunnel);
             if facts.state != TunnelState::Closed {
-                self.tunnel_count_changed(tunnel, &facts.profile, false);
+                self.unload(tunnel);
+                self.tunnel_count_changed(&facts.profile, false);
             }
         }
     }
 
-    fn tunnel_count_changed(&self, tunnel: TunnelId, profile: &Arc<str>, more: bool) {
-        let shard = &self.tunnels_of_shard[tunnel.shard(self.tunnels_of_shard.len())];
+    fn tunnel_count_changed(&self, profile: &Arc<str>, more: bool) {
         let mut used = self.profiles.entry(profile.clone()).or_default();
         if more {
             used.tunnels += 1;
-            shard.fetch_add(1, Relaxed);
             self.tunnel_count.fetch_add(1, Relaxed);
         } else {
             used.tunnels = used.tunnels.saturating_sub(1);
-            shard.fetch_sub(1, Relaxed);
             self.tunnel_count.fetch_sub(1, Relaxed);
         }
     }
