@@ -145,7 +145,7 @@ fn a_server_that_keeps_crashing_loses_no_session_that_is_up() {
             let in_flight = [InFlight::Lost, InFlight::Judged, InFlight::Late][dice.next() as usize % 3];
             world.crash = Some(Crash {
                 after: world.steps + dice.next() as usize % 200,
-                says_it: dice.next() % 2 == 0,
+                says_it: dice.next().is_multiple_of(2),
                 in_flight,
             });
             world.run_for(Duration::from_millis(dice.next() % 1000));
