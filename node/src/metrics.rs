@@ -44,14 +44,13 @@ counters! {
     TunnelsNoAnswer => "tunnels_no_answer_total", "Tunnels given up because the peer no longer answered.";
     TunnelsReplaced => "tunnels_replaced_total", "Stale tunnels replaced by a restarted LAC.";
     ControlReceived => "control_received_total", "Control messages received.";
-    ControlSent => "control_sent_total", "Control messages sent for the first time.";
+    ControlSent => "control_sent_total", "Control datagrams sent, acknowledgements and repetitions included.";
     ControlRetransmitted => "control_retransmitted_total", "Control messages sent again.";
     ControlDuplicate => "control_duplicate_total", "Control messages received again and acknowledged only.";
     ControlMalformed => "control_malformed_total", "Control messages that could not be decoded.";
-    ControlUnknownTunnel => "control_unknown_tunnel_total", "Control messages for a tunnel that does not exist.";
+    ControlUnknownTunnel => "control_unknown_tunnel_total", "StopCCNs without our tunnel id for which no half-open tunnel was found.";
     ControlDropped => "control_dropped_total", "Control messages with a bad header, out of window, or for a tunnel that has ended.";
     PppUnknownSession => "ppp_unknown_session_total", "PPP control frames for a session whose actor is not born yet.";
-    ControlQueueFull => "control_queue_full_total", "Datagrams dropped on their way from a packet thread to control.";
     CallsReceived => "calls_received_total", "ICRQs that arrived.";
     CallsRefused => "calls_refused_total", "Calls refused: a limit reached, no resources, shutting down.";
     CallsAbandoned => "calls_abandoned_total", "Calls that ended before their ICCN.";
@@ -60,7 +59,6 @@ counters! {
     SessionsReplaced => "sessions_replaced_total", "Stale sessions replaced by a redial of the same user.";
     SessionsSetupTimeout => "sessions_setup_timeout_total", "Sessions given up because PPP did not open in time.";
     SessionsEchoTimeout => "sessions_echo_timeout_total", "Sessions ended because Echo-Requests went unanswered.";
-    ProxyAccepted => "ppp_proxy_accepted_total", "Sessions whose proxy LCP or authentication was accepted.";
     Renegotiations => "ppp_renegotiations_total", "Open links on which LCP began anew.";
     PppMalformedFrame => "ppp_malformed_frame_total", "PPP frames without a protocol or without information.";
     PppMalformedPacket => "ppp_malformed_packet_total", "PPP control packets or options that do not parse.";
@@ -85,9 +83,8 @@ counters! {
     ProposalsRefused => "table_proposals_refused_total", "Changes that the session table refused.";
     ProposalsDropped => "table_proposals_dropped_total", "Changes dropped because too many were waiting; their owners send them again.";
     TunnelRebirths => "tunnel_rebirths_total", "Tunnels born again from their row because a change was refused.";
-    LogEntries => "table_log_entries_total", "Log entries applied to the session table.";
     Snapshots => "table_snapshots_total", "Snapshots of the session table written.";
-    DiskFull => "disk_full_total", "Writes that failed because the disk was full.";
+    DiskFull => "disk_full_total", "Times that the disk became full and the reserve had to be used.";
     SessionActorRestarts => "session_actor_restarts_total", "Session actors born again after a panic.";
     TunnelActorRestarts => "tunnel_actor_restarts_total", "Tunnel actors born again after a panic.";
     ArbiterRestarts => "arbiter_restarts_total", "Control threads born again after a panic.";

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use holdfast_testbed::{bench, cleanup, demo, restart, simulator, suites, test_command};
+use holdfast_testbed::{bench, cleanup, demo, faults, restart, simulator, suites, test_command};
 
 /// Everything that attacks Holdfast: the tests, a demonstration, benchmarks, a LAC and subscriber simulator.
 #[derive(Debug, Parser)]
@@ -23,6 +23,8 @@ enum Command {
     Bench(bench::Options),
     /// Kills and restarts the node at random and at the worst moments; no session may be lost.
     Restart(restart::Options),
+    /// Panics, orders to stop, hostile peers, broken disks, wrong starts: what a node must bear.
+    Faults(faults::Options),
     /// Dials simulated subscribers and prints what became of them, as JSON.
     Simulate(Box<simulator::command_line::Options>),
     /// Installs what the tests need and runs every test there is (as root).
@@ -38,7 +40,7 @@ impl Cli {
     pub fn run(self) -> Result<ExitCode, Box<dyn Error>> {
         if matches!(
             self.command,
-            Command::Demo(_) | Command::Bench(_) | Command::Restart(_)
+            Command::Demo(_) | Command::Bench(_) | Command::Restart(_) | Command::Faults(_)
         ) {
             cleanup::install()?;
         }
@@ -46,6 +48,7 @@ impl Cli {
             Command::Demo(options) => options.run(),
             Command::Bench(options) => options.run(),
             Command::Restart(options) => options.run(),
+            Command::Faults(options) => options.run(),
             Command::Simulate(options) => {
                 let (input, output) = (std::io::stdin(), std::io::stdout());
                 let port = simulator::ControlPort::new(

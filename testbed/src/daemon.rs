@@ -57,6 +57,7 @@ pub struct Memory {
 pub struct Daemon {
     program: PathBuf,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     address: SocketAddr,
     log: PathBuf,
     child: Option<Child>,
@@ -68,10 +69,16 @@ impl Daemon {
         Self {
             program: program.to_owned(),
             arguments,
+            environment: Vec::new(),
             address,
             log,
             child: None,
         }
+    }
+
+    /// From the next start on the process has this in its environment.
+    pub fn set_environment(&mut self, name: &str, value: &str) {
+        self.environment.push((name.into(), value.into()));
     }
 
     /// Starts the process without waiting for anything.
@@ -79,6 +86,7 @@ impl Daemon {
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let child = Command::new(&self.program)
             .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -169,6 +177,18 @@ impl Daemon {
             std::thread::sleep(POLL);
         }
         Ok(true)
+    }
+
+    /// Waits for the end of a process that is to end by itself; `None` if it does not within the time.
+    pub fn wait_end(&mut self, within: Duration) -> Result<Option<ExitStatus>, Error> {
+        let deadline = Instant::now() + within;
+        loop {
+            match self.try_wait()? {
+                Some(status) => return Ok(Some(status)),
+                None if Instant::now() > deadline => return Ok(None),
+                None => std::thread::sleep(POLL),
+            }
+        }
     }
 
     /// Leaves the process running for good.

@@ -5,6 +5,7 @@ pub mod bench;
 pub mod cleanup;
 pub mod daemon;
 pub mod demo;
+pub mod faults;
 pub mod lab;
 pub mod node_config;
 pub mod node_program;

@@ -18,19 +18,78 @@ pub struct NodeUnderTest {
     pub daemon: Daemon,
     /// Its data, log and configuration; removed in the end.
     folder: tempfile::TempDir,
+    data_dir: PathBuf,
+}
+
+/// What a node under test may have otherwise than the others.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Packet threads; 0 for one a core.
+    pub shards: usize,
+    /// `[tun] enabled`.
+    pub tun: &'static str,
+    /// Address and port to listen on; absent: an unused port on loopback.
+    pub listen: Option<SocketAddr>,
+    /// Where its data lie; absent: below its own folder.
+    pub data_dir: Option<PathBuf>,
+    /// Half-open tunnels at once, of all and of one source.
+    pub half_open: (u32, u32),
+    /// SCCRQs a second from one source.
+    pub sccrq_rate: u32,
+    /// Prefix of the pool.
+    pub pool: &'static str,
+    /// The one LAC profile, without its name.
+    pub lac: &'static str,
+    /// Program and arguments to be put in front of the node's own.
+    pub launcher: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            shards: 0,
+            tun: "never",
+            listen: None,
+            data_dir: None,
+            half_open: (65_535, 65_535),
+            sccrq_rate: 1_000_000,
+            pool: "100.64.0.0/10",
+            lac: r#"host_name = "*""#,
+            launcher: Vec::new(),
+        }
+    }
 }
 
 impl NodeUnderTest {
     /// Writes the configuration; starts nothing yet.
     pub fn new(program: &Path) -> io::Result<Self> {
+        Self::with(program, &Settings::default())
+    }
+
+    /// As [`Self::new`], for a node with settings of its own.
+    pub fn with(program: &Path, settings: &Settings) -> io::Result<Self> {
         let folder = cleanup::temporary_folder("holdfast-testbed-")?;
-        let address = SocketAddr::from(([127, 0, 0, 1], unused_port()?));
+        let address = match settings.listen {
+            Some(address) => address,
+            None => SocketAddr::from(([127, 0, 0, 1], unused_port()?)),
+        };
         let file = folder.path().join("holdfast.toml");
-        fs::write(&file, config(folder.path(), address))?;
+        let data_dir = settings
+            .data_dir
+            .clone()
+            .unwrap_or_else(|| folder.path().join("data"));
+        fs::write(&file, config(folder.path(), &data_dir, address, settings))?;
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
-        let arguments = vec!["run".into(), "--config".into(), file.display().to_string()];
-        let daemon = Daemon::new(program, arguments, address, folder.path().join("log"));
-        Ok(Self { daemon, folder })
+        let mut command = settings.launcher.clone();
+        command.push(program.display().to_string());
+        command.extend(["run".into(), "--config".into(), file.display().to_string()]);
+        let first = PathBuf::from(command.remove(0));
+        let daemon = Daemon::new(&first, command, address, folder.path().join("log"));
+        Ok(Self {
+            daemon,
+            folder,
+            data_dir,
+        })
     }
 
     pub fn folder(&self) -> &Path {
@@ -38,8 +97,13 @@ impl NodeUnderTest {
     }
 
     /// The node's durable state.
-    pub fn data_folder(&self) -> PathBuf {
-        self.folder.path().join("data")
+    pub fn data_folder(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// The operator's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("holdfast.sock")
     }
 
     /// Keeps data, log and configuration for whoever looks into a failure.
@@ -49,17 +113,27 @@ impl NodeUnderTest {
     }
 }
 
-fn config(folder: &Path, address: SocketAddr) -> String {
-    let folder = folder.display();
+fn config(folder: &Path, data_dir: &Path, address: SocketAddr, settings: &Settings) -> String {
+    let (folder, data_dir) = (folder.display(), data_dir.display());
+    let (half_open, half_open_per_source) = settings.half_open;
+    let Settings {
+        shards,
+        tun,
+        sccrq_rate,
+        pool,
+        lac,
+        ..
+    } = settings;
     format!(
         r#"[node]
 name = "testbed"
 id = 1
-data_dir = "{folder}/data"
+data_dir = "{data_dir}"
 listen = ["{address}"]
+shards = {shards}
 
 [tun]
-enabled = "never"
+enabled = "{tun}"
 
 [log]
 level = "info"
@@ -69,19 +143,19 @@ socket = "{folder}/holdfast.sock"
 mode = "0600"
 
 [l2tp]
-half_open = 65535
-half_open_per_source = 65535
-sccrq_rate = 1000000
+half_open = {half_open}
+half_open_per_source = {half_open_per_source}
+sccrq_rate = {sccrq_rate}
 max_tunnels = 60000
 max_sessions = 1000000
 
 [[pool]]
 name = "default"
-prefixes = ["100.64.0.0/10"]
+prefixes = ["{pool}"]
 
 [[lac]]
 name = "any"
-host_name = "*"
+{lac}
 
 [[user]]
 name = "{USER}"

@@ -22,7 +22,8 @@ pub fn find_or_build(given: Option<&Path>) -> io::Result<PathBuf> {
 fn build() -> io::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["build", "--release", "--package", "holdfast", "--bin", "holdfast"])
+        // The whole workspace's features, with which this program was built too: so only the last step is left to do.
+        .args(["build", "--release", "--workspace", "--bin", "holdfast"])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(workspace())
         .stderr(Stdio::inherit())

@@ -160,9 +160,14 @@ fn reject(shard: &Rc<ShardContext>, from: SocketAddr, to: SocketAddr, rejection:
             metrics.count(Counter::ControlMalformed);
             throttled!(warn, %from, why, "SCCRQ dropped");
         }
-        Rejection::NotAllowed(refusal) => {
+        Rejection::NotAllowed { host_name, refusal } => {
             metrics.count(Counter::LacRefused);
-            throttled!(warn, %from, "a LAC that no profile allows was refused; add a [[lac]] section to let it in");
+            throttled!(
+                warn,
+                %from,
+                host_name = %shown(&host_name),
+                "unknown LAC refused: no [[lac]] section with its host_name and address allows it; add one and reload"
+            );
             answer(shard, from, to, &refusal);
         }
         Rejection::Refused(refusal) => {

@@ -1,7 +1,7 @@
 //! What the actors of one Arbiter share (`ShardContext`) and what the whole node shares (`Shared`).
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,7 +25,7 @@ use crate::lns::Now;
 use crate::lns::admission::Admission;
 use crate::lns::entropy::Entropy;
 use crate::lns::timers::TimerTable;
-use crate::lns::tunnel::CallPolicy;
+use crate::lns::tunnel::CallRefusal;
 use crate::metrics::{Limit, Metrics};
 use crate::server::Checkpoint;
 
@@ -122,25 +122,21 @@ impl Shared {
         u64::from(epoch) << 32 | u64::from(self.next_life.fetch_add(1, Relaxed))
     }
 
-    /// Whether a tunnel of `profile` may take another call now.
-    pub fn call_policy(&self, profile: &str) -> CallPolicy {
-        use holdfast_protocol::iana::error_code::{NO_RESOURCES, TRY_ANOTHER};
+    /// Why a tunnel of `profile` may take no further call now, if it may not.
+    pub fn calls_refused(&self, profile: &str) -> Option<CallRefusal> {
         let config = self.config.load();
-        let profile_limit = config
-            .lacs
-            .iter()
-            .find(|lac| lac.name == profile)
-            .and_then(|lac| lac.max_sessions);
+        let lac = config.lacs.iter().find(|lac| lac.name == profile);
+        let profile_limit = lac.and_then(|lac| lac.max_sessions);
         if self.is_closing() {
-            CallPolicy::Refuse(TRY_ANOTHER, "shutting down")
+            Some(CallRefusal::ShuttingDown)
         } else if self.table.published().reserve_in_use() {
-            CallPolicy::Refuse(NO_RESOURCES, "disk full")
+            Some(CallRefusal::DiskFull)
         } else if self.directory.sessions() >= config.l2tp.max_sessions {
-            CallPolicy::Refuse(NO_RESOURCES, "session limit of the node reached")
+            Some(CallRefusal::NodeSessions)
         } else if profile_limit.is_some_and(|limit| self.directory.sessions_of_profile(profile) >= limit) {
-            CallPolicy::Refuse(NO_RESOURCES, "session limit of the LAC profile reached")
+            Some(CallRefusal::ProfileSessions)
         } else {
-            CallPolicy::Accept
+            None
         }
     }
 }
@@ -166,7 +162,7 @@ pub struct ShardContext {
     /// The tunnels of this shard.
     pub tunnels: RefCell<HashMap<TunnelId, Addr<TunnelActor>>>,
     /// The sessions of this shard's tunnels.
-    pub sessions: RefCell<HashMap<(TunnelId, SessionId), Addr<SessionActor>>>,
+    pub sessions: RefCell<BTreeMap<(TunnelId, SessionId), Addr<SessionActor>>>,
     /// Seeds for the cores; itself seeded by the operating system.
     pub entropy: RefCell<Entropy>,
 }
@@ -191,6 +187,6 @@ impl ShardContext {
 
     /// A seed for a core.
     pub fn seed(&self) -> u64 {
-        self.entropy.borrow_mut().next()
+        self.entropy.borrow_mut().next_u64()
     }
 }

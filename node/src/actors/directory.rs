@@ -314,12 +314,13 @@ impl Directory {
         }
     }
 
-    /// Whether no tunnel waits for the acknowledgement of a StopCCN of ours.
+    /// Whether no tunnel is up, nor waits for the acknowledgement of a StopCCN of ours.
     pub fn all_quiet(&self) -> bool {
-        !self
-            .tunnels
-            .iter()
-            .any(|facts| facts.state == TunnelState::Closing && !facts.heard)
+        self.tunnels.iter().all(|facts| match facts.state {
+            TunnelState::HalfOpen | TunnelState::Established => false,
+            TunnelState::Closing => facts.heard,
+            TunnelState::Closed => true,
+        })
     }
 
     /// A session's row as applied; gives what was known before.

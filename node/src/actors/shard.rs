@@ -39,6 +39,8 @@ pub enum ShardInput {
     ChangeVerdict {
         /// Whose change.
         tunnel: TunnelId,
+        /// The life under which it was proposed.
+        life: u64,
         /// Its revision.
         revision: u64,
         /// Why not.
@@ -90,13 +92,13 @@ pub enum ShardInput {
         /// What.
         order: tunnel::Order,
     },
-    /// End a session as an operator would.
-    Disconnect {
+    /// Do something to a session.
+    Session {
         /// Its tunnel.
         tunnel: TunnelId,
         /// Which.
         session: SessionId,
-        /// Why.
+        /// What.
         order: session::Order,
     },
     /// Panic, to show that it is contained. Refused unless the process was started for fault injection.
@@ -192,10 +194,16 @@ impl ShardActor {
         match input {
             ShardInput::ChangeVerdict {
                 tunnel,
+                life,
                 revision,
                 refusal,
             } => {
-                self.to_tunnel(tunnel, tunnel::Verdict { revision, refusal });
+                let verdict = tunnel::Verdict {
+                    life,
+                    revision,
+                    refusal,
+                };
+                self.to_tunnel(tunnel, verdict);
             }
             ShardInput::RemovalVerdict { tunnel, refusal } => {
                 self.to_tunnel(tunnel, tunnel::Removed { refusal })
@@ -206,7 +214,7 @@ impl ShardActor {
                 refusal,
             } => self.on_birth(tunnel, image, refusal),
             ShardInput::SessionBirth { tunnel, session, row } => match row {
-                Some(row) => session::start(&self.context, tunnel, session, row, None),
+                Some(row) => session::start_again(&self.context, tunnel, session, row),
                 None => session::stop(&self.context, tunnel, session),
             },
             ShardInput::Replaced { tunnel, session } => {
@@ -214,7 +222,7 @@ impl ShardActor {
             }
             ShardInput::Control { tunnel, datagram } => self.to_tunnel(tunnel, tunnel::Datagram(datagram)),
             ShardInput::Tunnel { tunnel, order } => self.to_tunnel(tunnel, order),
-            ShardInput::Disconnect {
+            ShardInput::Session {
                 tunnel,
                 session,
                 order,
@@ -343,11 +351,12 @@ impl StreamHandler<Arrival> for ShardActor {
 }
 
 /// Lets every tunnel of a shard be born: at the start of the process under the lives that the table names, after the death of
-/// the shard's actors under new ones.
-pub fn bear_all(shared: &Arc<Shared>, index: usize, reclaim: bool) {
+/// the shard's actors under new ones. To be awaited before the shard's actor starts: a tunnel that it accepts meanwhile would
+/// be born twice.
+pub async fn bear_all(shared: &Arc<Shared>, index: usize, reclaim: bool) {
     let shards = shared.shards.len();
     let node = shared.clone();
-    let asked = shared.table.query(move |table| {
+    let asked = shared.table.ask(move |table| {
         for (tunnel, _) in table
             .tunnels()
             .filter(|(tunnel, _)| tunnel.shard(shards) == index)
@@ -364,7 +373,7 @@ pub fn bear_all(shared: &Arc<Shared>, index: usize, reclaim: bool) {
             }
         }
     });
-    if !asked {
+    if asked.await.is_none() {
         tracing::error!(
             shard = index,
             "the session table does not answer: the shard's tunnels cannot be born"

@@ -133,3 +133,11 @@ pub fn log_online(tunnel: TunnelId, row: &SessionRow) {
         "subscriber online"
     );
 }
+
+/// Says that a subscriber who was online is gone.
+pub fn log_offline(tunnel: TunnelId, row: &SessionRow) {
+    let Some(ppp) = row.ppp.as_ref().filter(|_| row.is_open()) else {
+        return;
+    };
+    tracing::info!(%tunnel, session = row.session_id, user = %Escaped(&ppp.user), "subscriber offline");
+}

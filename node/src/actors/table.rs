@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 
 use super::forwarding::Forwarding;
 use super::shard::{ShardInput, ShardSender};
+use super::subscriber;
 use crate::api::TableStatus;
 use crate::io::clock;
 use crate::lns::repeats::PeerKey;
@@ -46,6 +47,8 @@ pub enum ReplyTo {
     Change {
         /// The tunnel.
         tunnel: TunnelId,
+        /// The life under which it was proposed.
+        life: u64,
         /// The revision that was proposed.
         revision: u64,
     },
@@ -76,6 +79,10 @@ pub struct Image {
     pub sessions: Vec<Arc<SessionRow>>,
     /// The life under which a change is accepted now.
     pub life: u64,
+    /// Session ids that rest, with the table time of their release.
+    pub resting: Vec<(SessionId, u64)>,
+    /// Sessions that are still to be cleared because another one took their place.
+    pub replaced: Vec<SessionId>,
 }
 
 impl Image {
@@ -86,6 +93,8 @@ impl Image {
             row: found.row().clone(),
             sessions: found.sessions().map(|(_, row)| row.clone()).collect(),
             life: table.current_life(found.row()),
+            resting: found.resting_sessions().collect(),
+            replaced: found.replaced_sessions().collect(),
         })
     }
 }
@@ -93,7 +102,7 @@ impl Image {
 type Query = Box<dyn FnOnce(&Table) + Send>;
 
 enum Request {
-    Propose(ReplyTo, Command),
+    Propose(ReplyTo, Box<Command>),
     Query(Query),
     Stop,
 }
@@ -180,7 +189,7 @@ impl TableHandle {
         self.metrics.count(Counter::Proposals);
         let taken = self
             .requests
-            .try_send(Request::Propose(reply, command.into()))
+            .try_send(Request::Propose(reply, Box::new(command.into())))
             .is_ok();
         if !taken {
             self.metrics.count(Counter::ProposalsDropped);
@@ -311,7 +320,7 @@ impl TableThread {
         let requests = self.requests.clone();
         for request in std::iter::once(first).chain(requests.try_iter().take(REQUESTS_PER_TURN)) {
             match request {
-                Request::Propose(reply, command) => self.propose(reply, command),
+                Request::Propose(reply, command) => self.propose(reply, *command),
                 Request::Query(query) => queries.push(query),
                 Request::Stop => return true,
             }
@@ -397,6 +406,9 @@ impl TableThread {
             .store(self.replica.table().now_ms(), Relaxed);
         let reserve = self.replica.reserve_in_use();
         if reserve != self.published.reserve_in_use.swap(reserve, Relaxed) {
+            if reserve {
+                self.metrics.count(Counter::DiskFull);
+            }
             log_reserve(reserve);
         }
     }
@@ -409,7 +421,12 @@ impl TableThread {
         if let Effect::AccountingOwed { sequence } = effect {
             self.undeliverable.push(*sequence);
         }
+        if let Effect::SessionRemoved { tunnel, row, .. } = effect {
+            self.metrics.count(Counter::SessionsClosed);
+            subscriber::log_offline(*tunnel, row);
+        }
         if let Effect::SessionReplaced { tunnel, session } = effect {
+            self.metrics.count(Counter::SessionsReplaced);
             let input = ShardInput::Replaced {
                 tunnel: *tunnel,
                 session: *session,
@@ -436,10 +453,15 @@ impl TableThread {
                 return;
             }
             ReplyTo::Nobody => return,
-            ReplyTo::Change { tunnel, revision } => (
+            ReplyTo::Change {
+                tunnel,
+                life,
+                revision,
+            } => (
                 tunnel,
                 ShardInput::ChangeVerdict {
                     tunnel,
+                    life,
                     revision,
                     refusal,
                 },

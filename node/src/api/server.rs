@@ -17,8 +17,8 @@ use tokio::time::timeout;
 
 use super::Listener;
 use super::types::{
-    ApiError, Envelope, ErrorCode, Page, ReloadReport, Reply, Request, SessionInfo, StatusReport, Target,
-    TunnelInfo, VERSION,
+    ApiError, Envelope, ErrorCode, Page, PanicTarget, ReloadReport, Reply, Request, SessionInfo,
+    StatusReport, Target, TunnelInfo, VERSION,
 };
 use crate::metrics::{Limit, Metrics};
 
@@ -62,6 +62,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Reads the configuration again.
     fn reload(&self) -> impl Future<Output = Result<ReloadReport, ApiError>> + Send;
+
+    /// Has an actor panic, where the process was started for that.
+    fn inject_panic(&self, target: PanicTarget) -> impl Future<Output = Result<(), ApiError>> + Send;
 }
 
 /// Serves until it is dropped. To be awaited on a tokio runtime with IO and time.
@@ -202,6 +205,7 @@ async fn answer<B: Backend>(
             .await
             .map(|sessions| Reply::ShuttingDown { sessions }),
         Request::Reload => backend.reload().await.map(Reply::Reloaded),
+        Request::InjectPanic { target } => backend.inject_panic(target).await.map(|()| Reply::PanicInjected),
     };
     match reply {
         Ok(reply) => writer.send(&reply).await.map(|()| Ok(1)),

@@ -99,6 +99,10 @@ impl Backend for Fake {
             needs_restart: Vec::new(),
         })
     }
+
+    async fn inject_panic(&self, _: PanicTarget) -> Result<(), ApiError> {
+        Err(ApiError::new(ErrorCode::NotAllowed, "not for fault injection"))
+    }
 }
 
 /// A server on a thread of its own; it ends with the test.

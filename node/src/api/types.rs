@@ -54,6 +54,21 @@ pub enum Request {
     },
     /// Answered by [`Reply::Reloaded`].
     Reload,
+    /// Answered by [`Reply::PanicInjected`]; for tests. Refused by a process that was not started for fault injection.
+    InjectPanic {
+        /// Which actor panics.
+        target: PanicTarget,
+    },
+}
+
+/// What [`Request::InjectPanic`] hits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PanicTarget {
+    /// The root actor of a shard, by its index.
+    Shard(u32),
+    /// The actor of a tunnel or of a session.
+    Actor(Target),
 }
 
 /// One line from the server. Each answer ends with `End` or `Error`, so one connection may carry several requests.
@@ -78,6 +93,8 @@ pub enum Reply {
     },
     /// To [`Request::Reload`].
     Reloaded(ReloadReport),
+    /// To [`Request::InjectPanic`].
+    PanicInjected,
     /// Nothing more comes.
     End {
         /// Replies before this one.
@@ -105,6 +122,8 @@ pub enum ErrorCode {
     BadRequest,
     /// The tunnel or session does not exist.
     NotFound,
+    /// The process was not started for this.
+    NotAllowed,
     /// The configuration has mistakes; nothing changed.
     Configuration,
     /// Not now: starting, shutting down, too many connections.

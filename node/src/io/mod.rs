@@ -16,6 +16,7 @@
 mod batch;
 pub mod clock;
 pub mod handle;
+pub mod host;
 pub mod inbound;
 pub mod mailbox;
 mod poller;

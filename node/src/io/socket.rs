@@ -19,7 +19,9 @@ const BUFFER: usize = 4 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// Somebody listens there already.
-    #[error("UDP {address} is in use by another program (is another holdfast running?)")]
+    #[error(
+        "UDP {address} is in use by another program (is another holdfast running?); stop that one, or listen elsewhere"
+    )]
     AddressInUse {
         /// Where.
         address: SocketAddr,

@@ -52,8 +52,13 @@ pub enum First {
 pub enum Rejection {
     /// Nothing is answered: it cannot be, or must not.
     Drop(&'static str),
-    /// No profile allows this LAC; the StopCCN to send.
-    NotAllowed(Refusal),
+    /// No profile allows this LAC.
+    NotAllowed {
+        /// What it calls itself.
+        host_name: Vec<u8>,
+        /// The StopCCN to send.
+        refusal: Refusal,
+    },
     /// The message is at fault, or the two sides cannot agree; the StopCCN to send.
     Refused(Refusal),
 }
@@ -103,11 +108,10 @@ pub fn read(
         }))),
         None => {
             let result = ResultCode::with_error(stop_result::NOT_AUTHORIZED, error_code::NONE, "unknown LAC");
-            Err(Rejection::NotAllowed(Refusal::new(
-                local,
-                sccrq.assigned_tunnel_id,
-                result,
-            )))
+            Err(Rejection::NotAllowed {
+                refusal: Refusal::new(local, sccrq.assigned_tunnel_id, result),
+                host_name: sccrq.host_name,
+            })
         }
     }
 }
@@ -292,7 +296,10 @@ mod tests {
     fn a_lac_without_profile_is_refused_by_name_and_a_zlb_is_dropped() {
         let read_for = |datagram: &[u8]| read(datagram, id(9), |_| None);
         let unknown = read_for(&sccrq(0x1001, Settings::default()));
-        assert!(matches!(unknown, Err(Rejection::NotAllowed(_))), "{unknown:?}");
+        assert!(
+            matches!(unknown, Err(Rejection::NotAllowed { .. })),
+            "{unknown:?}"
+        );
         let zlb = [0xc8, 0x02, 0, 12, 0, 0, 0, 0, 0, 1, 0, 0];
         assert!(matches!(read_for(&zlb), Err(Rejection::Drop(_))));
     }

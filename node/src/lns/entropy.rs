@@ -12,7 +12,7 @@ impl Entropy {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -22,7 +22,7 @@ impl Entropy {
 
     /// Sixteen random bits.
     pub fn next_u16(&mut self) -> u16 {
-        (self.next() >> 48) as u16
+        (self.next_u64() >> 48) as u16
     }
 }
 
@@ -34,7 +34,11 @@ mod tests {
     fn the_same_seed_gives_the_same_numbers_and_another_seed_others() {
         let draw = |seed| {
             let mut entropy = Entropy::new(seed);
-            [entropy.next(), entropy.next(), u64::from(entropy.next_u16())]
+            [
+                entropy.next_u64(),
+                entropy.next_u64(),
+                u64::from(entropy.next_u16()),
+            ]
         };
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));

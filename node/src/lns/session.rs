@@ -36,6 +36,10 @@ pub enum Command {
     Request(SessionRequest),
     /// The subscriber is online: the Configure-Ack has just been released.
     Online,
+    /// A link that was open before opens again.
+    Renegotiated,
+    /// The link is dead; the call is being cleared.
+    Ended(Cause),
     /// A frame or an attempt to count.
     Count(holdfast_ppp::Counter),
 }
@@ -100,7 +104,7 @@ impl Session {
             link,
             grant: None,
             asked: VecDeque::new(),
-            // An answer to what an earlier actor of this session asked for must not pass for one to this one.
+            // Answers to an earlier core of this session may still be on their way: ours must not look like them.
             next_serial: (seed >> 32) as u32,
             commands: VecDeque::new(),
         };
@@ -166,10 +170,10 @@ impl Session {
         self.settle(now);
     }
 
-    /// The row asked for under `serial` is accepted. Answers come in order; one to an earlier actor's question is ignored.
+    /// The row asked for under `serial` is accepted. Answers come in order; one that is not the next was for an earlier core.
     pub fn handle_accepted(&mut self, now: Now, serial: u32) {
-        let oldest = self.next_serial.wrapping_sub(self.asked.len() as u32);
-        if serial != oldest {
+        let awaited = self.next_serial.wrapping_sub(self.asked.len() as u32);
+        if serial != awaited {
             return;
         }
         let Some((who, row)) = self.asked.pop_front() else {
@@ -251,6 +255,9 @@ impl Session {
         let mut replaces = None;
         match transition {
             Transition::Open(link) => {
+                if row.ppp.as_ref().is_some_and(|ppp| !ppp.is_open()) {
+                    self.commands.push_back(Command::Renegotiated);
+                }
                 let opened_ms = row
                     .ppp
                     .as_ref()
@@ -286,6 +293,7 @@ impl Session {
     }
 
     fn finish(&mut self, cause: Cause) {
+        self.commands.push_back(Command::Ended(cause));
         let (cdn, terminate_cause) = rows::cdn(cause);
         self.commands
             .push_back(Command::Request(SessionRequest::End { cdn, terminate_cause }));
@@ -295,46 +303,45 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_cluster::records::SessionState;
+
+    const NOW: Now = Now {
+        monotonic: Duration::from_secs(1),
+        table_ms: 1_000,
+    };
 
     fn born(seed: u64) -> Session {
         let row = SessionRow {
-            session_id: 7,
-            peer_session_id: 8,
-            state: SessionState::Connected.into(),
-            sequence_reserved: 4096,
+            session_id: 5,
+            peer_session_id: 6,
             ..SessionRow::default()
         };
-        let config = Arc::new(LinkConfig::default());
-        Session::born(Now::default(), config, Arc::new(row), None, seed)
+        let mut session = Session::born(NOW, Arc::default(), Arc::new(row), None, seed);
+        asked(&mut session);
+        session
     }
 
-    /// The serial and the reservation of the row that is asked for.
-    fn asked(session: &mut Session) -> (u32, u64) {
+    fn asked(session: &mut Session) -> Vec<u32> {
         std::iter::from_fn(|| session.poll_output())
-            .find_map(|command| match command {
-                Command::Request(SessionRequest::Put { serial, row, .. }) => {
-                    Some((serial, row.sequence_reserved))
-                }
+            .filter_map(|command| match command {
+                Command::Request(SessionRequest::Put { serial, .. }) => Some(serial),
                 _ => None,
             })
-            .expect("a request")
+            .collect()
     }
 
     #[test]
-    fn an_answer_to_an_earlier_actor_is_not_taken_for_one_of_ours() {
-        let now = Now::default();
-        let mut dead = born(1 << 32);
-        dead.reserve_sequence(now);
-        let (stale, _) = asked(&mut dead);
+    fn an_answer_for_an_earlier_core_is_none_for_the_next() {
+        let mut earlier = born(1 << 32);
+        earlier.reserve_sequence(NOW);
+        let stale = asked(&mut earlier)[0];
         let mut session = born(2 << 32);
-        session.reserve_sequence(now);
-        let (serial, reserved) = asked(&mut session);
-        session.handle_accepted(now, stale);
-        assert_eq!(session.row().sequence_reserved, 4096, "not ours");
-        session.handle_accepted(now, serial);
-        assert_eq!(session.row().sequence_reserved, reserved);
-        session.handle_accepted(now, serial);
-        assert_eq!(session.row().sequence_reserved, reserved, "an answer counts once");
+        session.reserve_sequence(NOW);
+        session.handle_accepted(NOW, stale);
+        assert_eq!(session.row().sequence_reserved, 0);
+        let serial = asked(&mut session)[0];
+        session.handle_accepted(NOW, serial);
+        assert_eq!(session.row().sequence_reserved, SEQUENCE_BLOCK);
+        session.handle_accepted(NOW, serial);
+        assert!(session.asked.is_empty());
     }
 }

@@ -27,11 +27,6 @@ use super::{Now, rows};
 /// Draws of a session id before the tunnel counts as full. With half of the ids in use, 64 draws fail once in 2^64.
 const SESSION_ID_DRAWS: u32 = 64;
 
-/// The largest receive window that a tunnel may advertise. One datagram can fill a gap and so bring a whole window of messages,
-/// each of which changes two sessions at most (an ICRQ that takes another call's place): they must fit into one change, for what
-/// acknowledges them leaves with it.
-pub const RECEIVE_WINDOW_MAX: u16 = (SESSION_CHANGES_MAX / 2) as u16;
-
 /// How long a freed session id rests; a little longer than the table asks for, whose clock runs in steps.
 const SESSION_ID_REST: Duration = Duration::from_millis(ID_REST_MS + 2 * TABLE_TIME_STEP_MS);
 
@@ -79,24 +74,53 @@ pub enum Command {
 /// What a tunnel counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Occurrence {
+    /// A control message arrived.
+    ControlReceived,
+    /// One that had arrived before.
+    ControlDuplicate,
     /// A control message was dropped: malformed header, out of window, not for this tunnel.
     ControlDropped,
-    /// A call was refused by a limit or because the node takes no new calls.
-    CallRefused,
+    /// A control message of ours is sent again.
+    ControlRetransmitted,
+    /// A call is offered.
+    CallReceived,
+    /// A call is refused.
+    CallRefused(CallRefusal),
     /// A call ended before its ICCN.
     CallAbandoned,
     /// A message was at fault; what the RFC asks for has been done.
     Fault,
 }
 
-/// Whether new calls are taken; the shell says so before each input.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum CallPolicy {
-    /// Take them.
-    #[default]
-    Accept,
-    /// Refuse them with this error code (result 2) and text.
-    Refuse(u16, &'static str),
+/// Why a call is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallRefusal {
+    /// The node takes no calls any more.
+    ShuttingDown,
+    /// The session table cannot grow.
+    DiskFull,
+    /// The node's limit of sessions.
+    NodeSessions,
+    /// The limit of sessions of the LAC's profile.
+    ProfileSessions,
+    /// The limit of sessions of one tunnel.
+    TunnelSessions,
+    /// No session id is free (S-82).
+    NoSessionId,
+}
+
+impl CallRefusal {
+    /// Error code (with result 2) and text for the LAC.
+    const fn answer(self) -> (u16, &'static str) {
+        match self {
+            Self::ShuttingDown => (error_code::TRY_ANOTHER, "shutting down"),
+            Self::DiskFull => (error_code::NO_RESOURCES, "disk full"),
+            Self::NodeSessions => (error_code::NO_RESOURCES, "session limit of the node reached"),
+            Self::ProfileSessions => (error_code::NO_RESOURCES, "session limit of the LAC reached"),
+            Self::TunnelSessions => (error_code::NO_RESOURCES, "session limit of the tunnel reached"),
+            Self::NoSessionId => (error_code::NO_RESOURCES, "no free session id"),
+        }
+    }
 }
 
 /// What a session asks of its tunnel.
@@ -155,7 +179,7 @@ pub struct Tunnel {
     deadline_ms: u64,
     proposed: Progress,
     proposals: Proposals<Arc<ChangeTunnel>, Release>,
-    changes: Vec<SessionChange>,
+    changes: VecDeque<SessionChange>,
     held: Vec<Command>,
     /// Rows of calls that wait for their ICCN.
     waiting: BTreeMap<SessionId, SessionRow>,
@@ -170,7 +194,10 @@ pub struct Tunnel {
     entropy: Entropy,
     accounting_prefix: u64,
     removal_at: Option<Duration>,
-    policy: CallPolicy,
+    /// Why no new calls are taken, if none are.
+    calls_refused: Option<CallRefusal>,
+    /// The Ns after the last message that was sent.
+    next_to_send: u16,
     terminate_cause: u32,
     close_reason: Option<CloseReason>,
     commands: VecDeque<Command>,
@@ -191,19 +218,20 @@ impl Tunnel {
             state: birth.row.state(),
             deadline_ms: birth.row.deadline_ms,
             proposals: Proposals::new(birth.row.revision),
-            changes: Vec::new(),
+            changes: VecDeque::new(),
             held: Vec::new(),
             waiting: BTreeMap::new(),
             sessions: BTreeSet::new(),
             resting: BTreeMap::new(),
-            // A tombstone whose time is over says nothing, above all one that was abandoned: it has had no time at all.
+            // A tombstone whose time is over has nobody to talk to; perhaps its LAC has restarted and forgotten it.
             abandoned: birth.row.state() == TunnelState::Closed && birth.row.deadline_ms <= now.table_ms,
             heard: false,
             max_sessions: birth.max_sessions,
             entropy: Entropy::new(birth.seed),
             accounting_prefix: birth.accounting_prefix,
             removal_at: None,
-            policy: CallPolicy::Accept,
+            calls_refused: None,
+            next_to_send: birth.row.ns as u16,
             terminate_cause: terminate_cause::LOST_CARRIER,
             close_reason: None,
             commands: VecDeque::new(),
@@ -248,9 +276,9 @@ impl Tunnel {
         self.state
     }
 
-    /// Whether the next calls are taken.
-    pub fn set_call_policy(&mut self, policy: CallPolicy) {
-        self.policy = policy;
+    /// Says before an input whether new calls are taken.
+    pub fn refuse_calls(&mut self, why: Option<CallRefusal>) {
+        self.calls_refused = why;
     }
 
     /// Takes over settings that may change while the tunnel lives.
@@ -258,11 +286,26 @@ impl Tunnel {
         self.max_sessions = max_sessions;
     }
 
+    /// Session ids that the table does not give out yet, with the table time of their release.
+    pub fn rest_ids(&mut self, now: Now, resting: &[(SessionId, u64)]) {
+        let until = |since_ms: u64| {
+            let gone = Duration::from_millis(now.table_ms.saturating_sub(since_ms));
+            now.monotonic + SESSION_ID_REST.saturating_sub(gone)
+        };
+        let resting = resting
+            .iter()
+            .map(|(session, since_ms)| (*session, until(*since_ms)));
+        self.resting.extend(resting);
+    }
+
     /// A control message for this tunnel, whose source has been checked.
     pub fn handle_input(&mut self, now: Now, datagram: &[u8]) {
+        self.count(Occurrence::ControlReceived);
+        if self.is_repeat(datagram) {
+            self.count(Occurrence::ControlDuplicate);
+        }
         if self.abandoned || self.connection.handle_input(now.monotonic, datagram).is_err() {
-            self.commands
-                .push_back(Command::Count(Occurrence::ControlDropped));
+            self.count(Occurrence::ControlDropped);
         }
         self.settle(now);
     }
@@ -305,7 +348,7 @@ impl Tunnel {
                 row,
                 replaces,
             } => {
-                self.changes.push(
+                self.changes.push_back(
                     PutSession {
                         row: Some(*row),
                         replaces,
@@ -393,7 +436,7 @@ impl Tunnel {
             return;
         }
         while let Some(datagram) = self.connection.poll_transmit(now.monotonic) {
-            self.commands.push_back(Command::Transmit(datagram));
+            self.transmit(datagram);
         }
         let progress = self.connection.progress();
         if self.state == TunnelState::Closing && !self.heard && progress.acknowledged == progress.queued {
@@ -411,7 +454,7 @@ impl Tunnel {
                 local: Some(session), ..
             } => {
                 if self.waiting.contains_key(&session) {
-                    self.commands.push_back(Command::Count(Occurrence::CallAbandoned));
+                    self.count(Occurrence::CallAbandoned);
                 }
                 self.forget_session(now, session, terminate_cause::LOST_CARRIER);
             }
@@ -420,7 +463,7 @@ impl Tunnel {
                 self.drop_sessions();
                 self.held.push(Command::Closed(reason));
             }
-            Event::Fault(_) => self.commands.push_back(Command::Count(Occurrence::Fault)),
+            Event::Fault(_) => self.count(Occurrence::Fault),
             // What the row needs of these is in the connection's state; the rest is a LAC's.
             Event::Finished
             | Event::CallClosed { local: None, .. }
@@ -440,29 +483,21 @@ impl Tunnel {
     }
 
     fn on_call_requested(&mut self, now: Now, peer: SessionId, icrq: &Icrq) {
-        let refusal = match &self.policy {
-            CallPolicy::Refuse(code, text) => Some((*code, *text)),
-            CallPolicy::Accept if self.sessions.len() >= self.max_sessions => {
-                Some((error_code::NO_RESOURCES, "session limit of the tunnel reached"))
-            }
-            CallPolicy::Accept => None,
-        };
-        let session = if refusal.is_none() {
-            self.draw_session_id()
-        } else {
-            None
-        };
+        self.count(Occurrence::CallReceived);
+        let full = (self.sessions.len() >= self.max_sessions).then_some(CallRefusal::TunnelSessions);
+        if let Some(why) = self.calls_refused.or(full) {
+            return self.refuse_call(now, peer, why);
+        }
+        let session = self.draw_session_id();
         let accepted =
             session.filter(|session| self.connection.accept_call(now.monotonic, peer, *session).is_ok());
         let Some(session) = accepted else {
-            let (code, text) = refusal.unwrap_or((error_code::NO_RESOURCES, "no free session id"));
-            self.refuse_call(now, peer, code, text);
-            return;
+            return self.refuse_call(now, peer, CallRefusal::NoSessionId);
         };
         let row = rows::session_from_icrq(self.id, session, icrq, self.accounting_id(), now.table_ms);
         self.sessions.insert(session);
         self.waiting.insert(session, row.clone());
-        self.changes.push(
+        self.changes.push_back(
             PutSession {
                 row: Some(row),
                 replaces: None,
@@ -471,11 +506,33 @@ impl Tunnel {
         );
     }
 
-    fn refuse_call(&mut self, now: Now, peer: SessionId, code: u16, text: &'static str) {
+    fn refuse_call(&mut self, now: Now, peer: SessionId, why: CallRefusal) {
+        let (code, text) = why.answer();
         let cdn = Cdn::new(ResultCode::with_error(call_result::GENERAL_ERROR, code, text));
         // A full queue keeps the CDN back; the LAC clears the call when its own timers run out.
         let _ = self.connection.reject_call(now.monotonic, peer, cdn);
-        self.commands.push_back(Command::Count(Occurrence::CallRefused));
+        self.count(Occurrence::CallRefused(why));
+    }
+
+    fn count(&mut self, occurrence: Occurrence) {
+        self.commands.push_back(Command::Count(occurrence));
+    }
+
+    /// Whether a control message with a body has an Ns from before the one we expect.
+    fn is_repeat(&self, datagram: &[u8]) -> bool {
+        let behind = |ns: u16| ns.wrapping_sub(self.connection.progress().received) >= 0x8000;
+        control_ns(datagram).is_some_and(behind)
+    }
+
+    fn transmit(&mut self, datagram: Vec<u8>) {
+        if let Some(ns) = control_ns(&datagram) {
+            if ns.wrapping_sub(self.next_to_send) >= 0x8000 {
+                self.count(Occurrence::ControlRetransmitted);
+            } else {
+                self.next_to_send = ns.wrapping_add(1);
+            }
+        }
+        self.commands.push_back(Command::Transmit(datagram));
     }
 
     /// A free id, drawn at random: unpredictable, and late data of an old session finds no new one.
@@ -489,7 +546,7 @@ impl Tunnel {
         format!(
             "{:08x}{:016x}",
             self.accounting_prefix as u32,
-            self.entropy.next()
+            self.entropy.next_u64()
         )
     }
 
@@ -499,7 +556,7 @@ impl Tunnel {
         };
         rows::add_iccn(&mut row, iccn);
         let proxy = (!iccn.proxy.is_empty()).then(|| Box::new(iccn.proxy.clone()));
-        self.changes.push(
+        self.changes.push_back(
             PutSession {
                 row: Some(row.clone()),
                 replaces: None,
@@ -518,7 +575,7 @@ impl Tunnel {
             self.resting.insert(session, now.monotonic + SESSION_ID_REST);
             self.waiting.remove(&session);
             let session_id = u32::from(session.get());
-            self.changes.push(
+            self.changes.push_back(
                 RemoveSession {
                     session_id,
                     terminate_cause,
@@ -529,15 +586,26 @@ impl Tunnel {
         }
     }
 
-    /// One change for all that has happened since the last one.
+    /// One change for all that has happened since the last one. If more sessions changed than one may carry there are several,
+    /// and the last one brings what the peer sees: Nr, our messages, and all that waits for acceptance.
     fn propose(&mut self, now: Now) {
-        if self.has_changed() {
-            let change = Arc::new(self.next_change(now));
-            let release = Release {
-                progress: self.connection.progress(),
-                effects: std::mem::take(&mut self.held),
+        while self.has_changed() {
+            let last = self.changes.len() <= SESSION_CHANGES_MAX;
+            let progress = if last {
+                self.connection.progress()
+            } else {
+                self.proposed
             };
-            self.proposed = release.progress;
+            let change = Arc::new(self.next_change(now, progress));
+            let release = Release {
+                progress,
+                effects: if last {
+                    std::mem::take(&mut self.held)
+                } else {
+                    Vec::new()
+                },
+            };
+            self.proposed = progress;
             self.proposals.push(now.monotonic, change.clone(), release);
             self.commands.push_back(Command::Propose(change));
         }
@@ -559,16 +627,21 @@ impl Tunnel {
         }
     }
 
-    fn next_change(&mut self, now: Now) -> ChangeTunnel {
-        let progress = self.connection.progress();
+    fn next_change(&mut self, now: Now, progress: Progress) -> ChangeTunnel {
+        let new = usize::from(progress.queued.wrapping_sub(self.proposed.queued));
         let messages = self
             .connection
             .messages_from(self.proposed.queued)
+            .take(new)
             .map(|(ns, octets)| QueuedMessage {
                 ns: u32::from(ns),
                 octets: octets.to_vec(),
             })
             .collect();
+        let sessions: Vec<_> = {
+            let count = self.changes.len().min(SESSION_CHANGES_MAX);
+            self.changes.drain(..count).collect()
+        };
         ChangeTunnel {
             tunnel_id: u32::from(self.id.get()),
             life: self.life,
@@ -578,7 +651,7 @@ impl Tunnel {
                 .then_some(u32::from(progress.acknowledged)),
             messages,
             update: self.update(now),
-            sessions: std::mem::take(&mut self.changes),
+            sessions,
             terminate_cause: self.terminate_cause,
         }
     }
@@ -615,6 +688,13 @@ impl Tunnel {
     }
 }
 
+/// The Ns of a control message with a body; a ZLB has none of its own.
+fn control_ns(datagram: &[u8]) -> Option<u16> {
+    let body_begins = 12;
+    let ns = datagram.get(8..10).filter(|_| datagram.len() > body_begins)?;
+    Some(u16::from_be_bytes([ns[0], ns[1]]))
+}
+
 /// Acct-Terminate-Cause (RFC 2866 §5.10).
 pub mod terminate_cause {
     /// The subscriber hung up.
@@ -629,4 +709,110 @@ pub mod terminate_cause {
     pub const SERVICE_UNAVAILABLE: u32 = 15;
     /// Something inside broke.
     pub const NAS_ERROR: u32 = 9;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Now = Now {
+        monotonic: Duration::from_secs(100),
+        table_ms: 50_000,
+    };
+
+    fn row(state: TunnelState) -> TunnelRow {
+        TunnelRow {
+            tunnel_id: 7,
+            peer_tunnel_id: 9,
+            peer_window: 16,
+            state: state.into(),
+            revision: 1,
+            ns: 1,
+            nr: 1,
+            ..TunnelRow::default()
+        }
+    }
+
+    fn born(row: &TunnelRow) -> Tunnel {
+        let birth = Birth {
+            row,
+            sessions: &[],
+            life: 1,
+            seed: 1,
+            accounting_prefix: 1,
+            max_sessions: 65_535,
+        };
+        let mut tunnel = Tunnel::born(NOW, Settings::default(), &birth);
+        drain(&mut tunnel);
+        tunnel
+    }
+
+    fn drain(tunnel: &mut Tunnel) -> Vec<Command> {
+        std::iter::from_fn(|| tunnel.poll_output()).collect()
+    }
+
+    fn session(id: u16) -> SessionId {
+        SessionId::new(id).expect("not zero")
+    }
+
+    #[test]
+    fn what_waits_for_a_change_in_parts_waits_for_the_last_part() {
+        let mut tunnel = born(&row(TunnelState::Established));
+        for _ in 0..=SESSION_CHANGES_MAX {
+            tunnel.changes.push_back(PutSession::default().into());
+        }
+        tunnel.held.push(Command::StopSession(session(5)));
+        tunnel.settle(NOW);
+        let sizes: Vec<_> = drain(&mut tunnel)
+            .into_iter()
+            .filter_map(|command| match command {
+                Command::Propose(change) => Some((change.revision, change.sessions.len())),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(sizes, [(2, SESSION_CHANGES_MAX), (3, 1)]);
+        tunnel.handle_verdict(NOW, 2, None);
+        assert!(drain(&mut tunnel).is_empty(), "a part alone sets nothing free");
+        tunnel.handle_verdict(NOW, 3, None);
+        let freed = drain(&mut tunnel);
+        assert!(matches!(freed[..], [Command::StopSession(id)] if id == session(5)));
+    }
+
+    #[test]
+    fn a_tombstone_whose_time_is_over_says_nothing() {
+        let mut over = row(TunnelState::Closed);
+        over.deadline_ms = NOW.table_ms;
+        over.ns = 2;
+        over.unacknowledged.push(QueuedMessage {
+            ns: 1,
+            octets: vec![0; 12],
+        });
+        let birth = Birth {
+            row: &over,
+            sessions: &[],
+            life: 1,
+            seed: 1,
+            accounting_prefix: 1,
+            max_sessions: 1,
+        };
+        let mut tunnel = Tunnel::born(NOW, Settings::default(), &birth);
+        assert!(drain(&mut tunnel).is_empty());
+        tunnel.handle_timeout(NOW);
+        assert!(matches!(drain(&mut tunnel)[..], [Command::ProposeRemoval]));
+    }
+
+    #[test]
+    fn an_id_that_rests_in_the_table_is_not_drawn() {
+        let mut tunnel = born(&row(TunnelState::Established));
+        let all_but_one = (2..=u16::MAX).map(|id| (session(id), NOW.table_ms));
+        tunnel.rest_ids(NOW, &all_but_one.collect::<Vec<_>>());
+        let drawn: Vec<_> = (0..100).filter_map(|_| tunnel.draw_session_id()).collect();
+        assert!(drawn.iter().all(|id| *id == session(1)));
+        let later = Now {
+            monotonic: NOW.monotonic + SESSION_ID_REST,
+            ..NOW
+        };
+        tunnel.handle_timeout(later);
+        assert!(tunnel.resting.is_empty());
+    }
 }

@@ -18,8 +18,8 @@ use crate::actors::forwarding;
 use crate::actors::shard::ShardInput;
 use crate::actors::{session, tunnel};
 use crate::api::{
-    ApiError, Backend, ErrorCode, Page, ReloadReport, SessionInfo, ShardStatus, StateCount, StatusReport,
-    Target, TunStatus, TunnelInfo,
+    ApiError, Backend, ErrorCode, Page, PanicTarget, ReloadReport, SessionInfo, ShardStatus, StateCount,
+    StatusReport, Target, TunStatus, TunnelInfo,
 };
 use crate::config;
 use crate::dataplane::DropReason;
@@ -280,7 +280,7 @@ impl Backend for NodeBackend {
             Target::Session(tunnel, session) => {
                 shared.directory.session(tunnel, session).ok_or_else(missing)?;
                 let order = session::Order::Close(Cause::Administrative);
-                shared.shard_of(tunnel).send(ShardInput::Disconnect {
+                shared.shard_of(tunnel).send(ShardInput::Session {
                     tunnel,
                     session,
                     order,
@@ -310,6 +310,38 @@ impl Backend for NodeBackend {
 
     async fn reload(&self) -> Result<ReloadReport, ApiError> {
         self.reload_now().await
+    }
+
+    async fn inject_panic(&self, target: PanicTarget) -> Result<(), ApiError> {
+        let shared = &self.shared;
+        if !shared.fault_injection {
+            return Err(ApiError::new(
+                ErrorCode::NotAllowed,
+                "panics are injected only into a node that was started with HOLDFAST_FAULT_INJECTION set",
+            ));
+        }
+        let missing = || ApiError::new(ErrorCode::NotFound, "there is no such actor");
+        match target {
+            PanicTarget::Shard(index) => {
+                let shard = shared.shards.get(index as usize).ok_or_else(missing)?;
+                shard.send(ShardInput::InjectPanic);
+            }
+            PanicTarget::Actor(Target::Tunnel(tunnel)) => {
+                shared.directory.tunnel(tunnel).ok_or_else(missing)?;
+                let order = tunnel::Order::InjectPanic;
+                shared.shard_of(tunnel).send(ShardInput::Tunnel { tunnel, order });
+            }
+            PanicTarget::Actor(Target::Session(tunnel, session)) => {
+                shared.directory.session(tunnel, session).ok_or_else(missing)?;
+                let order = session::Order::InjectPanic;
+                shared.shard_of(tunnel).send(ShardInput::Session {
+                    tunnel,
+                    session,
+                    order,
+                });
+            }
+        }
+        Ok(())
     }
 }
 

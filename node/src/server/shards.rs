@@ -42,13 +42,13 @@ impl Supervisor {
 async fn watch(shared: Arc<Shared>, index: usize, inbox: Arc<Mutex<Inbox>>, stopping: Arc<AtomicBool>) {
     let mut reclaim = false;
     while !stopping.load(Relaxed) {
+        bear_all(&shared, index, reclaim).await;
         let arbiter = Arbiter::new();
         let (alive, ended) = oneshot::channel();
         let (node, inbox, seed) = (shared.clone(), inbox.clone(), rand::random());
         arbiter.spawn_fn(move || {
             ShardActor::new(node, index, seed, inbox, alive).start();
         });
-        bear_all(&shared, index, reclaim);
         // The sender is dropped with the actor: by a panic, or because its Arbiter ended.
         let _ = ended.await;
         if stopping.load(Relaxed) {

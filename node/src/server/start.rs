@@ -22,12 +22,18 @@ use crate::actors::shard::inbox;
 use crate::actors::table::{ReplyTo, TableHandle, TableThread};
 use crate::api::{BindError, Listener};
 use crate::config::{Config, TunMode};
-use crate::io::{Dataplane, SocketError, SocketGroup, Tun, TunConfig, TunError, clock, inbound};
+use crate::io::{Dataplane, SocketError, SocketGroup, Tun, TunConfig, TunError, clock, host, inbound};
 use crate::lns::admission::{Admission, AdmissionLimits};
 use crate::metrics::Metrics;
 
 /// How long a node of one waits for itself to lead and take its groups.
 const TAKE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a TUN device that is busy is waited for.
+const TUN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often it is looked at meanwhile.
+const TUN_RETRY: Duration = Duration::from_millis(20);
 
 /// Why the node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +86,11 @@ impl Node {
             admission_limits(&config),
         )));
         let pools = Arc::new(Mutex::new(Pools::new(&config.pools, &config.users)));
-        checkpoint::seed_pools(&mut pools.lock().expect("just made"), replica.table());
+        checkpoint::seed_pools(
+            &mut pools.lock().expect("just made"),
+            replica.table(),
+            clock::since_boot(),
+        );
         let limits = LinkLimits {
             mtu: config.ppp.mtu,
             mss_clamp: config.ppp.mss_clamp,
@@ -184,14 +194,32 @@ fn open_tun(config: &Config, queues: usize) -> Result<Result<Tun, String>, Start
             .flat_map(|pool| pool.prefixes.clone())
             .collect(),
     };
-    match Tun::open(&wanted, queues) {
-        Ok(tun) => Ok(Ok(tun)),
+    match open_when_free(&wanted, queues) {
+        Ok(tun) => {
+            if !host::forwards_ipv4() {
+                tracing::warn!(
+                    "the kernel does not forward IPv4, so subscribers reach this host alone: sysctl net.ipv4.ip_forward=1"
+                );
+            }
+            Ok(Ok(tun))
+        }
         Err(error) if config.tun.enabled == TunMode::Always => Err(StartError::Tun(error)),
         Err(error) => {
             tracing::warn!(
                 "no user data is forwarded: {error}; control runs, and pings to the node's own address are answered"
             );
             Ok(Err(error.to_string()))
+        }
+    }
+}
+
+/// A predecessor that was just killed has its device until the kernel has taken that down, which can take two seconds.
+fn open_when_free(wanted: &TunConfig, queues: usize) -> Result<Tun, TunError> {
+    let deadline = clock::since_boot() + TUN_PATIENCE;
+    loop {
+        match Tun::open(wanted, queues) {
+            Err(TunError::Busy { .. }) if clock::since_boot() < deadline => std::thread::sleep(TUN_RETRY),
+            outcome => return outcome,
         }
     }
 }

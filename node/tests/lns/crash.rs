@@ -142,13 +142,13 @@ fn a_server_that_keeps_crashing_loses_no_session_that_is_up() {
         }
         let mut dice = Entropy::new(seed);
         for _ in 0..40 {
-            let in_flight = [InFlight::Lost, InFlight::Judged, InFlight::Late][dice.next() as usize % 3];
+            let in_flight = [InFlight::Lost, InFlight::Judged, InFlight::Late][dice.next_u64() as usize % 3];
             world.crash = Some(Crash {
-                after: world.steps + dice.next() as usize % 200,
-                says_it: dice.next().is_multiple_of(2),
+                after: world.steps + dice.next_u64() as usize % 200,
+                says_it: dice.next_u64().is_multiple_of(2),
                 in_flight,
             });
-            world.run_for(Duration::from_millis(dice.next() % 1000));
+            world.run_for(Duration::from_millis(dice.next_u64() % 1000));
         }
         world.crash = None;
         world.run_for(seconds(120));

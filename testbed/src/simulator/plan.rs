@@ -44,6 +44,9 @@ pub struct Plan {
     /// Tunnel secret: challenges the LNS and answers its challenge.
     #[arg(long)]
     pub secret: Option<String>,
+    /// The LACs answer the LNS's challenge and do not challenge it: a wrong secret is for it to find out.
+    #[arg(long)]
+    pub trusting: bool,
     /// Host Name of the LACs; `%` stands for the LAC's number.
     #[arg(long, default_value = "lac%")]
     pub host_name: String,
@@ -93,6 +96,7 @@ impl Default for Plan {
             password: "demo".into(),
             authentication: Authentication::Any,
             secret: None,
+            trusting: false,
             host_name: "lac%".into(),
             proxy: false,
             sequencing: false,

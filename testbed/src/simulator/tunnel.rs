@@ -60,9 +60,17 @@ pub enum State {
 pub struct Traits {
     pub host_name: Vec<u8>,
     pub secret: Option<Secret>,
+    /// Does not challenge the LNS.
+    pub trusting: bool,
     pub receive_window: u16,
     /// Zero: the LAC sends no HELLOs of its own accord.
     pub hello_interval: Duration,
+}
+
+impl Traits {
+    fn challenges(&self) -> bool {
+        self.secret.is_some() && !self.trusting
+    }
 }
 
 /// A tunnel as its LAC sees it.
@@ -132,7 +140,7 @@ impl Tunnel {
             vendor_name: Some(b"holdfast-testbed".to_vec()),
             assigned_tunnel_id: local,
             receive_window: traits.receive_window,
-            challenge: traits.secret.is_some().then(|| challenge.to_vec()),
+            challenge: traits.challenges().then(|| challenge.to_vec()),
         };
         self.send(&Message::Sccrq(sccrq), None, Tag::Plain);
     }
@@ -334,21 +342,27 @@ impl Tunnel {
     fn handle_sccrp(&mut self, traits: &Traits, sccrp: &Sccrp, happenings: &mut Vec<Happening>) {
         self.channel.peer = Some(sccrp.assigned_tunnel_id);
         self.channel.peer_window = sccrp.receive_window;
-        if let Some(secret) = &traits.secret {
+        if let Some(secret) = traits.secret.as_ref().filter(|_| traits.challenges()) {
             let expected = challenge::response(MessageType::Sccrp, secret, &self.challenge);
             if sccrp.response != Some(expected) {
-                return self.refuse("LNS does not know the secret".into(), happenings);
+                return self.distrust("LNS does not know the secret".into(), happenings);
             }
         }
         let response = match (&sccrp.challenge, &traits.secret) {
             (None, _) => None,
             (Some(asked), Some(secret)) => Some(challenge::response(MessageType::Scccn, secret, asked)),
-            (Some(_), None) => return self.refuse("LNS wants a secret".into(), happenings),
+            (Some(_), None) => return self.distrust("LNS wants a secret".into(), happenings),
         };
         self.send(&Message::Scccn(Scccn { response }), None, Tag::Plain);
         self.state = State::Established;
         self.up = true;
         happenings.push(Happening::Up);
+    }
+
+    /// The two sides have no secret in common.
+    fn distrust(&mut self, reason: String, happenings: &mut Vec<Happening>) {
+        self.close(stop_result::NOT_AUTHORIZED);
+        happenings.push(Happening::Down { reason, stuck: false });
     }
 
     /// The LNS does what a sane LNS does not: say goodbye.

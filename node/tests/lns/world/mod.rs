@@ -466,7 +466,7 @@ impl World {
             duplication,
             reordering,
         } = self.impairment;
-        let mut chance = |percent: u64| percent > 0 && self.entropy.next() % 100 < percent;
+        let mut chance = |percent: u64| percent > 0 && self.entropy.next_u64() % 100 < percent;
         let (lost, twice, late) = (chance(loss), chance(duplication), chance(reordering));
         if lost {
             return;

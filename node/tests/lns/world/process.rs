@@ -111,7 +111,7 @@ impl World {
             life: self.table.current_life(&row),
             row: &row,
             sessions: &sessions,
-            seed: self.entropy.next(),
+            seed: self.entropy.next_u64(),
             accounting_prefix: self.process,
             max_sessions: self.max_sessions,
         };

@@ -120,7 +120,7 @@ impl World {
             }
             C::StartSession { session, row, proxy } => {
                 let now = self.clocks();
-                let seed = self.entropy.next();
+                let seed = self.entropy.next_u64();
                 let core = Session::born(now, self.link.clone(), row, proxy.as_deref(), seed);
                 self.sessions.insert((id, session), core);
                 self.settle_session(id, session);
@@ -197,7 +197,10 @@ impl World {
                 session::Command::Request(request) => {
                     self.at_tunnel(tunnel, |core, now| core.handle_request(now, session, request));
                 }
-                session::Command::Online | session::Command::Count(_) => {}
+                session::Command::Online
+                | session::Command::Renegotiated
+                | session::Command::Ended(_)
+                | session::Command::Count(_) => {}
             }
         }
         self.step_done();

@@ -78,6 +78,7 @@ impl Fleet {
             .map(|lac| Traits {
                 host_name: plan.host_name(lac),
                 secret: secret.clone(),
+                trusting: plan.trusting,
                 receive_window: plan.receive_window,
                 hello_interval: Duration::from_secs(plan.hello_interval),
             })

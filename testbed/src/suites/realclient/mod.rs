@@ -103,7 +103,10 @@ const TESTS: &[LabTest] = &[
 ];
 
 pub fn run(context: &Context) -> Outcome {
-    if let Err(output) = cargo::succeed(&context.workspace, &["build", "--release", "-p", "holdfast"]) {
+    if let Err(output) = cargo::succeed(
+        &context.workspace,
+        &["build", "--release", "--workspace", "--bin", "holdfast"],
+    ) {
         return Outcome::single("build of holdfast", Err(output));
     }
     match Image::prepare() {
