@@ -13,7 +13,7 @@ use super::shard::ShardInput;
 use super::table::ReplyTo;
 use super::tunnel;
 use crate::config::{self, Config, LacConfig};
-use crate::lns::acceptor::{self, Candidate, First, Profile, Rejection};
+use crate::lns::acceptor::{self, Candidate, First, NoRoom, Profile, Rejection};
 use crate::lns::admission::Dropped;
 use crate::lns::repeats::{Known, PeerKey, Repeat};
 use crate::logging::Escaped;
@@ -96,9 +96,9 @@ fn on_candidate(
         }
         Some(Repeat::Restarted) | None => {}
     }
-    if let Some((limit, text)) = no_room(shared, config, &candidate.profile.name) {
+    if let Some((limit, why)) = no_room(shared, config, &candidate.profile.name) {
         shared.metrics.hit(limit);
-        answer(shard, from, to, &acceptor::refuse(local, candidate, text));
+        answer(shard, from, to, &acceptor::refuse(local, candidate, why));
         return false;
     }
     let settings = settings(config, &candidate.profile.name, Some(rand::random()));
@@ -134,17 +134,20 @@ fn hand_over(shared: &Shared, tunnel: TunnelId, datagram: &[u8]) {
     });
 }
 
-fn no_room(shared: &Shared, config: &Config, profile: &str) -> Option<(Limit, &'static str)> {
+fn no_room(shared: &Shared, config: &Config, profile: &str) -> Option<(Limit, NoRoom)> {
     let lac = config.lacs.iter().find(|lac| lac.name == profile);
     let profile_limit = lac.and_then(|lac| lac.max_tunnels);
     if shared.is_closing() {
-        Some((Limit::Tunnels, "shutting down"))
+        Some((Limit::Tunnels, NoRoom::Draining))
     } else if shared.table.published().reserve_in_use() {
-        Some((Limit::Tunnels, "disk full"))
+        Some((Limit::Tunnels, NoRoom::Limit("disk full")))
     } else if shared.directory.tunnels() >= config.l2tp.max_tunnels {
-        Some((Limit::Tunnels, "tunnel limit reached"))
+        Some((Limit::Tunnels, NoRoom::Limit("tunnel limit reached")))
     } else if profile_limit.is_some_and(|limit| shared.directory.tunnels_of_profile(profile) >= limit) {
-        Some((Limit::LacTunnels, "tunnel limit of this LAC reached"))
+        Some((
+            Limit::LacTunnels,
+            NoRoom::Limit("tunnel limit of this LAC reached"),
+        ))
     } else {
         None
     }

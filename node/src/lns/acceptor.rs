@@ -139,9 +139,22 @@ pub fn first_row(
     })
 }
 
+/// Why a tunnel is refused although nothing is wrong with it (S-83).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRoom {
+    /// A limit is reached, which this text names.
+    Limit(&'static str),
+    /// The node takes no new tunnels: another LNS may.
+    Draining,
+}
+
 /// Refuses a candidate for want of room.
-pub fn refuse(local: TunnelId, candidate: &Candidate, text: &'static str) -> Refusal {
-    let result = ResultCode::with_error(stop_result::GENERAL_ERROR, error_code::NO_RESOURCES, text);
+pub fn refuse(local: TunnelId, candidate: &Candidate, why: NoRoom) -> Refusal {
+    let (code, text) = match why {
+        NoRoom::Limit(text) => (error_code::NO_RESOURCES, text),
+        NoRoom::Draining => (error_code::TRY_ANOTHER, "shutting down"),
+    };
+    let result = ResultCode::with_error(stop_result::GENERAL_ERROR, code, text);
     Refusal::new(local, candidate.sccrq.assigned_tunnel_id, result)
 }
 
@@ -261,6 +274,14 @@ mod tests {
             panic!("{refused:?}");
         };
         assert_eq!(refusal.result.result, stop_result::NOT_AUTHORIZED);
+    }
+
+    #[test]
+    fn s_83_a_draining_node_sends_tunnels_elsewhere() {
+        let candidate = request(&sccrq(0x1001, Settings::default()));
+        let error = |why| refuse(id(1), &candidate, why).result.error;
+        assert_eq!(error(NoRoom::Draining), Some(error_code::TRY_ANOTHER));
+        assert_eq!(error(NoRoom::Limit("full")), Some(error_code::NO_RESOURCES));
     }
 
     #[test]

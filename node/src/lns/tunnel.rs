@@ -27,11 +27,6 @@ use super::{Now, rows};
 /// Draws of a session id before the tunnel counts as full. With half of the ids in use, 64 draws fail once in 2^64.
 const SESSION_ID_DRAWS: u32 = 64;
 
-/// The largest receive window that a tunnel may advertise. One datagram can fill a gap and so bring a whole window of messages,
-/// each of which changes two sessions at most (an ICRQ that takes another call's place): they must fit into one change, for what
-/// acknowledges them leaves with it.
-pub const RECEIVE_WINDOW_MAX: u16 = (SESSION_CHANGES_MAX / 2) as u16;
-
 /// How long a freed session id rests; a little longer than the table asks for, whose clock runs in steps.
 const SESSION_ID_REST: Duration = Duration::from_millis(ID_REST_MS + 2 * TABLE_TIME_STEP_MS);
 
@@ -643,6 +638,10 @@ impl Tunnel {
                 octets: octets.to_vec(),
             })
             .collect();
+        let sessions: Vec<_> = {
+            let count = self.changes.len().min(SESSION_CHANGES_MAX);
+            self.changes.drain(..count).collect()
+        };
         ChangeTunnel {
             tunnel_id: u32::from(self.id.get()),
             life: self.life,
@@ -652,10 +651,7 @@ impl Tunnel {
                 .then_some(u32::from(progress.acknowledged)),
             messages,
             update: self.update(now),
-            sessions: {
-                let count = self.changes.len().min(SESSION_CHANGES_MAX);
-                self.changes.drain(..count).collect()
-            },
+            sessions,
             terminate_cause: self.terminate_cause,
         }
     }

@@ -3,10 +3,6 @@
 //! With the retransmissions of RFC 2661 §5.8 (a message is given up after 31 s, six tries) and of PPP (ten tries) nearly all succeed.
 //! What fails must have failed by exhausted retransmissions alone.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use holdfast_ppp::LinkConfig;
 use holdfast_protocol::CloseReason;
 
 use crate::seconds;
@@ -41,11 +37,7 @@ fn exhausted(world: &World, lac: usize) -> bool {
 fn ten_thousand_sessions(seed: u64) {
     let mut world = World::new(seed);
     world.impairment = ROUGH;
-    // An echo is not retransmitted: of three in a row, each lost with one chance in ten, some idle session misses all.
-    world.link = Arc::new(LinkConfig {
-        echo_interval: Duration::ZERO,
-        ..LinkConfig::clone(&world.link)
-    });
+    world.send_no_echoes();
     for tunnel in 1..=TUNNELS {
         world.add_lac(0x1000 + tunnel, CALLS);
     }
