@@ -19,7 +19,8 @@ use super::supervision::{PanicHistory, contain};
 use super::table::{Image, ReplyTo, session_row};
 use super::{accept, session};
 use crate::dataplane::TunnelShared;
-use crate::lns::tunnel::{Birth, CallRefusal, Command, Occurrence, SessionRequest, Tunnel, terminate_cause};
+use crate::lns::terminate_cause;
+use crate::lns::tunnel::{Birth, CallRefusal, Command, Occurrence, SessionRequest, Tunnel};
 use crate::metrics::{Counter, Limit};
 use crate::throttled;
 

@@ -12,6 +12,7 @@ pub mod proposals;
 pub mod repeats;
 pub mod rows;
 pub mod session;
+pub mod terminate_cause;
 pub mod timers;
 pub mod tunnel;
 

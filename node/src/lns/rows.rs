@@ -15,9 +15,8 @@ use holdfast_protocol::{
     CallRole, CallSnapshot, CallState, CloseReason, Connection, Peer, SessionId, Snapshot, State, TunnelId,
 };
 
-use super::Now;
 use super::session::{Grant, SEQUENCE_BLOCK};
-use super::tunnel::terminate_cause;
+use super::{Now, terminate_cause};
 
 /// What a tunnel's connection is born from.
 ///

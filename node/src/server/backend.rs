@@ -25,7 +25,7 @@ use crate::config;
 use crate::dataplane::DropReason;
 use crate::io::clock;
 use crate::lns::rows;
-use crate::lns::tunnel::terminate_cause;
+use crate::lns::terminate_cause;
 use crate::logging::{Escaped, LogControl};
 use crate::metrics::{Counter, CounterRow, Limit};
 

@@ -11,7 +11,7 @@ use super::start::Node;
 use super::{DISCONNECT_PATIENCE, Stop, checkpoint};
 use crate::actors::shard::ShardInput;
 use crate::actors::tunnel::Order;
-use crate::lns::tunnel::terminate_cause;
+use crate::lns::terminate_cause;
 
 /// How often the end of the tunnels is looked for.
 const LOOK: Duration = Duration::from_millis(50);

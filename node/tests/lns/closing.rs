@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holdfast::lns::tunnel::terminate_cause;
+use holdfast::lns::terminate_cause;
 use holdfast_cluster::records::TunnelState;
 use holdfast_protocol::CloseReason;
 use holdfast_protocol::avp::ResultCode;

@@ -10,139 +10,29 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_cluster::commands::{
-    ChangeTunnel, PutSession, RemoveSession, SessionChange, SessionKey, TunnelUpdate,
-};
+use holdfast_cluster::commands::{ChangeTunnel, PutSession, RemoveSession, SessionChange, TunnelUpdate};
 use holdfast_cluster::limits::{ID_REST_MS, SESSION_CHANGES_MAX, TABLE_TIME_STEP_MS, TOMBSTONE_MS};
 use holdfast_cluster::records::{QueuedMessage, SessionRow, SessionState, TunnelRow, TunnelState};
 use holdfast_protocol::avp::ResultCode;
-use holdfast_protocol::iana::{call_result, error_code};
-use holdfast_protocol::message::{Cdn, Iccn, Icrq, Proxy};
+use holdfast_protocol::iana::call_result;
+use holdfast_protocol::message::{Cdn, Iccn, Icrq};
 use holdfast_protocol::{CloseReason, Connection, Event, Progress, SessionId, Settings, TunnelId};
 
 use super::entropy::Entropy;
 use super::proposals::Proposals;
-use super::{Now, rows};
+use super::{Now, rows, terminate_cause};
+
+#[cfg(test)]
+mod tests;
+mod vocabulary;
+
+pub use vocabulary::{CallRefusal, Command, Occurrence, SessionRequest};
 
 /// Draws of a session id before the tunnel counts as full. With half of the ids in use, 64 draws fail once in 2^64.
 const SESSION_ID_DRAWS: u32 = 64;
 
 /// How long a freed session id rests; a little longer than the table asks for, whose clock runs in steps.
 const SESSION_ID_REST: Duration = Duration::from_millis(ID_REST_MS + 2 * TABLE_TIME_STEP_MS);
-
-/// What the shell has to do for its tunnel, in order.
-#[derive(Debug)]
-pub enum Command {
-    /// Send this datagram to the peer.
-    Transmit(Vec<u8>),
-    /// Propose this change; the answer comes back through [`Tunnel::handle_verdict`].
-    Propose(Arc<ChangeTunnel>),
-    /// Propose to remove the tombstone; the answer comes back through [`Tunnel::handle_removal`].
-    ProposeRemoval,
-    /// The row of a connected call is accepted: its actor is born from it.
-    StartSession {
-        /// Which.
-        session: SessionId,
-        /// The accepted row.
-        row: Arc<SessionRow>,
-        /// What the ICCN's proxy AVPs brought; in no row, because they hold passwords.
-        proxy: Option<Box<Proxy>>,
-    },
-    /// The session is over: its actor ends without another word.
-    StopSession(SessionId),
-    /// What the session asked for under `serial` is accepted.
-    SessionAccepted {
-        /// Which.
-        session: SessionId,
-        /// The session's own number for its request.
-        serial: u32,
-    },
-    /// The tunnel is up.
-    Established,
-    /// The tunnel is down; a tombstone stays.
-    Closed(CloseReason),
-    /// The peer has acknowledged our StopCCN.
-    Heard,
-    /// A change was refused: this core is void, the tunnel has to be born again from its row.
-    Rebirth(String),
-    /// The tombstone is gone.
-    Finished,
-    /// Something to count.
-    Count(Occurrence),
-}
-
-/// What a tunnel counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Occurrence {
-    /// A control message arrived.
-    ControlReceived,
-    /// One that had arrived before.
-    ControlDuplicate,
-    /// A control message was dropped: malformed header, out of window, not for this tunnel.
-    ControlDropped,
-    /// A control message of ours is sent again.
-    ControlRetransmitted,
-    /// A call is offered.
-    CallReceived,
-    /// A call is refused.
-    CallRefused(CallRefusal),
-    /// A call ended before its ICCN.
-    CallAbandoned,
-    /// A message was at fault; what the RFC asks for has been done.
-    Fault,
-}
-
-/// Why a call is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallRefusal {
-    /// The node takes no calls any more.
-    ShuttingDown,
-    /// The session table cannot grow.
-    DiskFull,
-    /// The node's limit of sessions.
-    NodeSessions,
-    /// The limit of sessions of the LAC's profile.
-    ProfileSessions,
-    /// The limit of sessions of one tunnel.
-    TunnelSessions,
-    /// No session id is free (S-82).
-    NoSessionId,
-}
-
-impl CallRefusal {
-    /// Error code (with result 2) and text for the LAC.
-    const fn answer(self) -> (u16, &'static str) {
-        match self {
-            Self::ShuttingDown => (error_code::TRY_ANOTHER, "shutting down"),
-            Self::DiskFull => (error_code::NO_RESOURCES, "disk full"),
-            Self::NodeSessions => (error_code::NO_RESOURCES, "session limit of the node reached"),
-            Self::ProfileSessions => (error_code::NO_RESOURCES, "session limit of the LAC reached"),
-            Self::TunnelSessions => (error_code::NO_RESOURCES, "session limit of the tunnel reached"),
-            Self::NoSessionId => (error_code::NO_RESOURCES, "no free session id"),
-        }
-    }
-}
-
-/// What a session asks of its tunnel.
-#[derive(Debug)]
-pub enum SessionRequest {
-    /// Commit this row. `serial` comes back in [`Command::SessionAccepted`].
-    Put {
-        /// The session's own number for this request.
-        serial: u32,
-        /// The row to be.
-        row: Box<SessionRow>,
-        /// A stale session of the same user whose place this one takes.
-        replaces: Option<SessionKey>,
-    },
-    /// Clear the call.
-    End {
-        /// What the peer is told.
-        cdn: Cdn,
-        /// Acct-Terminate-Cause (RFC 2866 §5.10).
-        terminate_cause: u32,
-    },
-}
 
 /// What acceptance of a change sets free.
 #[derive(Debug)]
@@ -693,126 +583,4 @@ fn control_ns(datagram: &[u8]) -> Option<u16> {
     let body_begins = 12;
     let ns = datagram.get(8..10).filter(|_| datagram.len() > body_begins)?;
     Some(u16::from_be_bytes([ns[0], ns[1]]))
-}
-
-/// Acct-Terminate-Cause (RFC 2866 §5.10).
-pub mod terminate_cause {
-    /// The subscriber hung up.
-    pub const USER_REQUEST: u32 = 1;
-    /// The LAC or the line went away.
-    pub const LOST_CARRIER: u32 = 2;
-    /// An operator ended it.
-    pub const ADMIN_RESET: u32 = 6;
-    /// The LNS is being shut down for good.
-    pub const NAS_REBOOT: u32 = 11;
-    /// PPP failed.
-    pub const SERVICE_UNAVAILABLE: u32 = 15;
-    /// Something inside broke.
-    pub const NAS_ERROR: u32 = 9;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: Now = Now {
-        monotonic: Duration::from_secs(100),
-        table_ms: 50_000,
-    };
-
-    fn row(state: TunnelState) -> TunnelRow {
-        TunnelRow {
-            tunnel_id: 7,
-            peer_tunnel_id: 9,
-            peer_window: 16,
-            state: state.into(),
-            revision: 1,
-            ns: 1,
-            nr: 1,
-            ..TunnelRow::default()
-        }
-    }
-
-    fn born(row: &TunnelRow) -> Tunnel {
-        let birth = Birth {
-            row,
-            sessions: &[],
-            life: 1,
-            seed: 1,
-            accounting_prefix: 1,
-            max_sessions: 65_535,
-        };
-        let mut tunnel = Tunnel::born(NOW, Settings::default(), &birth);
-        drain(&mut tunnel);
-        tunnel
-    }
-
-    fn drain(tunnel: &mut Tunnel) -> Vec<Command> {
-        std::iter::from_fn(|| tunnel.poll_output()).collect()
-    }
-
-    fn session(id: u16) -> SessionId {
-        SessionId::new(id).expect("not zero")
-    }
-
-    #[test]
-    fn what_waits_for_a_change_in_parts_waits_for_the_last_part() {
-        let mut tunnel = born(&row(TunnelState::Established));
-        for _ in 0..=SESSION_CHANGES_MAX {
-            tunnel.changes.push_back(PutSession::default().into());
-        }
-        tunnel.held.push(Command::StopSession(session(5)));
-        tunnel.settle(NOW);
-        let sizes: Vec<_> = drain(&mut tunnel)
-            .into_iter()
-            .filter_map(|command| match command {
-                Command::Propose(change) => Some((change.revision, change.sessions.len())),
-                _ => None,
-            })
-            .collect();
-        assert_eq!(sizes, [(2, SESSION_CHANGES_MAX), (3, 1)]);
-        tunnel.handle_verdict(NOW, 2, None);
-        assert!(drain(&mut tunnel).is_empty(), "a part alone sets nothing free");
-        tunnel.handle_verdict(NOW, 3, None);
-        let freed = drain(&mut tunnel);
-        assert!(matches!(freed[..], [Command::StopSession(id)] if id == session(5)));
-    }
-
-    #[test]
-    fn a_tombstone_whose_time_is_over_says_nothing() {
-        let mut over = row(TunnelState::Closed);
-        over.deadline_ms = NOW.table_ms;
-        over.ns = 2;
-        over.unacknowledged.push(QueuedMessage {
-            ns: 1,
-            octets: vec![0; 12],
-        });
-        let birth = Birth {
-            row: &over,
-            sessions: &[],
-            life: 1,
-            seed: 1,
-            accounting_prefix: 1,
-            max_sessions: 1,
-        };
-        let mut tunnel = Tunnel::born(NOW, Settings::default(), &birth);
-        assert!(drain(&mut tunnel).is_empty());
-        tunnel.handle_timeout(NOW);
-        assert!(matches!(drain(&mut tunnel)[..], [Command::ProposeRemoval]));
-    }
-
-    #[test]
-    fn an_id_that_rests_in_the_table_is_not_drawn() {
-        let mut tunnel = born(&row(TunnelState::Established));
-        let all_but_one = (2..=u16::MAX).map(|id| (session(id), NOW.table_ms));
-        tunnel.rest_ids(NOW, &all_but_one.collect::<Vec<_>>());
-        let drawn: Vec<_> = (0..100).filter_map(|_| tunnel.draw_session_id()).collect();
-        assert!(drawn.iter().all(|id| *id == session(1)));
-        let later = Now {
-            monotonic: NOW.monotonic + SESSION_ID_REST,
-            ..NOW
-        };
-        tunnel.handle_timeout(later);
-        assert!(tunnel.resting.is_empty());
-    }
 }
