@@ -35,8 +35,9 @@ pub const TUNNEL_ROW_OCTETS_MAX: usize = 16 * 1024;
 /// Octets of an encoded session row. A larger one is refused.
 pub const SESSION_ROW_OCTETS_MAX: usize = 16 * 1024;
 
-/// Unacknowledged messages of one tunnel. A change that would exceed it is refused.
-pub const UNACKNOWLEDGED_MAX: usize = 4_096;
+/// Unacknowledged messages of one tunnel: as many as a control channel queues, and the StopCCN for which there is always room.
+/// A change that would exceed it is refused.
+pub const UNACKNOWLEDGED_MAX: usize = 4_096 + 1;
 
 /// Octets of all unacknowledged messages of one tunnel. A change that would exceed it is refused.
 pub const UNACKNOWLEDGED_OCTETS_MAX: usize = 1024 * 1024;

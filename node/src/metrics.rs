@@ -48,6 +48,7 @@ counters! {
     ControlRetransmitted => "control_retransmitted_total", "Control messages sent again.";
     ControlDuplicate => "control_duplicate_total", "Control messages received again and acknowledged only.";
     ControlMalformed => "control_malformed_total", "Control messages that could not be decoded.";
+    ControlUnknownTunnel => "control_unknown_tunnel_total", "StopCCNs without our tunnel id for which no half-open tunnel was found.";
     ControlDropped => "control_dropped_total", "Control messages with a bad header, out of window, or for a tunnel that has ended.";
     PppUnknownSession => "ppp_unknown_session_total", "PPP control frames for a session whose actor is not born yet.";
     CallsReceived => "calls_received_total", "ICRQs that arrived.";

@@ -14,6 +14,11 @@ pub mod protocol {
     pub const PAP: u16 = 0xc023;
     /// Challenge Handshake Authentication Protocol (RFC 1994).
     pub const CHAP: u16 = 0xc223;
+
+    /// Whether a number is in the range of the network control protocols, spoken here or not.
+    pub(crate) const fn is_network_control(number: u16) -> bool {
+        matches!(number, 0x8000..=0xbfff)
+    }
 }
 
 /// Codes of LCP and the network control protocols (RFC 1661 §5, RFC 1570).

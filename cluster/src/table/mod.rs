@@ -36,7 +36,7 @@ pub use restore::{Restore, RestoreError};
 pub use verdict::{Effect, Refusal, Verdict};
 
 use crate::ids::first_life;
-use crate::limits::GROUPS;
+use crate::limits::{ADDRESS_REST_MS, GROUPS, TABLE_TIME_STEP_MS};
 use crate::records::{SessionRow, TunnelRow};
 
 /// Who owns a group of tunnels.
@@ -196,6 +196,17 @@ impl Table {
             .map(|holder| (holder.tunnel, holder.session))
     }
 
+    /// Single addresses given back and not given out again, the longest ago first: the address, for how many more milliseconds
+    /// of table time it rests for all but its last user, and who that was.
+    pub fn released(&self) -> impl Iterator<Item = (IpAddr, u64, Arc<[u8]>)> + '_ {
+        self.spans.releases().filter_map(|release| {
+            let single = release.span.first == release.span.last;
+            let address = release.span.to_prefix().ip().filter(|_| single)?;
+            let rests = (release.since_ms + ADDRESS_REST_MS + TABLE_TIME_STEP_MS).saturating_sub(self.now_ms);
+            Some((address, rests, release.user))
+        })
+    }
+
     /// Accounting records owed, oldest first.
     pub fn outbox(&self) -> impl Iterator<Item = &Arc<Owed>> {
         self.outbox.records.values()
@@ -226,6 +237,17 @@ impl Tunnel {
     /// All session rows, by id.
     pub fn sessions(&self) -> impl Iterator<Item = (SessionId, &Arc<SessionRow>)> {
         self.sessions.iter().map(|(id, session)| (*id, &session.row))
+    }
+
+    /// Session ids given back and not rested yet, with the table time of that.
+    pub fn resting_sessions(&self) -> impl Iterator<Item = (SessionId, u64)> + '_ {
+        self.resting.iter().map(|(id, since_ms)| (*id, *since_ms))
+    }
+
+    /// Sessions whose place another one took and that are still to be removed.
+    pub fn replaced_sessions(&self) -> impl Iterator<Item = SessionId> + '_ {
+        let replaced = self.sessions.iter().filter(|(_, session)| session.replaced);
+        replaced.map(|(id, _)| *id)
     }
 
     /// Whether another session of the same user took this one's place, so that it is only to be removed.

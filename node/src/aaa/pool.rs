@@ -12,18 +12,21 @@
 //!     +---- cancel --------+   (or after RESERVATION_LIFE, should its owner have vanished)
 //! ```
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use holdfast_cluster::limits::{ADDRESS_REST_MS, TABLE_TIME_STEP_MS};
 use holdfast_protocol::{SessionId, TunnelId};
 use ipnet::Ipv4Net;
 
 use crate::api::PoolStatus;
 use crate::config::{PoolConfig, UserConfig, host_count, is_host};
 
-/// How long a released address waits before another user gets it.
-pub const REST: Duration = Duration::from_secs(30);
+/// How long a released address waits before another user gets it: 30 s, and a little longer than the table asks for, whose
+/// clock runs in steps.
+pub const REST: Duration = Duration::from_millis(ADDRESS_REST_MS + 2 * TABLE_TIME_STEP_MS);
 /// How long a reservation lasts that is neither confirmed nor cancelled: longer than any setup may take.
 pub const RESERVATION_LIFE: Duration = Duration::from_secs(11 * 60);
 
@@ -153,6 +156,19 @@ impl Pools {
                 hold: Hold::InUse(session),
             },
         );
+    }
+
+    /// An address that the session table remembers as released: from `free_at` on anybody may have it, until then only `user`.
+    pub fn restore_released(&mut self, address: Ipv4Addr, user: &str, free_at: Duration) {
+        if let Entry::Vacant(vacant) = self.held.entry(address) {
+            let user = user.to_owned();
+            let hold = Hold::Reserved {
+                since: Duration::ZERO,
+                free_at,
+            };
+            vacant.insert(Holder { user, hold });
+            self.free(address, free_at);
+        }
     }
 
     /// Picks an address from the pool of this name, or from the first, and keeps it apart until `confirm` or

@@ -13,8 +13,9 @@ use super::shard::ShardInput;
 use super::table::ReplyTo;
 use super::tunnel;
 use crate::config::{self, Config, LacConfig};
-use crate::lns::acceptor::{self, Candidate, Profile, Rejection};
+use crate::lns::acceptor::{self, Candidate, First, Profile, Rejection};
 use crate::lns::admission::Dropped;
+use crate::lns::repeats::{Known, PeerKey, Repeat};
 use crate::logging::Escaped;
 use crate::metrics::{Counter, Limit};
 use crate::throttled;
@@ -36,12 +37,21 @@ pub fn on_sccrq(shard: &Rc<ShardContext>, from: SocketAddr, to: SocketAddr, data
     };
     let find = |host_name: &[u8]| config.lac(host_name, from.ip()).map(profile);
     match acceptor::read(datagram, local, find) {
-        Ok(candidate) => {
+        Ok(First::Request(candidate)) => {
             if on_candidate(shard, &config, local, &candidate, from, to, datagram) {
                 place.keep();
             }
         }
+        Ok(First::Stop(peer_tunnel)) => on_stop(shared, &(from, peer_tunnel), datagram),
         Err(rejection) => reject(shard, from, to, rejection),
+    }
+}
+
+/// A StopCCN with tunnel id 0 is the half-open tunnel's business; from a stranger it is dropped.
+fn on_stop(shared: &Shared, key: &PeerKey, datagram: &[u8]) {
+    match shared.directory.half_open(key) {
+        Some(tunnel) => hand_over(shared, tunnel, datagram),
+        None => shared.metrics.count(Counter::ControlUnknownTunnel),
     }
 }
 
@@ -75,22 +85,16 @@ fn on_candidate(
 ) -> bool {
     let shared = &shard.shared;
     let key = (from, candidate.sccrq.assigned_tunnel_id);
-    if let Some(known) = shared.directory.repeated(&key) {
-        let same = known.sccrq_hash == candidate.hash;
-        // A late duplicate comes once; the same octets again, or others, are a LAC that has restarted.
-        if same && (!known.established || known.repeats <= 1) {
-            let input = ShardInput::Control {
-                tunnel: known.tunnel,
-                datagram: datagram.to_vec(),
-            };
-            shared.shard_of(known.tunnel).send(input);
+    match shared.directory.repeated(&key, candidate.hash) {
+        Some(Repeat::Duplicate(tunnel)) => {
+            hand_over(shared, tunnel, datagram);
             return false;
         }
-        if !known.established {
-            // Two half-open tunnels never share a key: the first one ends within its ten seconds.
+        Some(Repeat::Busy) => {
             shared.metrics.count(Counter::SccrqHalfOpenDropped);
             return false;
         }
+        Some(Repeat::Restarted) | None => {}
     }
     if let Some((limit, text)) = no_room(shared, config, &candidate.profile.name) {
         shared.metrics.hit(limit);
@@ -100,7 +104,8 @@ fn on_candidate(
     let settings = settings(config, &candidate.profile.name, Some(rand::random()));
     match acceptor::first_row(shared.now(), settings, local, candidate, from, to) {
         Ok(row) => {
-            let claimed = shared.directory.claim(key, local, candidate.hash);
+            let claim = Known::claimed(local, candidate.hash, row.created_ms);
+            let claimed = shared.directory.claim(key, claim);
             if claimed {
                 let life = u64::from(shared.table.published().epoch(local.group())) << 32;
                 let create = CreateTunnel { life, row: Some(row) };
@@ -119,6 +124,14 @@ fn on_candidate(
             false
         }
     }
+}
+
+/// To the tunnel that the datagram is for, whose shard may be another one.
+fn hand_over(shared: &Shared, tunnel: TunnelId, datagram: &[u8]) {
+    shared.shard_of(tunnel).send(ShardInput::Control {
+        tunnel,
+        datagram: datagram.to_vec(),
+    });
 }
 
 fn no_room(shared: &Shared, config: &Config, profile: &str) -> Option<(Limit, &'static str)> {

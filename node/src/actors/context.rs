@@ -1,7 +1,7 @@
 //! What the actors of one Arbiter share (`ShardContext`) and what the whole node shares (`Shared`).
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -162,7 +162,7 @@ pub struct ShardContext {
     /// The tunnels of this shard.
     pub tunnels: RefCell<HashMap<TunnelId, Addr<TunnelActor>>>,
     /// The sessions of this shard's tunnels.
-    pub sessions: RefCell<HashMap<(TunnelId, SessionId), Addr<SessionActor>>>,
+    pub sessions: RefCell<BTreeMap<(TunnelId, SessionId), Addr<SessionActor>>>,
     /// Seeds for the cores; itself seeded by the operating system.
     pub entropy: RefCell<Entropy>,
 }

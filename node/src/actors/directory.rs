@@ -11,24 +11,7 @@ use holdfast_cluster::records::{SessionRow, TunnelRow, TunnelState};
 use holdfast_protocol::{SessionId, TunnelId};
 
 use crate::dataplane::{SessionShared, TunnelShared};
-
-/// What an SCCRQ is recognised by: the peer's address and port and the tunnel id that it assigned.
-pub type PeerKey = (SocketAddr, TunnelId);
-
-/// A tunnel that answers to a [`PeerKey`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Known {
-    /// Ours.
-    pub tunnel: TunnelId,
-    /// Over the octets of its SCCRQ.
-    pub sccrq_hash: u64,
-    /// Whether its SCCCN has come.
-    pub established: bool,
-    /// Repeats of its SCCRQ seen since.
-    pub repeats: u32,
-    /// The established tunnel that held the key before.
-    pub supersedes: Option<TunnelId>,
-}
+use crate::lns::repeats::{Known, PeerKey, Repeat};
 
 /// What the actors and the operator need to know of a tunnel without asking the table.
 #[derive(Clone, Debug)]
@@ -204,35 +187,24 @@ impl Directory {
         self.sessions.get(&(tunnel, session)).map(|facts| facts.clone())
     }
 
-    /// The tunnel that answers to a peer's key; counts the repeat.
-    pub fn repeated(&self, key: &PeerKey) -> Option<Known> {
-        self.peers.get_mut(key).map(|mut known| {
-            known.repeats = known.repeats.saturating_add(1);
-            *known
-        })
+    /// What an SCCRQ under this key is; `None` if nobody holds the key.
+    pub fn repeated(&self, key: &PeerKey, sccrq_hash: u64) -> Option<Repeat> {
+        self.peers.get_mut(key).map(|mut known| known.judge(sccrq_hash))
+    }
+
+    /// The half-open tunnel that holds this key. An established one does not listen to messages without its id: its peer
+    /// knows that, and whoever only guesses the peer's address does not.
+    pub fn half_open(&self, key: &PeerKey) -> Option<TunnelId> {
+        let known = self.peers.get(key)?;
+        (!known.is_established()).then_some(known.tunnel)
     }
 
     /// A tunnel is about to be proposed for this key. `false` if another one holds it half-open.
-    pub fn claim(&self, key: PeerKey, tunnel: TunnelId, sccrq_hash: u64) -> bool {
+    pub fn claim(&self, key: PeerKey, new: Known) -> bool {
         let mut claimed = true;
-        let new = Known {
-            tunnel,
-            sccrq_hash,
-            established: false,
-            repeats: 0,
-            supersedes: None,
-        };
         self.peers
             .entry(key)
-            .and_modify(|known| {
-                claimed = known.established;
-                if claimed {
-                    *known = Known {
-                        supersedes: Some(known.tunnel),
-                        ..new
-                    };
-                }
-            })
+            .and_modify(|known| claimed = known.give_way(new))
             .or_insert(new);
         claimed
     }
@@ -243,33 +215,35 @@ impl Directory {
             return;
         }
         self.unload(tunnel);
-        let claim = self.peers.remove_if(key, |_, known| known.tunnel == tunnel);
-        let earlier = claim.and_then(|(_, claim)| Some((claim.supersedes?, claim)));
-        if let Some((earlier, claim)) = earlier {
-            let known = Known {
-                tunnel: earlier,
-                established: true,
-                supersedes: None,
-                ..claim
-            };
-            self.peers.insert(*key, known);
+        if let Some((_, claim)) = self.peers.remove_if(key, |_, known| known.tunnel == tunnel)
+            && let Some(earlier) = claim.withdrawn()
+        {
+            self.peers.insert(*key, earlier);
         }
     }
 
     /// Lets a key go, if this tunnel holds it.
     fn disclaim(&self, key: &PeerKey, tunnel: TunnelId) {
-        self.peers.remove_if(key, |_, known| known.tunnel == tunnel);
+        let gone = self.peers.remove_if(key, |_, known| known.tunnel == tunnel);
+        // A half-open tunnel that came to nothing leaves the key to the established one that had it before.
+        if let Some(earlier) = gone.and_then(|(_, known)| known.withdrawn()) {
+            self.peers.insert(*key, earlier);
+        }
     }
 
     /// The established tunnel that held the key of `tunnel` before: its LAC has restarted and forgotten it. Told once.
     pub fn superseded_by(&self, tunnel: TunnelId) -> Option<TunnelId> {
         let facts = self.tunnel(tunnel)?;
         let mut known = self.peers.get_mut(&(facts.peer, facts.peer_tunnel))?;
-        if known.tunnel == tunnel {
-            known.supersedes.take()
-        } else {
-            None
-        }
+        known.take_superseded(tunnel)
+    }
+
+    /// Whether the LAC of `tunnel` has restarted and has a new tunnel under its key; known from the rows alone.
+    pub fn is_superseded(&self, tunnel: TunnelId) -> bool {
+        self.tunnel(tunnel).is_some_and(|facts| {
+            let known = self.peers.get(&(facts.peer, facts.peer_tunnel));
+            known.is_some_and(|known| known.has_replaced(tunnel))
+        })
     }
 
     /// A tunnel's row as applied. Gives its state before.
@@ -316,19 +290,8 @@ impl Directory {
     fn note_key(&self, key: PeerKey, tunnel: TunnelId, row: &TunnelRow) {
         match row.state() {
             TunnelState::HalfOpen | TunnelState::Established => {
-                let sccrq_hash = row.sccrq_hash.as_slice().try_into().map_or(0, u64::from_be_bytes);
-                let established = row.state() == TunnelState::Established;
-                let new = Known {
-                    tunnel,
-                    sccrq_hash,
-                    established,
-                    repeats: 0,
-                    supersedes: None,
-                };
-                let mut known = self.peers.entry(key).or_insert(new);
-                if known.tunnel == tunnel {
-                    known.established = established;
-                }
+                let new = Known::of_row(tunnel, row);
+                self.peers.entry(key).or_insert(new).note(new);
             }
             TunnelState::Closing | TunnelState::Closed => self.disclaim(&key, tunnel),
         }
@@ -401,12 +364,13 @@ impl Directory {
         }
     }
 
-    /// Whether no tunnel waits for the acknowledgement of a StopCCN of ours.
+    /// Whether no tunnel is up, nor waits for the acknowledgement of a StopCCN of ours.
     pub fn all_quiet(&self) -> bool {
-        !self
-            .tunnels
-            .iter()
-            .any(|facts| facts.state == TunnelState::Closing && !facts.heard)
+        self.tunnels.iter().all(|facts| match facts.state {
+            TunnelState::HalfOpen | TunnelState::Established => false,
+            TunnelState::Closing => facts.heard,
+            TunnelState::Closed => true,
+        })
     }
 
     /// A session's row as applied; gives what was known before.

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use holdfast_cluster::records::SessionRow;
@@ -21,6 +22,9 @@ use crate::throttled;
 
 /// PPP control frames that may wait for one session; more are dropped and come again.
 const MAILBOX: usize = 32;
+
+/// A session that waits for its rebirth, or its end, asks its tunnel for it again after this long.
+const REBIRTH_RETRY: Duration = Duration::from_secs(1);
 
 /// A PPP control frame from the subscriber.
 #[derive(Debug, Message)]
@@ -48,6 +52,8 @@ pub enum Order {
 #[rtype(result = "()")]
 struct Born {
     row: Arc<SessionRow>,
+    /// A core that lives goes on.
+    unless_alive: bool,
     proxy: Option<Box<Proxy>>,
 }
 
@@ -62,6 +68,8 @@ pub struct SessionActor {
     shared: Option<Arc<SessionShared>>,
     data_packets_seen: u64,
     panics: PanicHistory,
+    /// Its panics do not end: it waits for its tunnel to clear it.
+    given_up: bool,
 }
 
 /// Has a session born from its row; one that is there already is born again.
@@ -85,7 +93,22 @@ pub fn start(
             .insert((tunnel, session), address.clone());
         address
     });
-    address.do_send(Born { row, proxy });
+    address.do_send(Born {
+        row,
+        unless_alive: false,
+        proxy,
+    });
+}
+
+/// Has a session whose core panicked born again, if it is still there and was not born with its tunnel meanwhile.
+pub fn start_again(shard: &Rc<ShardContext>, tunnel: TunnelId, session: SessionId, row: Arc<SessionRow>) {
+    if let Some(address) = shard.sessions.borrow().get(&(tunnel, session)) {
+        address.do_send(Born {
+            row,
+            unless_alive: true,
+            proxy: None,
+        });
+    }
 }
 
 /// The session is gone from the table: so is its actor.
@@ -115,6 +138,7 @@ impl SessionActor {
             shared: None,
             data_packets_seen: 0,
             panics: PanicHistory::default(),
+            given_up: false,
         }
     }
 
@@ -159,7 +183,9 @@ impl SessionActor {
     fn on_panic(&mut self, ctx: &mut Context<Self>) {
         self.shard.shared.metrics.count(Counter::SessionActorRestarts);
         tracing::error!(tunnel = %self.tunnel, session = %self.id, "the session's actor panicked; it is born again from its row");
-        if self.panics.panicked(self.shard.now().monotonic) {
+        self.given_up |= self.panics.panicked(self.shard.now().monotonic);
+        if self.given_up {
+            self.wait_for_tunnel();
             self.tell_tunnel(tunnel::Order::GiveUpSession(self.id));
         } else {
             // The supervisor calls `restarting`.
@@ -245,6 +271,13 @@ impl SessionActor {
         }
     }
 
+    /// What the tunnel is asked for can get lost (the table's queue is full, the tunnel itself is being born): ask again.
+    fn wait_for_tunnel(&self) {
+        let retry = self.shard.now().monotonic + REBIRTH_RETRY;
+        let key = TimerKey::Session(self.tunnel, self.id);
+        self.shard.timers.borrow_mut().set(key, Some(retry));
+    }
+
     fn be_born(&mut self, ctx: &mut Context<Self>, row: Arc<SessionRow>, proxy: Option<&Proxy>) {
         let shared = self.shard.shared.clone();
         let (Some(tunnel), Some(session)) = (
@@ -254,6 +287,8 @@ impl SessionActor {
             // Removed from the table meanwhile: the word for this actor is on its way.
             return;
         };
+        // A question for sequence numbers that an earlier core was asked is lost with it.
+        session.shared.sequence.ask_again();
         self.shared = Some(session.shared);
         let config = shared.link_config(&tunnel.profile);
         let (now, seed) = (self.shard.now(), self.shard.seed());
@@ -275,6 +310,7 @@ impl Supervised for SessionActor {
     /// After a panic: the tunnel has the row read once everything that this session asked for before is decided.
     fn restarting(&mut self, _: &mut Self::Context) {
         self.core = None;
+        self.wait_for_tunnel();
         self.tell_tunnel(tunnel::Order::BearSession(self.id));
     }
 }
@@ -282,7 +318,9 @@ impl Supervised for SessionActor {
 impl Handler<Born> for SessionActor {
     type Result = ();
     fn handle(&mut self, born: Born, ctx: &mut Self::Context) {
-        self.be_born(ctx, born.row, born.proxy.as_deref());
+        if !born.unless_alive || self.core.is_none() {
+            self.be_born(ctx, born.row, born.proxy.as_deref());
+        }
     }
 }
 
@@ -297,6 +335,14 @@ impl Handler<Order> for SessionActor {
     type Result = ();
     fn handle(&mut self, order: Order, ctx: &mut Self::Context) {
         match order {
+            Order::Wake if self.core.is_none() => {
+                self.wait_for_tunnel();
+                let id = self.id;
+                self.tell_tunnel(match self.given_up {
+                    true => tunnel::Order::GiveUpSession(id),
+                    false => tunnel::Order::BearSession(id),
+                });
+            }
             Order::Wake => self.run(ctx, |core, now| core.handle_timeout(now)),
             Order::Accepted(serial) => {
                 self.run(ctx, |core, now| core.handle_accepted(now, serial));

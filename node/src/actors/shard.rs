@@ -39,6 +39,8 @@ pub enum ShardInput {
     ChangeVerdict {
         /// Whose change.
         tunnel: TunnelId,
+        /// The life under which it was proposed.
+        life: u64,
         /// Its revision.
         revision: u64,
         /// Why not.
@@ -192,10 +194,16 @@ impl ShardActor {
         match input {
             ShardInput::ChangeVerdict {
                 tunnel,
+                life,
                 revision,
                 refusal,
             } => {
-                self.to_tunnel(tunnel, tunnel::Verdict { revision, refusal });
+                let verdict = tunnel::Verdict {
+                    life,
+                    revision,
+                    refusal,
+                };
+                self.to_tunnel(tunnel, verdict);
             }
             ShardInput::RemovalVerdict { tunnel, refusal } => {
                 self.to_tunnel(tunnel, tunnel::Removed { refusal })
@@ -206,7 +214,7 @@ impl ShardActor {
                 refusal,
             } => self.on_birth(tunnel, image, refusal),
             ShardInput::SessionBirth { tunnel, session, row } => match row {
-                Some(row) => session::start(&self.context, tunnel, session, row, None),
+                Some(row) => session::start_again(&self.context, tunnel, session, row),
                 None => session::stop(&self.context, tunnel, session),
             },
             ShardInput::Replaced { tunnel, session } => {

@@ -17,12 +17,12 @@ use holdfast_cluster::{Effect, Table, Verdict};
 use holdfast_protocol::{SessionId, TunnelId};
 use tokio::sync::oneshot;
 
-use super::directory::PeerKey;
 use super::forwarding::Forwarding;
 use super::shard::{ShardInput, ShardSender};
 use super::subscriber;
 use crate::api::TableStatus;
 use crate::io::clock;
+use crate::lns::repeats::PeerKey;
 use crate::metrics::{Counter, Metrics};
 
 /// Requests waiting for the table's thread. A proposal that finds it full is sent again by its owner.
@@ -47,6 +47,8 @@ pub enum ReplyTo {
     Change {
         /// The tunnel.
         tunnel: TunnelId,
+        /// The life under which it was proposed.
+        life: u64,
         /// The revision that was proposed.
         revision: u64,
     },
@@ -77,6 +79,10 @@ pub struct Image {
     pub sessions: Vec<Arc<SessionRow>>,
     /// The life under which a change is accepted now.
     pub life: u64,
+    /// Session ids that rest, with the table time of their release.
+    pub resting: Vec<(SessionId, u64)>,
+    /// Sessions that are still to be cleared because another one took their place.
+    pub replaced: Vec<SessionId>,
 }
 
 impl Image {
@@ -87,6 +93,8 @@ impl Image {
             row: found.row().clone(),
             sessions: found.sessions().map(|(_, row)| row.clone()).collect(),
             life: table.current_life(found.row()),
+            resting: found.resting_sessions().collect(),
+            replaced: found.replaced_sessions().collect(),
         })
     }
 }
@@ -445,10 +453,15 @@ impl TableThread {
                 return;
             }
             ReplyTo::Nobody => return,
-            ReplyTo::Change { tunnel, revision } => (
+            ReplyTo::Change {
+                tunnel,
+                life,
+                revision,
+            } => (
                 tunnel,
                 ShardInput::ChangeVerdict {
                     tunnel,
+                    life,
                     revision,
                     refusal,
                 },

@@ -38,6 +38,8 @@ pub struct Datagram(pub Vec<u8>);
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Verdict {
+    /// Of the core that proposed the change.
+    pub life: u64,
     /// Of the change.
     pub revision: u64,
     /// Why not.
@@ -92,6 +94,9 @@ pub struct TunnelActor {
     id: TunnelId,
     /// `None` while the tunnel waits for its rebirth.
     core: Option<Box<Tunnel>>,
+    /// Of the latest core, whether it lives or not. Nothing of an earlier life, nor a second birth into the same one, may
+    /// touch the next: two cores of one life would take each other's verdicts for their own.
+    life: Option<u64>,
     peer: SocketAddr,
     local: Option<SocketAddr>,
     profile: String,
@@ -121,11 +126,19 @@ pub fn start(shard: &Rc<ShardContext>, image: Image) {
 pub fn stop(shard: &Rc<ShardContext>, tunnel: TunnelId) {
     shard.timers.borrow_mut().set(TimerKey::Tunnel(tunnel), None);
     shard.tunnels.borrow_mut().remove(&tunnel);
+    stop_sessions(shard, tunnel, |_| true);
+}
+
+/// Ends the actors of a tunnel's sessions that are `gone`.
+fn stop_sessions(shard: &Rc<ShardContext>, tunnel: TunnelId, gone: impl Fn(SessionId) -> bool) {
+    let first = (tunnel, SessionId::new(1).expect("1 is not zero"));
+    let last = (tunnel, SessionId::new(u16::MAX).expect("0xffff is not zero"));
     let sessions: Vec<_> = {
         let sessions = shard.sessions.borrow();
-        sessions.keys().filter(|(of, _)| *of == tunnel).copied().collect()
+        let of_tunnel = sessions.range(first..=last).map(|((_, session), _)| *session);
+        of_tunnel.filter(|session| gone(*session)).collect()
     };
-    for (_, session) in sessions {
+    for session in sessions {
         session::stop(shard, tunnel, session);
     }
 }
@@ -136,6 +149,7 @@ impl TunnelActor {
             shard,
             id,
             core: None,
+            life: None,
             peer: SocketAddr::from(([0, 0, 0, 0], 0)),
             local: None,
             profile: String::new(),
@@ -150,9 +164,11 @@ impl TunnelActor {
         let Some(mut core) = self.core.take() else { return };
         let now = self.shard.now();
         let refused = self.shard.shared.calls_refused(&self.profile);
+        let max_sessions = self.shard.shared.config.load().l2tp.max_sessions_per_tunnel;
         let shared = self.shared.clone();
         let survived = contain(|| {
             core.refuse_calls(refused);
+            core.set_max_sessions(max_sessions);
             if let Some(heard) = shared.and_then(|shared| shared.last_received()) {
                 core.note_received(heard);
             }
@@ -201,6 +217,7 @@ impl TunnelActor {
             Command::Propose(change) => {
                 let reply = ReplyTo::Change {
                     tunnel: self.id,
+                    life: change.life,
                     revision: change.revision,
                 };
                 self.shard
@@ -295,6 +312,10 @@ impl TunnelActor {
     }
 
     fn be_born(&mut self, ctx: &mut Context<Self>, image: &Image) {
+        if self.life.is_some_and(|life| image.life <= life) {
+            return;
+        }
+        self.life = Some(image.life);
         let row = &image.row;
         let (Some(peer), local) = (
             row.peer.as_ref().and_then(|a| a.to_std()),
@@ -322,12 +343,33 @@ impl TunnelActor {
             max_sessions: config.l2tp.max_sessions_per_tunnel,
         };
         let settings = accept::settings(&config, &row.profile, None);
+        // The word that they are over may have been lost with an earlier core.
+        stop_sessions(&self.shard, self.id, |session| {
+            let id = u32::from(session.get());
+            image
+                .sessions
+                .binary_search_by_key(&id, |row| row.session_id)
+                .is_err()
+        });
         let now = self.shard.now();
         match contain(|| Box::new(Tunnel::born(now, settings, &birth))) {
             Some(core) => self.core = Some(core),
+            // No life helps: try again now and then, so that neither the log nor the disk is flooded.
+            None if self.give_up => {
+                self.shard.shared.metrics.count(Counter::PanicLoops);
+                let retry = now.monotonic + REBIRTH_RETRY;
+                return self
+                    .shard
+                    .timers
+                    .borrow_mut()
+                    .set(TimerKey::Tunnel(self.id), Some(retry));
+            }
             None => return self.on_panic(ctx),
         }
-        if self.give_up {
+        if self.shard.shared.directory.is_superseded(self.id) {
+            // The order to go was lost with the process.
+            self.run(ctx, |core, now| core.abandon(now));
+        } else if self.give_up {
             self.shard.shared.metrics.count(Counter::PanicLoops);
             let result = ResultCode::with_error(
                 stop_result::GENERAL_ERROR,
@@ -338,8 +380,17 @@ impl TunnelActor {
                 core.close(now, result, terminate_cause::NAS_ERROR)
             });
         } else {
-            self.run(ctx, |_, _| {});
+            self.run(ctx, |core, now| core.rest_ids(now, &image.resting));
         }
+        // The word that they were replaced came before this birth, or before this process.
+        for session in &image.replaced {
+            self.clear_replaced(ctx, *session);
+        }
+    }
+
+    fn clear_replaced(&mut self, ctx: &mut Context<Self>, session: SessionId) {
+        let text = "replaced by a newer session of the user";
+        self.clear(ctx, session, text, terminate_cause::ADMIN_RESET);
     }
 
     /// After all that was proposed before: the session's row as it is then.
@@ -399,6 +450,9 @@ impl Handler<Datagram> for TunnelActor {
 impl Handler<Verdict> for TunnelActor {
     type Result = ();
     fn handle(&mut self, verdict: Verdict, ctx: &mut Self::Context) {
+        if self.life != Some(verdict.life) {
+            return;
+        }
         let refusal = verdict.refusal.map(|refusal| refusal.to_string());
         self.run(ctx, |core, now| {
             core.handle_verdict(now, verdict.revision, refusal)
@@ -438,14 +492,7 @@ impl Handler<Order> for TunnelActor {
         match order {
             Order::Close(result, cause) => self.run(ctx, |core, now| core.close(now, result, cause)),
             Order::Abandon => self.run(ctx, |core, now| core.abandon(now)),
-            Order::ClearReplaced(session) => {
-                self.clear(
-                    ctx,
-                    session,
-                    "replaced by a newer session of the user",
-                    terminate_cause::ADMIN_RESET,
-                );
-            }
+            Order::ClearReplaced(session) => self.clear_replaced(ctx, session),
             Order::BearSession(session) => self.bear_session(session),
             Order::GiveUpSession(session) => {
                 self.shard.shared.metrics.count(Counter::PanicLoops);

@@ -10,6 +10,7 @@ use super::model::{
 use super::read::Section;
 use super::values::{InterfaceName, LogLevel, Name, SocketMode};
 use super::{Pattern, Secret};
+use crate::lns::tunnel::RECEIVE_WINDOW_MAX;
 
 /// The sections that are lists of tables; the environment cannot reach into them.
 pub const LISTS: [&str; 3] = ["pool", "lac", "user"];
@@ -102,7 +103,7 @@ fn l2tp(mut s: Section<'_>) -> L2tpConfig {
     let d = L2tpConfig::default();
     let config = L2tpConfig {
         hello_interval: s.duration("hello_interval", d.hello_interval, Duration::ZERO..=HOUR),
-        window: s.number("window", 1..=1024).unwrap_or(d.window),
+        window: s.number("window", 1..=RECEIVE_WINDOW_MAX).unwrap_or(d.window),
         first_retransmit: s.duration("first_retransmit", d.first_retransmit, SECOND / 10..=10 * SECOND),
         retransmit_cap: s.duration("retransmit_cap", d.retransmit_cap, SECOND..=MINUTE),
         max_retransmits: s.number("max_retransmits", 1..=20).unwrap_or(d.max_retransmits),

@@ -9,6 +9,7 @@ pub mod acceptor;
 pub mod admission;
 pub mod entropy;
 pub mod proposals;
+pub mod repeats;
 pub mod rows;
 pub mod session;
 pub mod timers;

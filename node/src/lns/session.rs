@@ -104,7 +104,8 @@ impl Session {
             link,
             grant: None,
             asked: VecDeque::new(),
-            next_serial: 0,
+            // Answers to an earlier core of this session may still be on their way: ours must not look like them.
+            next_serial: (seed >> 32) as u32,
             commands: VecDeque::new(),
         };
         session.settle(now);
@@ -169,19 +170,15 @@ impl Session {
         self.settle(now);
     }
 
-    /// The row asked for under `serial` is accepted.
+    /// The row asked for under `serial` is accepted. Answers come in order; one that is not the next was for an earlier core.
     pub fn handle_accepted(&mut self, now: Now, serial: u32) {
-        let Some((Serial::Link(_) | Serial::Sequence, _)) = self.asked.front() else {
+        let awaited = self.next_serial.wrapping_sub(self.asked.len() as u32);
+        if serial != awaited {
             return;
-        };
+        }
         let Some((who, row)) = self.asked.pop_front() else {
             return;
         };
-        debug_assert_eq!(
-            serial.wrapping_add(self.asked.len() as u32 + 1),
-            self.next_serial,
-            "answers come in order"
-        );
         let was_open = self.row.is_open();
         self.row = row;
         if let Serial::Link(link_serial) = who {
@@ -300,5 +297,51 @@ impl Session {
         let (cdn, terminate_cause) = rows::cdn(cause);
         self.commands
             .push_back(Command::Request(SessionRequest::End { cdn, terminate_cause }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Now = Now {
+        monotonic: Duration::from_secs(1),
+        table_ms: 1_000,
+    };
+
+    fn born(seed: u64) -> Session {
+        let row = SessionRow {
+            session_id: 5,
+            peer_session_id: 6,
+            ..SessionRow::default()
+        };
+        let mut session = Session::born(NOW, Arc::default(), Arc::new(row), None, seed);
+        asked(&mut session);
+        session
+    }
+
+    fn asked(session: &mut Session) -> Vec<u32> {
+        std::iter::from_fn(|| session.poll_output())
+            .filter_map(|command| match command {
+                Command::Request(SessionRequest::Put { serial, .. }) => Some(serial),
+                _ => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn an_answer_for_an_earlier_core_is_none_for_the_next() {
+        let mut earlier = born(1 << 32);
+        earlier.reserve_sequence(NOW);
+        let stale = asked(&mut earlier)[0];
+        let mut session = born(2 << 32);
+        session.reserve_sequence(NOW);
+        session.handle_accepted(NOW, stale);
+        assert_eq!(session.row().sequence_reserved, 0);
+        let serial = asked(&mut session)[0];
+        session.handle_accepted(NOW, serial);
+        assert_eq!(session.row().sequence_reserved, SEQUENCE_BLOCK);
+        session.handle_accepted(NOW, serial);
+        assert!(session.asked.is_empty());
     }
 }

@@ -27,6 +27,11 @@ use super::{Now, rows};
 /// Draws of a session id before the tunnel counts as full. With half of the ids in use, 64 draws fail once in 2^64.
 const SESSION_ID_DRAWS: u32 = 64;
 
+/// The largest receive window that a tunnel may advertise. One datagram can fill a gap and so bring a whole window of messages,
+/// each of which changes two sessions at most (an ICRQ that takes another call's place): they must fit into one change, for what
+/// acknowledges them leaves with it.
+pub const RECEIVE_WINDOW_MAX: u16 = (SESSION_CHANGES_MAX / 2) as u16;
+
 /// How long a freed session id rests; a little longer than the table asks for, whose clock runs in steps.
 const SESSION_ID_REST: Duration = Duration::from_millis(ID_REST_MS + 2 * TABLE_TIME_STEP_MS);
 
@@ -223,7 +228,8 @@ impl Tunnel {
             waiting: BTreeMap::new(),
             sessions: BTreeSet::new(),
             resting: BTreeMap::new(),
-            abandoned: false,
+            // A tombstone whose time is over has nobody to talk to; perhaps its LAC has restarted and forgotten it.
+            abandoned: birth.row.state() == TunnelState::Closed && birth.row.deadline_ms <= now.table_ms,
             heard: false,
             max_sessions: birth.max_sessions,
             entropy: Entropy::new(birth.seed),
@@ -283,6 +289,18 @@ impl Tunnel {
     /// Takes over settings that may change while the tunnel lives.
     pub fn set_max_sessions(&mut self, max_sessions: usize) {
         self.max_sessions = max_sessions;
+    }
+
+    /// Session ids that the table does not give out yet, with the table time of their release.
+    pub fn rest_ids(&mut self, now: Now, resting: &[(SessionId, u64)]) {
+        let until = |since_ms: u64| {
+            let gone = Duration::from_millis(now.table_ms.saturating_sub(since_ms));
+            now.monotonic + SESSION_ID_REST.saturating_sub(gone)
+        };
+        let resting = resting
+            .iter()
+            .map(|(session, since_ms)| (*session, until(*since_ms)));
+        self.resting.extend(resting);
     }
 
     /// A control message for this tunnel, whose source has been checked.
@@ -573,15 +591,26 @@ impl Tunnel {
         }
     }
 
-    /// One change for all that has happened since the last one (several if more sessions changed than one may carry).
+    /// One change for all that has happened since the last one. If more sessions changed than one may carry there are several,
+    /// and the last one brings what the peer sees: Nr, our messages, and all that waits for acceptance.
     fn propose(&mut self, now: Now) {
         while self.has_changed() {
-            let change = Arc::new(self.next_change(now));
-            let release = Release {
-                progress: self.connection.progress(),
-                effects: std::mem::take(&mut self.held),
+            let last = self.changes.len() <= SESSION_CHANGES_MAX;
+            let progress = if last {
+                self.connection.progress()
+            } else {
+                self.proposed
             };
-            self.proposed = release.progress;
+            let change = Arc::new(self.next_change(now, progress));
+            let release = Release {
+                progress,
+                effects: if last {
+                    std::mem::take(&mut self.held)
+                } else {
+                    Vec::new()
+                },
+            };
+            self.proposed = progress;
             self.proposals.push(now.monotonic, change.clone(), release);
             self.commands.push_back(Command::Propose(change));
         }
@@ -603,20 +632,17 @@ impl Tunnel {
         }
     }
 
-    fn next_change(&mut self, now: Now) -> ChangeTunnel {
-        let progress = self.connection.progress();
+    fn next_change(&mut self, now: Now, progress: Progress) -> ChangeTunnel {
+        let new = usize::from(progress.queued.wrapping_sub(self.proposed.queued));
         let messages = self
             .connection
             .messages_from(self.proposed.queued)
+            .take(new)
             .map(|(ns, octets)| QueuedMessage {
                 ns: u32::from(ns),
                 octets: octets.to_vec(),
             })
             .collect();
-        let sessions: Vec<_> = {
-            let count = self.changes.len().min(SESSION_CHANGES_MAX);
-            self.changes.drain(..count).collect()
-        };
         ChangeTunnel {
             tunnel_id: u32::from(self.id.get()),
             life: self.life,
@@ -626,7 +652,10 @@ impl Tunnel {
                 .then_some(u32::from(progress.acknowledged)),
             messages,
             update: self.update(now),
-            sessions,
+            sessions: {
+                let count = self.changes.len().min(SESSION_CHANGES_MAX);
+                self.changes.drain(..count).collect()
+            },
             terminate_cause: self.terminate_cause,
         }
     }
@@ -684,4 +713,110 @@ pub mod terminate_cause {
     pub const SERVICE_UNAVAILABLE: u32 = 15;
     /// Something inside broke.
     pub const NAS_ERROR: u32 = 9;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Now = Now {
+        monotonic: Duration::from_secs(100),
+        table_ms: 50_000,
+    };
+
+    fn row(state: TunnelState) -> TunnelRow {
+        TunnelRow {
+            tunnel_id: 7,
+            peer_tunnel_id: 9,
+            peer_window: 16,
+            state: state.into(),
+            revision: 1,
+            ns: 1,
+            nr: 1,
+            ..TunnelRow::default()
+        }
+    }
+
+    fn born(row: &TunnelRow) -> Tunnel {
+        let birth = Birth {
+            row,
+            sessions: &[],
+            life: 1,
+            seed: 1,
+            accounting_prefix: 1,
+            max_sessions: 65_535,
+        };
+        let mut tunnel = Tunnel::born(NOW, Settings::default(), &birth);
+        drain(&mut tunnel);
+        tunnel
+    }
+
+    fn drain(tunnel: &mut Tunnel) -> Vec<Command> {
+        std::iter::from_fn(|| tunnel.poll_output()).collect()
+    }
+
+    fn session(id: u16) -> SessionId {
+        SessionId::new(id).expect("not zero")
+    }
+
+    #[test]
+    fn what_waits_for_a_change_in_parts_waits_for_the_last_part() {
+        let mut tunnel = born(&row(TunnelState::Established));
+        for _ in 0..=SESSION_CHANGES_MAX {
+            tunnel.changes.push_back(PutSession::default().into());
+        }
+        tunnel.held.push(Command::StopSession(session(5)));
+        tunnel.settle(NOW);
+        let sizes: Vec<_> = drain(&mut tunnel)
+            .into_iter()
+            .filter_map(|command| match command {
+                Command::Propose(change) => Some((change.revision, change.sessions.len())),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(sizes, [(2, SESSION_CHANGES_MAX), (3, 1)]);
+        tunnel.handle_verdict(NOW, 2, None);
+        assert!(drain(&mut tunnel).is_empty(), "a part alone sets nothing free");
+        tunnel.handle_verdict(NOW, 3, None);
+        let freed = drain(&mut tunnel);
+        assert!(matches!(freed[..], [Command::StopSession(id)] if id == session(5)));
+    }
+
+    #[test]
+    fn a_tombstone_whose_time_is_over_says_nothing() {
+        let mut over = row(TunnelState::Closed);
+        over.deadline_ms = NOW.table_ms;
+        over.ns = 2;
+        over.unacknowledged.push(QueuedMessage {
+            ns: 1,
+            octets: vec![0; 12],
+        });
+        let birth = Birth {
+            row: &over,
+            sessions: &[],
+            life: 1,
+            seed: 1,
+            accounting_prefix: 1,
+            max_sessions: 1,
+        };
+        let mut tunnel = Tunnel::born(NOW, Settings::default(), &birth);
+        assert!(drain(&mut tunnel).is_empty());
+        tunnel.handle_timeout(NOW);
+        assert!(matches!(drain(&mut tunnel)[..], [Command::ProposeRemoval]));
+    }
+
+    #[test]
+    fn an_id_that_rests_in_the_table_is_not_drawn() {
+        let mut tunnel = born(&row(TunnelState::Established));
+        let all_but_one = (2..=u16::MAX).map(|id| (session(id), NOW.table_ms));
+        tunnel.rest_ids(NOW, &all_but_one.collect::<Vec<_>>());
+        let drawn: Vec<_> = (0..100).filter_map(|_| tunnel.draw_session_id()).collect();
+        assert!(drawn.iter().all(|id| *id == session(1)));
+        let later = Now {
+            monotonic: NOW.monotonic + SESSION_ID_REST,
+            ..NOW
+        };
+        tunnel.handle_timeout(later);
+        assert!(tunnel.resting.is_empty());
+    }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use std::{fs, io};
 
 use holdfast_cluster::Table;
+use holdfast_cluster::limits::TABLE_TIME_STEP_MS;
 use holdfast_protocol::{SessionId, TunnelId};
 
 use crate::aaa::Pools;
@@ -48,6 +49,8 @@ pub struct Totals {
 /// The totals as last written, and those that earlier processes left.
 #[derive(Debug, Default)]
 pub struct Checkpoint {
+    /// Held from reading the counters to replacing the file, so that no older figures replace newer ones.
+    writing: Mutex<()>,
     inherited: Mutex<HashMap<String, Totals>>,
     written: Mutex<HashMap<(TunnelId, SessionId), Totals>>,
 }
@@ -100,6 +103,7 @@ pub async fn write(shared: &Arc<Shared>) {
     let Some(sessions) = sessions else { return };
     let shared = shared.clone();
     let written = tokio::task::spawn_blocking(move || {
+        let _writing = lock(&shared.checkpoint.writing);
         let inherited = lock(&shared.checkpoint.inherited);
         let mut text = format!("{HEADER}\n");
         let mut written = HashMap::with_capacity(sessions.len());
@@ -185,8 +189,18 @@ pub async fn keep(shared: Arc<Shared>) {
     }
 }
 
-/// Tells the pools which addresses the table's sessions have.
-pub fn seed_pools(pools: &mut Pools, table: &Table) {
+/// Tells the pools which addresses the table's sessions have, and which rest: the table would refuse them to another user.
+pub fn seed_pools(pools: &mut Pools, table: &Table, now: Duration) {
+    for (address, rests_ms, user) in table.released() {
+        if let IpAddr::V4(address) = address {
+            // The table's clock runs in steps.
+            let rests = match rests_ms {
+                0 => Duration::ZERO,
+                rests_ms => Duration::from_millis(rests_ms + TABLE_TIME_STEP_MS),
+            };
+            pools.restore_released(address, &String::from_utf8_lossy(&user), now + rests);
+        }
+    }
     for (tunnel, entry) in table.tunnels() {
         for (session, row) in entry.sessions() {
             let Some(ppp) = &row.ppp else { continue };

@@ -39,12 +39,23 @@ enum Stage {
     /// For the peer's request or response.
     Waiting,
     /// Its request with this identifier is with the owner of the link.
-    Judging { id: u8 },
-    /// It was answered so.
-    Answered { id: u8, good: bool, message: Vec<u8> },
+    Judging {
+        id: u8,
+    },
+    Answered(Answered),
 }
 
-/// An authentication under way, or done; kept for repeats until the link is open.
+/// How the peer's request was answered; all that repeats need, also on an open link (RFC 1994 §4.2, RFC 1334 §2.2.1).
+#[derive(Debug)]
+pub(crate) struct Answered {
+    /// Of the newest copy of the request.
+    id: u8,
+    good: bool,
+    /// As it was sent: at most 255 octets.
+    message: Vec<u8>,
+}
+
+/// An authentication under way, or done.
 #[derive(Debug)]
 pub(crate) struct Authenticator {
     method: AuthMethod,
@@ -91,12 +102,46 @@ impl Authenticator {
         }
     }
 
+    /// The peer of an open link: all that is left to do is to answer repeats. Where a rebirth has lost the answer,
+    /// PAP's can be given all the same; CHAP's cannot, since nobody knows to which identifier it belongs.
+    pub(crate) fn open(method: AuthMethod, answered: Option<Answered>) -> Option<Self> {
+        let answered = match (method, answered) {
+            (_, Some(answered)) => answered,
+            (AuthMethod::Pap, None) => Answered {
+                id: 0,
+                good: true,
+                message: Vec::new(),
+            },
+            (AuthMethod::ChapMd5 | AuthMethod::MsChapV2, None) => return None,
+        };
+        Some(Self {
+            stage: Stage::Answered(answered),
+            ..Self::proxied(method, 0)
+        })
+    }
+
+    /// What to keep of it while the link is open.
+    pub(crate) fn into_answered(self) -> Option<Answered> {
+        match self.stage {
+            Stage::Answered(answered) => Some(answered),
+            Stage::Waiting | Stage::Judging { .. } => None,
+        }
+    }
+
     pub(crate) fn method(&self) -> AuthMethod {
         self.method
     }
 
     pub(crate) fn deadline(&self) -> Option<Duration> {
         self.deadline
+    }
+
+    /// The answer as it was given, for a peer that may not have heard it. One too many is harmless (RFC 1994 §4.2).
+    pub(crate) fn repeat_answer(&self) -> Option<Vec<u8>> {
+        match &self.stage {
+            Stage::Answered(answered) => Some(self.encode_answer(answered)),
+            Stage::Waiting | Stage::Judging { .. } => None,
+        }
     }
 
     /// A packet of our protocol.
@@ -112,17 +157,16 @@ impl Authenticator {
         let any_id = self.method == AuthMethod::Pap;
         match &mut self.stage {
             Stage::Waiting => {}
-            Stage::Judging { id } | Stage::Answered { id, .. } if !any_id && *id != packet.id => {
+            Stage::Judging { id } | Stage::Answered(Answered { id, .. }) if !any_id && *id != packet.id => {
                 return Heard::Nothing;
             }
             Stage::Judging { id } => {
                 *id = packet.id;
                 return Heard::Pending;
             }
-            Stage::Answered { id, good, message } => {
-                *id = packet.id;
-                let (good, message) = (*good, message.clone());
-                return Heard::Repeat(self.encode_answer(packet.id, good, &message));
+            Stage::Answered(answered) => {
+                answered.id = packet.id;
+                return self.repeat_answer().map_or(Heard::Nothing, Heard::Repeat);
             }
         }
         let Some(request) = self.read_request(packet) else {
@@ -167,7 +211,7 @@ impl Authenticator {
     /// proof, so an acceptance that lacks it is a failure.
     pub(crate) fn answer(&mut self, verdict: &Verdict) -> (Vec<u8>, bool) {
         let id = match self.stage {
-            Stage::Judging { id } | Stage::Answered { id, .. } => id,
+            Stage::Judging { id } | Stage::Answered(Answered { id, .. }) => id,
             Stage::Waiting => unreachable!("a verdict follows a request"),
         };
         let (good, data) = match (self.method, verdict) {
@@ -207,12 +251,13 @@ impl Authenticator {
                 (false, message.clone())
             }
         };
-        let reply = self.encode_answer(id, good, &data);
-        self.stage = Stage::Answered {
+        let answered = Answered {
             id,
             good,
-            message: data,
+            message: chap_message(&data).to_vec(),
         };
+        let reply = self.encode_answer(&answered);
+        self.stage = Stage::Answered(answered);
         (reply, good)
     }
 
@@ -222,7 +267,9 @@ impl Authenticator {
         ms_chap::failure_message(error.unwrap_or(AUTHENTICATION_FAILURE), &self.challenge, text)
     }
 
-    fn encode_answer(&self, id: u8, good: bool, message: &[u8]) -> Vec<u8> {
+    fn encode_answer(&self, answered: &Answered) -> Vec<u8> {
+        let Answered { id, good, message } = answered;
+        let (id, good) = (*id, *good);
         match self.method {
             AuthMethod::Pap => {
                 let code = if good {

@@ -11,7 +11,7 @@ mod verify;
 
 use std::fmt;
 
-pub(crate) use authenticator::{Authenticator, Heard, Overdue};
+pub(crate) use authenticator::{Answered, Authenticator, Heard, Overdue};
 pub(crate) use packets::MAX_NAME;
 pub use verify::Accepted;
 

@@ -143,17 +143,19 @@ impl LcpOptions {
         }
     }
 
-    /// The peer prefers another protocol: what it names if policy allows it, else the next that policy allows.
-    fn change_auth(&mut self, proposal: &ConfigOption) -> Result<(), Cause> {
+    /// The peer prefers another protocol: the first of those that it names (RFC 1661 §5.3 lets it name several) that
+    /// policy allows, else the next that policy allows.
+    fn change_auth(&mut self, proposals: &[&ConfigOption]) -> Result<(), Cause> {
         let Some(refused) = self.auth() else {
             return Ok(());
         };
         self.auth.remove(0);
-        if let Some(at) = self
-            .auth
-            .iter()
-            .position(|method| method.lcp_value() == proposal.value)
-        {
+        let wanted = proposals.iter().find_map(|proposal| {
+            self.auth
+                .iter()
+                .position(|method| method.lcp_value() == proposal.value)
+        });
+        if let Some(at) = wanted {
             self.auth[..=at].rotate_right(1);
         }
         if self.auth.is_empty() {
@@ -228,12 +230,16 @@ impl OptionHandling for LcpOptions {
                 lcp_option::MAGIC_NUMBER if exhausted => self.ours.magic = 0,
                 // Whatever it suggests, perhaps our own Nak come back: a new one tells a loop from chance.
                 lcp_option::MAGIC_NUMBER => self.ours.magic = self.random.magic(),
-                lcp_option::AUTHENTICATION_PROTOCOL => self.change_auth(option)?,
-                // Something it would like to hear from us; it can do without.
+                // Authentication: below. Else something it would like to hear from us; it can do without.
                 _ => {}
             }
         }
-        Ok(())
+        let auth = |option: &&ConfigOption| option.kind == lcp_option::AUTHENTICATION_PROTOCOL;
+        let proposals: Vec<_> = options.iter().filter(auth).collect();
+        if proposals.is_empty() {
+            return Ok(());
+        }
+        self.change_auth(&proposals)
     }
 
     fn rejected(&mut self, options: &[ConfigOption]) -> Result<(), Cause> {

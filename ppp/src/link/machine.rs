@@ -47,6 +47,8 @@ pub(super) struct Machine {
     pub(super) lcp: Negotiator,
     pub(super) options: LcpOptions,
     pub(super) auth: Option<Authenticator>,
+    /// The peer has yet to show, by a frame of the network phase, that it has heard how its authentication ended.
+    pub(super) answer_unconfirmed: bool,
     /// Serial of the authentication that is being judged.
     pub(super) judging: Option<u32>,
     pub(super) user: Vec<u8>,
@@ -70,6 +72,7 @@ impl Machine {
             lcp,
             options,
             auth: None,
+            answer_unconfirmed: false,
             judging: None,
             user: Vec::new(),
             ncps: Vec::new(),
@@ -125,6 +128,8 @@ impl Machine {
         let mut machine = Self::new(Phase::Network, lcp, options);
         machine.heard_lcp = true;
         machine.user.clone_from(&row.user);
+        let answered = shared.answered.take().map(|answered| *answered);
+        machine.auth = row.auth.and_then(|method| Authenticator::open(method, answered));
         machine.ncps = row
             .ncps
             .iter()
@@ -206,19 +211,26 @@ impl Machine {
         if self.lcp.state() != State::Opened || self.leaving.is_some() {
             return shared.outputs.count(Counter::WrongPhase);
         }
+        if protocol::is_network_control(frame.protocol) {
+            self.answer_unconfirmed = false;
+        }
         match (frame.protocol, Ncp::from_protocol(frame.protocol)) {
             (protocol::PAP | protocol::CHAP, _) => self.handle_auth(frame, shared),
-            (_, Some(_)) if self.phase != Phase::Network => shared.outputs.count(Counter::WrongPhase),
+            // Before the network phase all else is discarded, known or not (RFC 1661 §3.5).
+            _ if self.phase != Phase::Network => shared.outputs.count(Counter::WrongPhase),
             (_, Some(ncp)) if self.ncps.iter().any(|layer| layer.ncp() == ncp) => {
                 self.handle_ncp(now, ncp, frame.information, shared);
             }
-            _ => self.reject_protocol(frame, shared),
+            _ => self.reject_protocol(now, frame, shared),
         }
     }
 
     /// Protocol-Reject (RFC 1661 §5.7), cut to what the peer can take.
-    fn reject_protocol(&self, frame: &Frame<'_>, shared: &mut Shared) {
+    fn reject_protocol(&self, now: Duration, frame: &Frame<'_>, shared: &mut Shared) {
         shared.outputs.count(Counter::UnknownProtocol);
+        if !shared.rejections.allow(now) {
+            return shared.outputs.count(Counter::Discarded);
+        }
         let mut data = [&frame.protocol.to_be_bytes(), frame.information].concat();
         data.truncate(usize::from(self.options.peer().mru).saturating_sub(HEADER));
         shared.send_lcp(code::PROTOCOL_REJECT, &data);
@@ -356,7 +368,7 @@ impl Machine {
         let result = act(&mut self.lcp, &mut self.options, &mut run);
         for effect in run.effects {
             match effect {
-                Effect::Send(packet) => shared.outputs.send(protocol::LCP, &packet),
+                Effect::Send(packet) => shared.send_packet(now, protocol::LCP, &packet),
                 Effect::Up => self.authenticate(now, shared),
                 Effect::Down => self.lcp_down(now, shared),
                 Effect::Finished { timed_out } => {
@@ -376,6 +388,7 @@ impl Machine {
     fn lcp_down(&mut self, now: Duration, shared: &mut Shared) {
         self.take_ncps_down(now, shared);
         self.auth = None;
+        self.answer_unconfirmed = false;
         self.judging = None;
         self.user.clear();
         shared.keepalive.stop();

@@ -26,11 +26,13 @@ mod gate;
 mod machine;
 mod network;
 mod output;
+mod refused;
+mod rejections;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::auth::Verdict;
+use crate::auth::{Answered, Authenticator, Verdict};
 use crate::cause::Cause;
 use crate::frame::Frame;
 use crate::iana::{code, protocol};
@@ -43,6 +45,8 @@ use crate::random::Random;
 pub use config::LinkConfig;
 use machine::Machine;
 use output::Outputs;
+use rejections::Rejections;
+
 pub use output::{Counter, OpenLink, OpenNcp, Output, Transition};
 
 /// A PPP link. Pure: see the crate.
@@ -66,6 +70,10 @@ struct Shared {
     serial: u32,
     /// Identifier of our next LCP packet other than a Configure- or Terminate-Request.
     next_id: u8,
+    /// How the peer's authentication was answered, while there is no machine to know. Not in the row: a repeat comes
+    /// within seconds, if at all.
+    answered: Option<Box<Answered>>,
+    rejections: Rejections,
     /// User data has flowed since the link opened.
     data_seen: bool,
     finished: bool,
@@ -190,7 +198,13 @@ impl Link {
         };
         act(&mut machine, shared);
         machine.settle(now, shared);
-        if !shared.finished && !machine.is_at_rest(shared) {
+        if shared.finished {
+            return;
+        }
+        if machine.is_at_rest(shared) {
+            let answered = machine.auth.and_then(Authenticator::into_answered);
+            shared.answered = answered.map(Box::new);
+        } else {
             self.machine = Some(machine);
         }
     }
@@ -207,6 +221,8 @@ impl Shared {
             keepalive: Keepalive::default(),
             outputs: Outputs::default(),
             serial: 0,
+            answered: None,
+            rejections: Rejections::default(),
             data_seen: false,
             finished: false,
         }
@@ -223,6 +239,14 @@ impl Shared {
         self.next_id = self.next_id.wrapping_add(1);
         self.outputs
             .send(protocol::LCP, &Packet { code, id, data }.encode());
+    }
+
+    /// Sends a packet of an automaton, but for a Code-Reject too many.
+    fn send_packet(&mut self, now: Duration, protocol: u16, packet: &[u8]) {
+        if packet.first() == Some(&code::CODE_REJECT) && !self.rejections.allow(now) {
+            return self.outputs.count(Counter::Discarded);
+        }
+        self.outputs.send(protocol, packet);
     }
 
     /// The row's entry for a protocol.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::machine::{Machine, Phase};
 use super::output::request_hash;
+use super::refused::Refused;
 use super::{Counter, LinkConfig, OpenNcp, Output, Shared};
 use crate::automaton::{Event, State};
 use crate::cause::Cause;
@@ -47,6 +48,8 @@ pub(super) struct NcpLayer {
     negotiator: Negotiator,
     options: NcpOptions,
     withheld: Option<Withheld>,
+    /// The peer's requests that this negotiation has refused.
+    refused: Refused,
     held: Option<Held>,
     /// Why it came to an end.
     failure: Option<Cause>,
@@ -59,6 +62,7 @@ impl NcpLayer {
             negotiator,
             options: NcpOptions::new(config),
             withheld: None,
+            refused: Refused::default(),
             held: None,
             failure: None,
         }
@@ -79,12 +83,16 @@ impl NcpLayer {
 
     pub(super) fn deadline(&self) -> Option<Duration> {
         let withheld = self.withheld.as_ref().map(|withheld| withheld.until);
-        self.negotiator.deadline().into_iter().chain(withheld).min()
+        let own = [self.negotiator.deadline(), withheld, self.refused.deadline()];
+        own.into_iter().flatten().min()
     }
 
-    /// Whether it is open or over, with nothing in between.
+    /// Whether it is open or over, with nothing in between and nothing to remember.
     pub(super) fn is_at_rest(&self) -> bool {
-        (self.state() == State::Opened || !self.is_active()) && self.withheld.is_none() && self.held.is_none()
+        (self.state() == State::Opened || !self.is_active())
+            && self.withheld.is_none()
+            && self.held.is_none()
+            && self.refused.deadline().is_none()
     }
 
     /// Whether it is open or may yet be.
@@ -129,6 +137,16 @@ impl Machine {
                 layer.negotiator.start(&layer.options, run)
             });
         }
+        self.answer_unconfirmed = true;
+    }
+
+    /// A peer in the authentication phase drops our requests, and one that does not repeat its CHAP Response never
+    /// learns of an answer that was lost. So the answer goes out again before each repeated request.
+    fn repeat_answer(&self, shared: &mut Shared) {
+        let auth = self.auth.as_ref().filter(|_| self.answer_unconfirmed);
+        if let Some((method, answer)) = auth.and_then(|auth| Some((auth.method(), auth.repeat_answer()?))) {
+            shared.outputs.send(method.protocol(), &answer);
+        }
     }
 
     pub(super) fn take_ncps_down(&mut self, now: Duration, shared: &mut Shared) {
@@ -168,6 +186,9 @@ impl Machine {
     /// been up and starts anew.
     fn leave_ncp(&mut self, at: usize, packet: &Packet<'_>, shared: &mut Shared) {
         let layer = &mut self.ncps[at];
+        if packet.code == code::CONFIGURE_REQUEST && layer.refused.contains(packet) {
+            return shared.outputs.count(Counter::RequestRepeated);
+        }
         let repeats = packet.code == code::CONFIGURE_REQUEST
             && !shared.data_seen
             && layer.held.is_none()
@@ -192,6 +213,9 @@ impl Machine {
             self.restart_ncp(now, at, shared);
         }
         let layer = &mut self.ncps[at];
+        if layer.withheld.is_some() && layer.refused.contains(packet) {
+            return shared.outputs.count(Counter::RequestRepeated);
+        }
         let judged = layer.negotiator.judge(packet, &mut layer.options, &shared.config);
         match judged {
             Ok(Answer::Ack) if layer.is_active() => {
@@ -209,6 +233,7 @@ impl Machine {
             }
             Ok(answer) => {
                 layer.withheld = None;
+                layer.refused.note(packet);
                 self.run_ncp(now, at, shared, |layer, run| {
                     layer.negotiator.answer(packet, &answer, &layer.options, run);
                 });
@@ -250,6 +275,7 @@ impl Machine {
 
     pub(super) fn ncp_timeouts(&mut self, now: Duration, shared: &mut Shared) {
         for at in 0..self.ncps.len() {
+            self.ncps[at].refused.handle_timeout(now);
             if self.ncps[at]
                 .withheld
                 .as_ref()
@@ -326,6 +352,7 @@ impl Machine {
         let layer = &mut self.ncps[at];
         layer.options = NcpOptions::new(&layer.options.agreed());
         layer.failure = None;
+        layer.refused = Refused::default();
         self.run_ncp(now, at, shared, |layer, run| {
             layer.negotiator.restart(&layer.options, run)
         });
@@ -350,8 +377,14 @@ impl Machine {
         let ncp = layer.ncp;
         for effect in run.effects {
             match effect {
-                Effect::Send(packet) => shared.outputs.send(ncp.protocol(), &packet),
+                Effect::Send(packet) => {
+                    if packet.first() == Some(&code::CONFIGURE_REQUEST) {
+                        self.repeat_answer(shared);
+                    }
+                    shared.send_packet(now, ncp.protocol(), &packet);
+                }
                 Effect::Up => {
+                    self.ncps[at].refused.note_open(now);
                     shared.outputs.push(Output::Up(ncp));
                     shared.data_seen = false;
                     shared.keepalive.start(now, &config, &mut shared.random);

@@ -99,9 +99,9 @@ pub enum Counter {
     MalformedPacket,
     /// A known protocol outside its phase, or data.
     WrongPhase,
-    /// An answer to something that we did not say, or a malformed option list.
+    /// An answer to something that we did not say, a malformed option list, or garbage beyond what is rejected.
     Discarded,
-    /// A protocol that we do not speak; it was rejected if LCP is open.
+    /// A protocol that we do not speak; it was rejected if LCP is open, within the limit on rejects.
     UnknownProtocol,
     /// The peer rejects a protocol.
     ProtocolRejected,
@@ -115,7 +115,8 @@ pub enum Counter {
     AuthRepeated,
     /// A Configure-Request was withheld for too long and dropped.
     WithheldDropped,
-    /// The peer repeated the request that opened a protocol, and it was acknowledged again.
+    /// The peer repeated the request that opened a protocol, and it was acknowledged again; or a late copy of one that
+    /// had been refused before came, and was dropped.
     RequestRepeated,
     /// Proxy LCP was offered but not used.
     ProxyLcpRefused,

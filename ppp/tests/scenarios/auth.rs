@@ -146,6 +146,115 @@ fn s_128_a_response_to_another_challenge_is_dropped_and_a_repeat_gets_the_same_a
     assert_eq!(bench.input(CHAP, 2, id.wrapping_add(1), &response), []);
 }
 
+/// A challenge answered well, with the answer lost: what the link said to the Response.
+fn success_is_lost() -> (Bench, Vec<Said>) {
+    let (mut bench, said) = authenticating(AuthMethod::ChapMd5);
+    let (id, challenge) = challenge_in(&said);
+    let said = bench.input(CHAP, 2, id, &md5_response(id, b"secret", &challenge));
+    let [Said::Authenticate(serial, _)] = said[..] else {
+        panic!("{said:?}")
+    };
+    let said = bench.verdict(serial, accept());
+    (bench, said)
+}
+
+#[test]
+fn the_answer_precedes_each_network_request_until_the_peer_is_in_the_network_phase() {
+    let (mut bench, said) = success_is_lost();
+    assert!(matches!(
+        said[..],
+        [Said::Packet(CHAP, 3, ..), Said::Packet(IPCP, REQUEST, ..)]
+    ));
+    for _ in 0..3 {
+        assert_eq!(bench.next_timer(), said);
+    }
+    // Any frame of a network control protocol shows that the peer has heard it, even one that we do not speak.
+    bench.input(0x80fd, REQUEST, 1, &[]);
+    assert_eq!(bench.next_timer(), said[1..]);
+}
+
+#[test]
+fn without_authentication_there_is_no_answer_to_repeat() {
+    let (mut bench, id, options) = Bench::in_network(open_door());
+    assert_eq!(bench.next_timer(), [packet(IPCP, REQUEST, id, &options)]);
+}
+
+/// Brings a link from the network phase to open.
+fn open(bench: &mut Bench, said: &[Said]) {
+    let (id, options) = request_in(said, IPCP);
+    bench.input(IPCP, ACK, id, &options);
+    let said = bench.input(IPCP, REQUEST, 7, &GOOD_IPCP);
+    let [Said::Open(serial, _)] = said[..] else {
+        panic!("{said:?}")
+    };
+    bench.accepted(serial);
+}
+
+#[test]
+fn s_128_a_response_repeated_on_an_open_link_gets_the_same_answer() {
+    let (mut bench, said) = success_is_lost();
+    let [Said::Packet(CHAP, 3, id, _), ..] = said[..] else {
+        panic!("{said:?}")
+    };
+    open(&mut bench, &said);
+    for _ in 0..2 {
+        assert_eq!(bench.input(CHAP, 2, id, &[16; 21]), [packet(CHAP, 3, id, b"")]);
+        assert_eq!(bench.input(CHAP, 2, id.wrapping_sub(1), &[16; 21]), []);
+    }
+    // After a rebirth nobody knows the identifier any more.
+    let row = bench.link.row().unwrap().clone();
+    let mut reborn = Bench::resume(config(AuthMethod::ChapMd5), &row, seconds(1), 5);
+    assert_eq!(reborn.input(CHAP, 2, id, &[16; 21]), []);
+    assert_eq!(reborn.counts, [Counter::WrongPhase]);
+    // A new negotiation has nothing to do with the old answer.
+    let said = bench.input(LCP, REQUEST, 1, &PEER_OPTIONS);
+    let said = bench.accepted(leave_in(&said));
+    let (request, options) = request_in(&said, LCP);
+    assert!(matches!(
+        bench.input(LCP, ACK, request, &options)[..],
+        [Said::Packet(CHAP, 1, ..)]
+    ));
+    assert_eq!(bench.input(CHAP, 2, id, &[16; 21]), []);
+}
+
+#[test]
+fn s_128_ms_chap_v2_repeats_its_proof_on_an_open_link() {
+    let (mut bench, said) = authenticating(AuthMethod::MsChapV2);
+    let (id, challenge) = challenge_in(&said);
+    let response = ms_chap_response(&challenge);
+    let said = bench.input(CHAP, 2, id, &response);
+    let [Said::Authenticate(serial, request)] = &said[..] else {
+        panic!("{said:?}")
+    };
+    let accepted = request.verify(&Secret::new(*b"clientPass")).unwrap();
+    let verdict = Verdict::Accept {
+        ipcp: Some(ipcp_config()),
+        message: Vec::new(),
+        ms_chap_success: accepted.ms_chap_success,
+    };
+    let said = bench.verdict(*serial, verdict);
+    open(&mut bench, &said);
+    assert_eq!(bench.input(CHAP, 2, id, &response), said[..1]);
+}
+
+#[test]
+fn a_pap_request_repeated_on_an_open_link_is_acknowledged_after_a_rebirth_too() {
+    let (mut bench, _) = authenticating(AuthMethod::Pap);
+    let said = bench.input(PAP, 1, 4, b"\x04user\x06secret");
+    let [Said::Authenticate(serial, _)] = said[..] else {
+        panic!("{said:?}")
+    };
+    let said = bench.verdict(serial, accept());
+    open(&mut bench, &said);
+    let row = bench.link.row().unwrap().clone();
+    let reborn = Bench::resume(config(AuthMethod::Pap), &row, seconds(1), 5);
+    for mut bench in [bench, reborn] {
+        let ack = packet(PAP, 2, 9, b"\0");
+        assert_eq!(bench.input(PAP, 1, 9, b"\x04user\x06secret"), [ack]);
+        assert_eq!(bench.link.row(), Some(&row));
+    }
+}
+
 #[test]
 fn our_own_challenge_come_back_is_dropped() {
     let (mut bench, said) = authenticating(AuthMethod::ChapMd5);

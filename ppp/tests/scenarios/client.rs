@@ -1,5 +1,5 @@
 //! A dial-in client, as pppd behaves: it acknowledges at once, repeats its own requests under the same identifier every
-//! three seconds, and takes its interface down at a Configure-Request on an open protocol. Plain state.
+//! three seconds but never a CHAP Response, hears no network protocol before it is authenticated, and takes its interface down at a Configure-Request on an open protocol. Plain state.
 
 use std::time::Duration;
 
@@ -47,8 +47,7 @@ pub struct Client {
     auth: Vec<u8>,
     authenticated: bool,
     pap_id: u8,
-    /// The CHAP Response that has not been answered yet.
-    response: Option<(u8, Vec<u8>)>,
+    /// When PAP repeats its request. A CHAP Response is not repeated: it waits for the next challenge.
     auth_at: Option<Duration>,
     ipcp_options: Vec<ConfigOption>,
     /// How often the interface has come up and gone down.
@@ -74,7 +73,6 @@ impl Client {
             auth: Vec::new(),
             authenticated: false,
             pap_id: 0,
-            response: None,
             auth_at: None,
             ipcp_options: wishes.map(|(kind, value)| ConfigOption { kind, value }).to_vec(),
             ups: Vec::new(),
@@ -164,11 +162,7 @@ impl Client {
             self.send_ipcp_request();
         }
         if due(self.auth_at) {
-            self.auth_at = Some(now + REPEAT);
-            match self.response.clone() {
-                Some((id, response)) => self.send(CHAP, 2, id, &response),
-                None => self.send_pap(now),
-            }
+            self.send_pap(now);
         }
     }
 
@@ -220,7 +214,7 @@ impl Client {
         if !self.lcp.is_open() {
             return;
         }
-        (self.authenticated, self.response, self.auth_at) = (false, None, None);
+        (self.authenticated, self.auth_at) = (false, None);
         self.ipcp = Layer {
             id: self.ipcp.id,
             ..Layer::default()
@@ -252,8 +246,6 @@ impl Client {
                 };
                 let response = [&[value.len() as u8], &value[..], NAME].concat();
                 self.send(CHAP, 2, packet.id, &response);
-                self.response = Some((packet.id, response));
-                self.auth_at = Some(now + REPEAT);
             }
             _ => {}
         }

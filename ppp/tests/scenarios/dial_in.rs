@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use holdfast_ppp::{AuthMethod, Cause, Direction, LinkConfig};
+use holdfast_ppp::{AuthMethod, Cause, Direction, LinkConfig, frame};
 
-use crate::bench::{LCP, PEER, encode, seconds};
+use crate::bench::{CHAP, LCP, PEER, encode, seconds};
 use crate::client::is_lcp_request;
 use crate::world::World;
 
@@ -66,6 +66,22 @@ fn every_single_loss_is_survived() {
             world.dial_in();
             assert_up_to_stay(&mut world);
         }
+    }
+}
+
+/// The client does not repeat its Response, and drops our IPCP requests until it has the answer.
+#[test]
+fn a_lost_chap_success_costs_a_second() {
+    for method in [AuthMethod::ChapMd5, AuthMethod::MsChapV2] {
+        let mut world = World::new(config(method));
+        let mut lost = false;
+        world.lose = Box::new(move |octets| {
+            octets.starts_with(&frame::encode(CHAP, &[3])) && !std::mem::replace(&mut lost, true)
+        });
+        world.dial_in();
+        assert!(world.now <= seconds(2), "{method:?}");
+        assert_eq!(world.authentications, 1);
+        assert_up_to_stay(&mut world);
     }
 }
 

@@ -127,6 +127,67 @@ fn another_ipcp_request_on_an_open_link_leaves_first() {
     assert_eq!(*nak, packet(IPCP, NAK, 9, &GOOD_IPCP));
 }
 
+/// What a peer asks for first: refused, so that the good request is its second.
+const WISH: [u8; 6] = [3, 6, 0, 0, 0, 0];
+
+/// An open link whose peer had its first request, number 6, naked.
+fn open_at_the_second_attempt() -> Bench {
+    let (mut bench, id, options) = Bench::in_network(open_door());
+    assert_eq!(bench.input(IPCP, ACK, id, &options), []);
+    let nak = packet(IPCP, NAK, 6, &GOOD_IPCP);
+    assert_eq!(bench.input(IPCP, REQUEST, 6, &WISH), [nak]);
+    let said = bench.input(IPCP, REQUEST, 7, &GOOD_IPCP);
+    let [Said::Open(serial, _)] = said[..] else {
+        panic!("{said:?}")
+    };
+    bench.accepted(serial);
+    bench
+}
+
+#[test]
+fn a_late_copy_of_a_refused_request_leaves_an_open_link_alone() {
+    let mut bench = open_at_the_second_attempt();
+    bench.link.set_data_seen();
+    for _ in 0..2 {
+        assert_eq!(bench.input(IPCP, REQUEST, 6, &WISH), []);
+    }
+    assert_eq!(bench.counts, [Counter::RequestRepeated; 2]);
+    // Other contents, or the same under another number, are no copy.
+    for (id, options) in [(8, WISH), (6, [3, 6, 1, 1, 1, 1])] {
+        let mut bench = open_at_the_second_attempt();
+        leave_in(&bench.input(IPCP, REQUEST, id, &options));
+    }
+}
+
+#[test]
+fn what_repeats_a_refused_request_later_is_a_new_negotiation() {
+    let mut bench = open_at_the_second_attempt();
+    // A peer that means it repeats it, and by then copies have died out.
+    assert_eq!(bench.run_until(seconds(3)), []);
+    assert_eq!(bench.input(IPCP, REQUEST, 6, &WISH).len(), 1);
+}
+
+#[test]
+fn a_late_copy_of_a_refused_request_does_not_displace_the_one_that_waits() {
+    let (mut bench, id, options) = Bench::in_network(open_door());
+    let nak = packet(IPCP, NAK, 6, &GOOD_IPCP);
+    // Our Nak may have been lost: a repeat gets it again.
+    for _ in 0..2 {
+        assert_eq!(bench.input(IPCP, REQUEST, 6, &WISH), std::slice::from_ref(&nak));
+    }
+    assert_eq!(bench.input(IPCP, REQUEST, 7, &GOOD_IPCP), []);
+    assert_eq!(bench.input(IPCP, REQUEST, 6, &WISH), []);
+    let said = bench.input(IPCP, ACK, id, &options);
+    let [Said::Open(serial, _)] = said[..] else {
+        panic!("{said:?}")
+    };
+    assert_eq!(bench.input(IPCP, REQUEST, 6, &WISH), []);
+    assert_eq!(
+        bench.accepted(serial),
+        [packet(IPCP, ACK, 7, &GOOD_IPCP), Said::Up(Ncp::Ipcp)]
+    );
+}
+
 #[test]
 fn ipcp_terminate_on_an_open_link_leaves_first_and_ends_the_link() {
     let (mut bench, _) = Bench::open(open_door());

@@ -202,6 +202,24 @@ fn s_116_nak_of_authentication_walks_down_the_list() {
     );
 }
 
+/// RFC 1661 §5.3: a Nak may list an option several times, and one of the values is to be chosen.
+#[test]
+fn s_116_of_several_proposals_in_one_nak_the_first_that_policy_allows_is_taken() {
+    for (proposals, want) in [
+        (&[3, 4, 0xc0, 0x23, 3, 4, 0xc2, 0x27][..], [3, 4, 0xc0, 0x23]),
+        (&[3, 4, 0xc2, 0x27, 3, 4, 0xc0, 0x23], [3, 4, 0xc0, 0x23]),
+    ] {
+        let config = LinkConfig {
+            auth: vec![AuthMethod::MsChapV2, AuthMethod::ChapMd5, AuthMethod::Pap],
+            ..LinkConfig::default()
+        };
+        let (mut bench, said) = Bench::start(config);
+        let (id, _) = request_in(&said, LCP);
+        let said = bench.input(LCP, NAK, id, proposals);
+        assert_eq!(request_in(&said, LCP).1[4..8], want);
+    }
+}
+
 #[test]
 fn s_116_pap_is_not_offered_when_only_chap_is_allowed() {
     let config = LinkConfig {
@@ -288,10 +306,17 @@ fn s_119_ipcp_before_authentication_is_dropped() {
 }
 
 #[test]
-fn s_120_unknown_protocol_is_rejected_only_when_lcp_is_open() {
+fn s_119_s_120_an_unknown_protocol_is_rejected_in_the_network_phase_alone() {
     let (mut bench, said) = Bench::start(open_door());
+    // RFC 1661 §3.4 and §3.5: silently discarded before.
     assert_eq!(bench.input(0x8281, REQUEST, 1, &[1, 2]), []);
-    bench.open_lcp(&said);
+    let said = bench.open_lcp(&said);
+    assert_eq!(bench.input(0x8281, REQUEST, 1, &[1, 2]), []);
+    assert_eq!(bench.counts, [Counter::WrongPhase; 2]);
+    let [Said::Authenticate(serial, _)] = said[..] else {
+        panic!("{said:?}")
+    };
+    bench.verdict(serial, accept());
     let first = bench.input(0x8281, REQUEST, 1, &[1, 2]);
     let second = bench.input(0x8281, REQUEST, 1, &[1, 2]);
     let rejected = [0x82, 0x81, 1, 1, 0, 6, 1, 2];

@@ -15,3 +15,4 @@ mod ipcp;
 mod lcp;
 mod properties;
 mod proxy;
+mod rejections;

@@ -9,13 +9,38 @@ use crate::lab::process::own_program;
 
 const DEMO_LIMIT: Duration = Duration::from_secs(120);
 const RESTART_LIMIT: Duration = Duration::from_secs(600);
+const FAULTS_LIMIT: Duration = Duration::from_secs(400);
 
 pub fn demo(_: &Context) -> Outcome {
     Outcome::single("demo", own_command(&["demo"], DEMO_LIMIT))
 }
 
 pub fn restart(_: &Context) -> Outcome {
-    Outcome::single("restart", own_command(&["restart"], RESTART_LIMIT))
+    scenarios("restart", RESTART_LIMIT)
+}
+
+pub fn faults(_: &Context) -> Outcome {
+    scenarios("faults", FAULTS_LIMIT)
+}
+
+/// A command of this program that prints a line `ok NAME: ...` or `FAIL NAME: ...` for each of its scenarios.
+fn scenarios(command: &'static str, limit: Duration) -> Outcome {
+    let (succeeded, transcript) = transcribe(Command::new(own_program()).arg(command), limit);
+    let mut outcome = Outcome::default();
+    for line in transcript.lines() {
+        if line.starts_with("ok  ") {
+            outcome.add(line.trim(), Ok(()));
+        } else if let Some(failed) = line.strip_prefix("FAIL ") {
+            outcome.add(
+                failed.split(':').next().unwrap_or(failed),
+                Err(transcript.clone()),
+            );
+        }
+    }
+    if !succeeded && outcome.failures.is_empty() || outcome.passed == 0 {
+        outcome.add(command, Err(transcript));
+    }
+    outcome
 }
 
 /// Runs this program with other arguments; its exit code decides.

@@ -76,6 +76,11 @@ pub const ALL: &[Suite] = &[
         run: commands::restart,
     },
     Suite {
+        name: "faults",
+        about: "panics, hostile peers, broken disks, wrong starts",
+        run: commands::faults,
+    },
+    Suite {
         name: "fuzz",
         about: "every family of decoders",
         run: fuzz::run,

@@ -77,11 +77,11 @@ fn a_released_address_rests_and_the_longest_released_goes_first() {
     }
     pools.release(T(10), address("10.0.0.4"), key(3));
     pools.release(T(20), address("10.0.0.2"), key(1));
-    assert!(reserve(&mut pools, 39, "other").is_err());
-    assert_eq!(pools.status(T(39))[0].resting, 2);
-    assert_eq!(reserve(&mut pools, 40, "other").as_deref(), Ok("10.0.0.4"));
-    assert!(reserve(&mut pools, 49, "another").is_err());
-    assert_eq!(reserve(&mut pools, 50, "another").as_deref(), Ok("10.0.0.2"));
+    assert!(reserve(&mut pools, 41, "other").is_err());
+    assert_eq!(pools.status(T(41))[0].resting, 2);
+    assert_eq!(reserve(&mut pools, 42, "other").as_deref(), Ok("10.0.0.4"));
+    assert!(reserve(&mut pools, 51, "another").is_err());
+    assert_eq!(reserve(&mut pools, 52, "another").as_deref(), Ok("10.0.0.2"));
 }
 
 #[test]
@@ -107,8 +107,8 @@ fn a_cancelled_redial_does_not_shorten_the_rest() {
     pools.release(T(10), only, key(1));
     assert_eq!(pools.reserve(T(11), None, "ada"), Ok(only));
     pools.cancel(only);
-    assert!(reserve(&mut pools, 39, "bob").is_err());
-    assert_eq!(reserve(&mut pools, 40, "bob").as_deref(), Ok("10.0.0.2"));
+    assert!(reserve(&mut pools, 41, "bob").is_err());
+    assert_eq!(reserve(&mut pools, 42, "bob").as_deref(), Ok("10.0.0.2"));
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn a_reload_takes_addresses_from_nobody() {
         ["10.0.0.5", "10.0.0.6", "10.5.0.0"],
         "neither ada's, nor resting, nor eve's"
     );
-    assert_eq!(reserve(&mut pools, 31, "u3").as_deref(), Ok("10.0.0.3"));
+    assert_eq!(reserve(&mut pools, 33, "u3").as_deref(), Ok("10.0.0.3"));
     pools.configure(&[pool("other", &["10.7.0.0/30"], "10.7.0.1")], &[]);
     assert_eq!(pools.holder(ada), Some("ada"));
     pools.release(T(40), ada, key(1));
@@ -242,4 +242,18 @@ fn a_large_full_pool_costs_nothing_to_ask() {
         "{:?}",
         started.elapsed()
     );
+}
+
+#[test]
+fn what_rested_before_a_restart_rests_after_it() {
+    let mut pools = five();
+    pools.restore_released(address("10.0.0.2"), "ada", T(20));
+    pools.restore_released(address("10.0.0.3"), "bob", T(0));
+    let picked: Vec<_> = (0..5)
+        .map(|user| reserve(&mut pools, 5, &format!("u{user}")))
+        .collect();
+    let names: Vec<_> = picked.iter().flatten().map(String::as_str).collect();
+    assert_eq!(names, ["10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.3"]);
+    assert!(picked[4].is_err());
+    assert_eq!(reserve(&mut pools, 5, "ada").as_deref(), Ok("10.0.0.2"));
 }
