@@ -91,7 +91,8 @@ struct Released {
 pub enum PickError {
     /// Every address is taken or rests.
     #[error(
-        "the pool \"{pool}\" has no free address: all of its {size} are in use or rest for 30 s after use"
+        "the pool \"{pool}\" has no free address: all of its {size} are in use or rest for 30 s after use; \
+         give it another prefix and reload"
     )]
     Exhausted {
         /// Name of the pool.

@@ -215,10 +215,7 @@ impl Directory {
             return;
         }
         self.unload(tunnel);
-        let claim = self.peers.remove_if(key, |_, known| known.tunnel == tunnel);
-        if let Some(earlier) = claim.and_then(|(_, claim)| claim.withdrawn()) {
-            self.peers.insert(*key, earlier);
-        }
+        self.disclaim(key, tunnel);
     }
 
     /// Lets a key go, if this tunnel holds it.

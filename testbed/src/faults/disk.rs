@@ -140,8 +140,11 @@ pub fn read_only(setting: &Setting) -> Result<Outcome, Error> {
             data_dir: Some(data.clone()),
             ..Settings::default()
         };
-        let mut site = Site::new(setting, &settings)?;
-        disk.make_read_only()?;
+        let mut site = Site::start(setting, &settings)?;
+        let plan = site.plan(TUNNELS, SESSIONS);
+        let mut simulator = site.dial(&plan, SESSIONS)?;
+        site.node().daemon.kill()?;
+        disk.set_read_only(true)?;
         let said = site.refused()?;
         ensure_says(
             &said,
@@ -151,6 +154,9 @@ pub fn read_only(setting: &Setting) -> Result<Outcome, Error> {
                 "another folder",
             ],
         )?;
+        disk.set_read_only(false)?;
+        site.node().daemon.start()?;
+        ensure_undisturbed(&mut simulator, SESSIONS)?;
         Ok(Outcome::Held(said.trim().replace('\n', " ")))
     })
 }

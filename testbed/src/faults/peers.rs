@@ -1,7 +1,5 @@
 //! Peers that have the wrong secret, are unknown, send garbage or want more than there is.
 
-use std::time::Duration;
-
 use super::error::{Error, Outcome, ensure, ensure_says};
 use super::site::{PATIENCE, Site, ensure_undisturbed};
 use super::{Setting, datagrams, node_api};
@@ -139,17 +137,20 @@ pub fn full_pool(setting: &Setting) -> Result<Outcome, Error> {
     let mut simulator = site.dial(&plan, size)?;
     simulator.dial(10, None)?;
     let report = simulator.wait_until("the refusals", PATIENCE, |report| report.sessions_failed == 10)?;
+    let reasons: Vec<_> = report.failures.keys().cloned().collect();
+    ensure_says(&reasons.join(", "), &["No address available"])?;
     ensure_undisturbed(&mut simulator, size)?;
-    ensure_says(&site.printed()?, &["subscriber refused", "pool"])?;
+    ensure_says(
+        &site.printed()?,
+        &["subscriber refused", "pool \"default\"", "prefix"],
+    )?;
     let counted = site.counter("pool_exhausted_total")?;
     ensure(counted >= 10, || format!("pool_exhausted_total is {counted}"))?;
 
-    // An address that is given back serves the next subscriber, after its rest.
-    std::thread::sleep(Duration::from_millis(200));
-    let warning = site.status()?.pools.first().map_or(0, |pool| pool.exhausted);
-    ensure(warning >= 10, || "status does not show the exhausted pool".into())?;
+    let shown = site.status()?.pools.first().map_or(0, |pool| pool.exhausted);
+    ensure(shown >= 10, || "status does not show the exhausted pool".into())?;
     Ok(Outcome::Held(format!(
         "{size} sessions stay, 10 were refused: {}",
-        report.failures.keys().cloned().collect::<Vec<_>>().join(", ")
+        reasons.join(", ")
     )))
 }

@@ -45,9 +45,10 @@ impl<'a> SmallDisk<'a> {
         Ok(Self(at))
     }
 
-    /// From here on nothing can be written.
-    pub fn make_read_only(&self) -> Result<(), Error> {
-        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    /// From here on nothing can be written, or all again.
+    pub fn set_read_only(&self, read_only: bool) -> Result<(), Error> {
+        let mut flags = MsFlags::MS_REMOUNT;
+        flags.set(MsFlags::MS_RDONLY, read_only);
         Ok(mount(None::<&str>, self.0, None::<&str>, flags, None::<&str>).map_err(std::io::Error::from)?)
     }
 }

@@ -92,7 +92,7 @@ impl Fleet {
             ppp::Event::Renegotiated => self.renegotiated(now, index),
             ppp::Event::Acknowledged => self.moments[Moment::AddressAcknowledged as usize] += 1,
             ppp::Event::EchoAnswered => self.note_echo_answered(index),
-            ppp::Event::Terminated => self.disconnect(now, index, Some("LCP Terminate-Request")),
+            ppp::Event::Terminated => self.disconnect(now, index, Some("LCP Terminate-Request".into())),
             ppp::Event::Finished => self.disconnect(now, index, None),
             ppp::Event::Failed(why) => self.disconnect(now, index, Some(why)),
         }
@@ -225,12 +225,12 @@ impl Fleet {
     }
 
     /// The LAC ends the call, for a reason of the client's or, without one, on purpose.
-    pub(super) fn disconnect(&mut self, now: Duration, index: u32, reason: Option<&'static str>) {
+    pub(super) fn disconnect(&mut self, now: Duration, index: u32, reason: Option<String>) {
         let subscriber = &self.subscribers[index as usize];
         let Some(call) = &subscriber.call else { return };
         let (tunnel, local, peer) = (subscriber.tunnel, call.local, call.peer);
         self.tunnels[tunnel as usize].end_call(local, peer, call_result::LOSS_OF_CARRIER);
-        self.call_ended(now, index, reason.map(str::to_owned));
+        self.call_ended(now, index, reason);
         self.flush_tunnel(now, tunnel);
     }
 

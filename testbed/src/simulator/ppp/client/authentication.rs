@@ -114,7 +114,7 @@ impl Client {
                 self.begin_network(ctx);
                 None
             }
-            PAP_NAK => self.fail("authentication refused"),
+            PAP_NAK => self.fail(refused(packet.data.get(1..).unwrap_or_default())),
             _ => None,
         }
     }
@@ -130,7 +130,7 @@ impl Client {
                 self.begin_network(ctx);
                 None
             }
-            FAILURE if self.is_lcp_open() => self.fail("authentication refused"),
+            FAILURE if self.is_lcp_open() => self.fail(refused(packet.data)),
             _ => None,
         }
     }
@@ -197,6 +197,11 @@ pub(super) fn chap_response(id: u8, secret: &[u8], challenge: &[u8]) -> [u8; 16]
         .chain_update(challenge)
         .finalize()
         .into()
+}
+
+/// What the server says when it refuses (RFC 1334 §2.2.2, RFC 1994 §4.2).
+fn refused(message: &[u8]) -> String {
+    format!("authentication refused: {}", String::from_utf8_lossy(message))
 }
 
 #[cfg(test)]

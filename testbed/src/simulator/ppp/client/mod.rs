@@ -66,7 +66,7 @@ pub enum Event {
     /// The server acknowledged our own Terminate-Request, or never did.
     Finished,
     /// No way to go on, and why.
-    Failed(&'static str),
+    Failed(String),
     /// The client has acknowledged the server's IPCP request; the server's own acknowledgement is due next.
     Acknowledged,
     /// An LCP Echo-Reply.
@@ -279,10 +279,10 @@ impl Client {
         None
     }
 
-    fn fail(&mut self, why: &'static str) -> Option<Event> {
+    fn fail(&mut self, why: impl Into<String>) -> Option<Event> {
         self.phase = Phase::Ended;
         self.deadline = None;
-        Some(Event::Failed(why))
+        Some(Event::Failed(why.into()))
     }
 
     fn is_lcp_open(&self) -> bool {
