@@ -26,6 +26,7 @@ use tokio::sync::mpsc;
 
 use crate::api;
 use crate::config::Config;
+use crate::io::host;
 use crate::logging::LogControl;
 use backend::NodeBackend;
 use start::Node;
@@ -49,6 +50,7 @@ pub enum Stop {
 /// # Errors
 /// What kept it from starting, in words for the operator.
 pub fn run(config: Config, source: ConfigSource, log: LogControl) -> Result<ExitCode, StartError> {
+    host::keep_files_private();
     let system = actix::System::new();
     system.block_on(async move {
         let (stop, stops) = mpsc::channel(4);
