@@ -267,10 +267,10 @@ pub fn on_established(shard: &Rc<ShardContext>, tunnel: TunnelId) {
     let shared = &shard.shared;
     shared.metrics.count(Counter::TunnelsOpened);
     if let Some(facts) = shared.directory.tunnel(tunnel) {
-        tracing::info!(%tunnel, peer = %facts.peer, profile = %facts.profile, "tunnel established");
+        tracing::info!(profile = %facts.profile, "tunnel established");
     }
     if let Some(stale) = shared.directory.superseded_by(tunnel) {
-        tracing::info!(%stale, %tunnel, "the LAC has restarted: its stale tunnel is dropped");
+        tracing::info!(%stale, "the LAC has restarted: its stale tunnel is dropped");
         shared.metrics.count(Counter::TunnelsReplaced);
         shared.shard_of(stale).send(ShardInput::Tunnel {
             tunnel: stale,

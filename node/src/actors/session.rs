@@ -144,6 +144,12 @@ impl SessionActor {
 
     /// Lets the core work and carries out what it wants; a panic voids it.
     fn run(&mut self, ctx: &mut Context<Self>, work: impl FnOnce(&mut Session, crate::lns::Now)) {
+        let span = tracing::info_span!("session", tunnel = %self.tunnel, id = %self.id);
+        let _entered = span.enter();
+        self.run_in_span(ctx, work);
+    }
+
+    fn run_in_span(&mut self, ctx: &mut Context<Self>, work: impl FnOnce(&mut Session, crate::lns::Now)) {
         let Some(mut core) = self.core.take() else { return };
         let now = self.shard.now();
         let data = self.new_data();
@@ -182,7 +188,7 @@ impl SessionActor {
 
     fn on_panic(&mut self, ctx: &mut Context<Self>) {
         self.shard.shared.metrics.count(Counter::SessionActorRestarts);
-        tracing::error!(tunnel = %self.tunnel, session = %self.id, "the session's actor panicked; it is born again from its row");
+        tracing::error!("the session's actor panicked; it is born again from its row");
         self.given_up |= self.panics.panicked(self.shard.now().monotonic);
         if self.given_up {
             self.wait_for_tunnel();
@@ -198,7 +204,7 @@ impl SessionActor {
             Command::SendFrame(frame) => self.send(frame),
             Command::Authenticate { serial, request } => {
                 let decision = subscriber::decide(&self.shard.shared, self.tunnel, self.id, &request);
-                self.run(ctx, |core, now| match decision {
+                self.run_in_span(ctx, |core, now| match decision {
                     Ok(grant) => core.handle_grant(now, serial, grant),
                     Err(message) => core.handle_refusal(now, serial, message),
                 });
@@ -207,7 +213,7 @@ impl SessionActor {
             Command::Online => {
                 self.shard.shared.metrics.count(Counter::SessionsOpened);
                 if let Some(core) = &self.core {
-                    subscriber::log_online(self.tunnel, core.row());
+                    subscriber::log_online(core.row());
                 }
             }
             Command::Renegotiated => self.shard.shared.metrics.count(Counter::Renegotiations),
@@ -257,7 +263,7 @@ impl SessionActor {
             }
             _ => {}
         }
-        throttled!(info, tunnel = %self.tunnel, session = %self.id, ?cause, "PPP ended");
+        throttled!(info, ?cause, "PPP ended");
     }
 
     fn tell_tunnel<M>(&self, message: M)

@@ -39,7 +39,7 @@ pub fn decide(
             }
             Rejection::UnknownUser | Rejection::WrongPassword => shared.metrics.count(Counter::AuthRejected),
         }
-        throttled!(warn, %tunnel, %session, user = %Escaped(&request.name), "subscriber refused: {rejection}");
+        throttled!(warn, user = %Escaped(&request.name), "subscriber refused: {rejection}");
         rejection.message().as_bytes().to_vec()
     })?;
     let address = assign(shared, (tunnel, session), &granted.user, &granted.assignment).map_err(|error| {
@@ -47,7 +47,7 @@ pub fn decide(
             PickError::Taken { .. } => Counter::AddressTaken,
             PickError::Exhausted { .. } | PickError::NoPool(_) => Counter::PoolExhausted,
         });
-        throttled!(error, %tunnel, %session, user = %Escaped(&request.name), "subscriber refused: {error}");
+        throttled!(error, user = %Escaped(&request.name), "subscriber refused: {error}");
         b"No address available".to_vec()
     })?;
     shared.metrics.count(Counter::AuthAccepted);
@@ -121,12 +121,10 @@ pub fn release(shared: &Shared, tunnel: TunnelId, session: SessionId) {
 }
 
 /// Says that a subscriber is online.
-pub fn log_online(tunnel: TunnelId, row: &SessionRow) {
+pub fn log_online(row: &SessionRow) {
     let Some(ppp) = &row.ppp else { return };
     let address = forwarding::address(row).map_or_else(String::new, |address| address.to_string());
     tracing::info!(
-        %tunnel,
-        session = row.session_id,
         user = %Escaped(&ppp.user),
         address,
         calling = %Escaped(&row.calling_number),

@@ -162,6 +162,8 @@ impl TunnelActor {
 
     /// Lets the core work and carries out what it wants; a panic voids it.
     fn run(&mut self, ctx: &mut Context<Self>, work: impl FnOnce(&mut Tunnel, crate::lns::Now)) {
+        let span = tracing::info_span!("tunnel", id = %self.id, peer = %self.peer);
+        let _entered = span.enter();
         let Some(mut core) = self.core.take() else { return };
         let now = self.shard.now();
         let refused = self.shard.shared.calls_refused(&self.profile);
@@ -197,7 +199,7 @@ impl TunnelActor {
 
     fn on_panic(&mut self, ctx: &mut Context<Self>) {
         self.shard.shared.metrics.count(Counter::TunnelActorRestarts);
-        tracing::error!(tunnel = %self.id, "the tunnel's actor panicked; it is born again from its row");
+        tracing::error!("the tunnel's actor panicked; it is born again from its row");
         self.give_up |= self.panics.panicked(self.shard.now().monotonic);
         // The supervisor calls `restarting`.
         ctx.stop();
@@ -239,7 +241,10 @@ impl TunnelActor {
             Command::Heard => self.shard.shared.directory.note_heard(self.id),
             Command::Rebirth(refusal) => {
                 self.shard.shared.metrics.count(Counter::TunnelRebirths);
-                tracing::warn!(tunnel = %self.id, refusal, "a change was refused; the tunnel is born again from its row");
+                tracing::warn!(
+                    refusal,
+                    "a change was refused; the tunnel is born again from its row"
+                );
                 self.core = None;
                 ctx.stop();
             }
@@ -257,7 +262,7 @@ impl TunnelActor {
                 metrics.count(Counter::TunnelSecretWrong);
                 throttled!(
                     warn,
-                    tunnel = %self.id, peer = %self.peer, profile = self.profile,
+                    profile = self.profile,
                     "wrong tunnel secret: the LAC's answer to our challenge is not right; give the LAC and the [[lac]] section \
                      of its profile the same secret"
                 );
@@ -265,13 +270,13 @@ impl TunnelActor {
             CloseReason::Peer(Some(result)) if result.result == stop_result::NOT_AUTHORIZED => {
                 throttled!(
                     warn,
-                    tunnel = %self.id, peer = %self.peer, profile = self.profile,
+                    profile = self.profile,
                     "the LAC does not authorize us: give it and the [[lac]] section of its profile the same secret"
                 );
             }
             CloseReason::Local(_) | CloseReason::Peer(_) | CloseReason::TieLost => {}
         }
-        throttled!(info, tunnel = %self.id, peer = %self.peer, profile = self.profile, ?reason, "tunnel closed");
+        throttled!(info, profile = self.profile, ?reason, "tunnel closed");
     }
 
     fn count(&self, occurrence: Occurrence) {
@@ -286,7 +291,7 @@ impl TunnelActor {
             if let Some(limit) = limit {
                 metrics.hit(limit);
             }
-            throttled!(warn, tunnel = %self.id, peer = %self.peer, profile = self.profile, ?why, "call refused");
+            throttled!(warn, profile = self.profile, ?why, "call refused");
         }
         metrics.count(match occurrence {
             Occurrence::ControlReceived => Counter::ControlReceived,
