@@ -143,6 +143,12 @@ impl Outcome {
         outcome
     }
 
+    /// Adds what another part of the suite found.
+    pub fn merge(&mut self, other: Outcome) {
+        self.passed += other.passed;
+        self.failures.extend(other.failures);
+    }
+
     /// Counts one more test.
     pub fn add(&mut self, name: &str, result: Result<(), String>) {
         match result {
