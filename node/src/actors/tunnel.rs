@@ -27,6 +27,9 @@ use crate::throttled;
 /// Control messages that may wait for one tunnel; more are dropped and come again.
 const MAILBOX: usize = 256;
 
+/// Orders that wait for a tunnel's birth; one more is lost.
+const ORDERS_WAITING_MAX: usize = 16;
+
 /// A tunnel that waits for its rebirth asks for it again after this long.
 const REBIRTH_RETRY: Duration = Duration::from_secs(1);
 
@@ -104,6 +107,8 @@ pub struct TunnelActor {
     shared: Option<Arc<TunnelShared>>,
     panics: PanicHistory,
     give_up: bool,
+    /// Orders that came while there was no core.
+    waiting: Vec<Order>,
 }
 
 /// Has a tunnel born from its rows; one that is there already is born again.
@@ -149,6 +154,7 @@ impl TunnelActor {
         Self {
             shard,
             id,
+            waiting: Vec::new(),
             core: None,
             life: None,
             peer: SocketAddr::from(([0, 0, 0, 0], 0)),
@@ -392,6 +398,9 @@ impl TunnelActor {
         for session in &image.replaced {
             self.clear_replaced(ctx, *session);
         }
+        for order in std::mem::take(&mut self.waiting) {
+            self.carry_out_order(ctx, order);
+        }
     }
 
     fn clear_replaced(&mut self, ctx: &mut Context<Self>, session: SessionId) {
@@ -495,6 +504,18 @@ impl Handler<Ask> for TunnelActor {
 impl Handler<Order> for TunnelActor {
     type Result = ();
     fn handle(&mut self, order: Order, ctx: &mut Self::Context) {
+        // A session is born with its tunnel in any case.
+        let waits = self.core.is_none() && !matches!(order, Order::BearSession(_));
+        if waits && self.waiting.len() < ORDERS_WAITING_MAX {
+            self.waiting.push(order);
+        } else {
+            self.carry_out_order(ctx, order);
+        }
+    }
+}
+
+impl TunnelActor {
+    fn carry_out_order(&mut self, ctx: &mut Context<Self>, order: Order) {
         match order {
             Order::Close(result, cause) => self.run(ctx, |core, now| core.close(now, result, cause)),
             Order::Abandon => self.run(ctx, |core, now| core.abandon(now)),
