@@ -2,7 +2,7 @@
 //!
 //! * [`header`], [`avp`] and [`message`] read and write octets; [`iana`] has the code points.
 //! * [`Connection`] is a tunnel: the reliable control channel, the state machines of the tunnel and its calls.
-//! * [`challenge`] authenticates a tunnel, [`sequence`] judges numbered data messages.
+//! * [`challenge`] authenticates a tunnel.
 //!
 //! Time is passed in as a [`std::time::Duration`] since an origin of the caller's choice; it never goes back.
 
@@ -16,7 +16,7 @@ pub mod iana;
 pub mod ids;
 pub mod message;
 mod secret;
-pub mod sequence;
+mod sequence;
 
 pub use call::{CallRole, CallSnapshot, CallState, Dial};
 pub use channel::{DropReason, Progress, QueueFull};

@@ -11,7 +11,6 @@ mod change;
 mod digest;
 mod image;
 mod outbox;
-mod pick;
 mod restore;
 mod sequence;
 mod spans;
@@ -31,7 +30,6 @@ use holdfast_protocol::{SessionId, TunnelId};
 
 pub use image::TableImage;
 pub use outbox::Owed;
-pub use pick::{AddressPicker, AddressRange};
 pub use restore::{Restore, RestoreError};
 pub use verdict::{Effect, Refusal, Verdict};
 

@@ -199,31 +199,6 @@ impl Spans {
         }
     }
 
-    /// Whether nobody holds or held any address of the span, as far as is remembered.
-    pub(crate) fn is_fresh(&self, span: Span) -> bool {
-        self.overlapping(span).next().is_none()
-    }
-
-    /// Whether the span was last this user's and is free.
-    pub(crate) fn was_last_of(&self, span: Span, user: &[u8]) -> bool {
-        self.uses.get(&span.first).is_some_and(|found| {
-            found.last == span.last && matches!(&found.state, State::Released(_, by) if **by == *user)
-        })
-    }
-
-    /// Released spans that have rested, the longest released first.
-    pub(crate) fn rested(&self, now_ms: u64) -> impl Iterator<Item = Span> + '_ {
-        self.released
-            .iter()
-            .take_while(move |(since, _)| rested(*since, now_ms))
-            .filter_map(|(_, first)| {
-                Some(Span {
-                    first: *first,
-                    last: self.uses.get(first)?.last,
-                })
-            })
-    }
-
     /// All released spans, the longest released first.
     pub(crate) fn releases(&self) -> impl Iterator<Item = Release> + '_ {
         self.released.iter().filter_map(|(_, first)| {

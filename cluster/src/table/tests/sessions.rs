@@ -4,7 +4,7 @@ use super::*;
 
 use crate::commands::{ChangeTunnel, PutSession, RemoveSession};
 use crate::records::{AccountingKind, Prefix, SessionState};
-use crate::table::{AddressPicker, AddressRange, Effect, Refusal};
+use crate::table::{Effect, Refusal};
 use crate::testing::{Bench, address, connected, create, open};
 
 #[test]
@@ -14,10 +14,6 @@ fn a_session_id_rests_after_its_removal() {
     assert!(bench.remove(0x0301, 7).is_accepted());
     assert_eq!(refusal(bench.remove(0x0301, 7)), Refusal::NoSession(7));
     assert_eq!(refusal(bench.put(0x0301, connected(7))), Refusal::IdResting(7));
-    assert_eq!(
-        bench.table.pick_session_id(tunnel(0x0301), 7, |_| false),
-        Some(session(8))
-    );
     bench.pass(61);
     assert!(bench.put(0x0301, connected(7)).is_accepted());
 }
@@ -187,52 +183,4 @@ fn what_is_no_prefix_is_refused() {
         length: 16,
     }];
     assert!(matches!(refusal(bench.put(0x0301, wrong)), Refusal::Malformed(_)));
-}
-
-#[test]
-fn the_picker_prefers_the_users_last_then_fresh_then_longest_released() {
-    let mut bench = Bench::with_tunnel(0x0301);
-    let mut picker = AddressPicker::new(AddressRange {
-        first: address(1),
-        last: address(2),
-    });
-    for (id, user) in [(1, "ann"), (2, "bob")] {
-        let picked = picker.pick(&bench.table, user.as_bytes(), None).expect("fresh");
-        assert_eq!(picked, address(id as u8));
-        assert!(bench.put(0x0301, open(id, user, picked)).is_accepted());
-        picker.settle(&bench.table, picked);
-    }
-    assert_eq!(
-        picker.pick(&bench.table, b"cat", None),
-        None,
-        "the pool is exhausted"
-    );
-    assert!(bench.remove(0x0301, 2).is_accepted());
-    bench.pass(1);
-    assert!(bench.remove(0x0301, 1).is_accepted());
-    assert_eq!(picker.pick(&bench.table, b"cat", None), None, "both rest");
-    assert_eq!(
-        picker.pick(&bench.table, b"ann", Some(address(1))),
-        Some(address(1))
-    );
-    picker.settle(&bench.table, address(1));
-    bench.pass(31);
-    assert_eq!(
-        picker.pick(&bench.table, b"cat", None),
-        Some(address(2)),
-        "the longest released"
-    );
-}
-
-#[test]
-fn an_address_whose_proposal_failed_can_be_picked_again() {
-    let bench = Bench::new();
-    let mut picker = AddressPicker::new(AddressRange {
-        first: address(1),
-        last: address(1),
-    });
-    assert_eq!(picker.pick(&bench.table, b"ann", None), Some(address(1)));
-    assert_eq!(picker.pick(&bench.table, b"bob", None), None);
-    picker.settle(&bench.table, address(1));
-    assert_eq!(picker.pick(&bench.table, b"bob", None), Some(address(1)));
 }
