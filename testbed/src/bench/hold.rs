@@ -102,9 +102,10 @@ pub fn hold(setting: &Setting, sessions: u32, time: Duration) -> Result<HoldResu
     simulator.check(CHECK_TIMEOUT)?;
     std::thread::sleep(REST);
     let memory_after_release = node.daemon.memory()?;
-    simulator.ask(&Command::ResetMeasurements)?;
-    let setup_after_release = setup::measure(&mut simulator, setting)?;
-    drop((simulator, node));
+    // A simulator that has held so many is itself no longer fresh: what is compared are nodes.
+    drop(simulator);
+    let setup_after_release = setup::of_node(setting, &node)?;
+    drop(node);
     let setup_on_fresh_node = setup::setup(setting)?;
 
     let growth = memory_at_all.pss as f64 - memory_at_few.pss as f64;

@@ -99,6 +99,12 @@ impl Options {
 fn start(setting: &Setting, sessions: u32) -> Result<(NodeUnderTest, Simulator), Error> {
     let mut node = NodeUnderTest::new(&setting.program)?;
     node.daemon.start()?;
+    let simulator = simulate(setting, &node, sessions)?;
+    Ok((node, simulator))
+}
+
+/// A new simulator of `sessions` subscribers for a node that runs.
+fn simulate(setting: &Setting, node: &NodeUnderTest, sessions: u32) -> Result<Simulator, Error> {
     let plan = Plan {
         target: node.daemon.address(),
         lacs: LACS,
@@ -108,8 +114,7 @@ fn start(setting: &Setting, sessions: u32) -> Result<(NodeUnderTest, Simulator),
         password: USER.into(),
         ..Plan::default()
     };
-    let simulator = Simulator::spawn(Path::new(&setting.testbed), &plan)?;
-    Ok((node, simulator))
+    Ok(Simulator::spawn(Path::new(&setting.testbed), &plan)?)
 }
 
 /// Opens the tunnels by one call each and ends those calls, so that a measurement is of sessions alone.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Setting, open_tunnels, start};
+use super::{Setting, open_tunnels, simulate};
+use crate::node_config::NodeUnderTest;
 use crate::restart::Error;
 use crate::simulator::{Report, Simulator};
 
@@ -61,13 +62,20 @@ impl fmt::Display for SetupResult {
 
 /// Sets `setting.sessions` sessions up on a fresh node.
 pub fn setup(setting: &Setting) -> Result<SetupResult, Error> {
-    let (_node, mut simulator) = start(setting, setting.sessions.max(setting.tunnels))?;
+    let mut node = NodeUnderTest::new(&setting.program)?;
+    node.daemon.start()?;
+    of_node(setting, &node)
+}
+
+/// Sets sessions up on a node that runs, by a simulator of its own.
+pub(super) fn of_node(setting: &Setting, node: &NodeUnderTest) -> Result<SetupResult, Error> {
+    let mut simulator = simulate(setting, node, setting.sessions.max(setting.tunnels))?;
     open_tunnels(&mut simulator, setting.tunnels)?;
     measure(&mut simulator, setting)
 }
 
 /// Sets sessions up in a simulator whose tunnels are up and which has no call.
-pub(super) fn measure(simulator: &mut Simulator, setting: &Setting) -> Result<SetupResult, Error> {
+fn measure(simulator: &mut Simulator, setting: &Setting) -> Result<SetupResult, Error> {
     let before = simulator.report()?;
     simulator.dial(setting.sessions, Some(setting.concurrency))?;
     let all = u64::from(setting.sessions);
