@@ -183,7 +183,7 @@ fn reject(shard: &Rc<ShardContext>, from: SocketAddr, to: SocketAddr, rejection:
             throttled!(
                 warn,
                 %from,
-                host_name = %shown(&host_name),
+                host_name = %Escaped(&host_name),
                 "unknown LAC refused: no [[lac]] section with its host_name and address allows it; add one and reload"
             );
             answer(shard, from, to, &refusal);
@@ -277,9 +277,4 @@ pub fn on_established(shard: &Rc<ShardContext>, tunnel: TunnelId) {
             order: tunnel::Order::Abandon,
         });
     }
-}
-
-/// A host name as the log shows it.
-pub fn shown(host_name: &[u8]) -> Escaped<'_> {
-    Escaped(host_name)
 }

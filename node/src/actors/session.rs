@@ -158,10 +158,7 @@ impl SessionActor {
                 core.note_data(now);
             }
             work(&mut core, now);
-            let mut commands = Vec::new();
-            while let Some(command) = core.poll_output() {
-                commands.push(command);
-            }
+            let commands: Vec<_> = std::iter::from_fn(|| core.poll_output()).collect();
             (commands, core.poll_timeout(), core)
         });
         let Some((commands, deadline, core)) = survived else {

@@ -182,10 +182,7 @@ impl TunnelActor {
                 core.note_received(heard);
             }
             work(&mut core, now);
-            let mut commands = Vec::new();
-            while let Some(command) = core.poll_output() {
-                commands.push(command);
-            }
+            let commands: Vec<_> = std::iter::from_fn(|| core.poll_output()).collect();
             (commands, core.poll_timeout(), core)
         });
         let Some((commands, deadline, core)) = survived else {
