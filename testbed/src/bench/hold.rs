@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::setup::{self, SetupResult};
-use super::{Setting, open_tunnels, start};
+use super::{Setting, open_tunnels, release, start};
 use crate::daemon::Memory;
+use crate::node_config::NodeUnderTest;
 use crate::restart::Error;
-use crate::simulator::{Command, Simulator};
+use crate::simulator::Simulator;
 
 /// Sessions at the first measurement of memory.
 const FEW: u32 = 10_000;
@@ -18,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(60);
 /// Before memory is measured: compaction of the log and the allocator come to rest.
 const REST: Duration = Duration::from_secs(10);
+/// Comparisons of the released node with fresh ones. A single one says little: on a machine with neighbours the rate of one and
+/// the same node differs by a fifth between two runs.
+const ROUNDS: usize = 6;
 
 /// What holding many sessions showed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -36,8 +40,63 @@ pub struct HoldResult {
     pub control_channels_stuck: u64,
     /// After all sessions were released.
     pub memory_after_release: Memory,
-    pub setup_after_release: SetupResult,
-    pub setup_on_fresh_node: SetupResult,
+    pub rounds: Vec<Round>,
+    /// Set-up rate of the released node as a part of a fresh node's, over the rounds.
+    pub rate_ratio: Spread,
+}
+
+/// Set-up on the node that has held and released everything, and on a fresh one, one right after the other.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Round {
+    pub after_release: SetupResult,
+    pub fresh: SetupResult,
+}
+
+impl Round {
+    fn is_complete(&self) -> bool {
+        self.after_release.is_complete() && self.fresh.is_complete()
+    }
+
+    fn rate_ratio(&self) -> f64 {
+        self.after_release.sessions_per_second / self.fresh.sessions_per_second
+    }
+}
+
+/// How far the values of several rounds lie apart.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Spread {
+    pub minimum: f64,
+    pub median: f64,
+    pub maximum: f64,
+}
+
+impl Spread {
+    /// Of at least one value.
+    fn of(values: impl Iterator<Item = f64>) -> Self {
+        let mut values: Vec<f64> = values.collect();
+        values.sort_by(f64::total_cmp);
+        let middle = values.len() / 2;
+        let median = if values.len().is_multiple_of(2) {
+            f64::midpoint(values[middle - 1], values[middle])
+        } else {
+            values[middle]
+        };
+        Self {
+            minimum: values[0],
+            median,
+            maximum: values[values.len() - 1],
+        }
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "median {:.2} (from {:.2} to {:.2})",
+            self.median, self.minimum, self.maximum
+        )
+    }
 }
 
 impl HoldResult {
@@ -45,7 +104,7 @@ impl HoldResult {
     pub fn is_complete(&self) -> bool {
         let all = u64::from(self.sessions);
         let stayed = self.sessions_open == all && self.sessions_lost == 0 && self.sessions_silent == 0;
-        stayed && self.setup_after_release.is_complete() && self.setup_on_fresh_node.is_complete()
+        stayed && self.rounds.iter().all(Round::is_complete)
     }
 }
 
@@ -75,8 +134,16 @@ impl fmt::Display for HoldResult {
             )?;
         }
         writeln!(f, "  slope: {:.0} octets a session", self.bytes_per_session)?;
-        writeln!(f, "  after release {}", self.setup_after_release)?;
-        write!(f, "  fresh node    {}", self.setup_on_fresh_node)
+        for round in &self.rounds {
+            writeln!(f, "  after release {}", round.after_release)?;
+            writeln!(f, "  fresh node    {}", round.fresh)?;
+        }
+        write!(
+            f,
+            "  set-up rate after release to that of a fresh node: {} in {} rounds",
+            self.rate_ratio,
+            self.rounds.len()
+        )
     }
 }
 
@@ -93,20 +160,12 @@ pub fn hold(setting: &Setting, sessions: u32, time: Duration) -> Result<HoldResu
     let checked = simulator.check(CHECK_TIMEOUT)?;
     let report = simulator.report()?;
 
-    simulator.ask(&Command::HangUp {
-        from: 0,
-        sessions: None,
-        by: Default::default(),
-    })?;
-    // The HELLO behind the last CDN is answered when all of them are.
-    simulator.check(CHECK_TIMEOUT)?;
+    release(&mut simulator)?;
     std::thread::sleep(REST);
     let memory_after_release = node.daemon.memory()?;
     // A simulator that has held so many is itself no longer fresh: what is compared are nodes.
     drop(simulator);
-    let setup_after_release = setup::of_node(setting, &node)?;
-    drop(node);
-    let setup_on_fresh_node = setup::setup(setting)?;
+    let rounds = compare(setting, &node)?;
 
     let growth = memory_at_all.pss as f64 - memory_at_few.pss as f64;
     Ok(HoldResult {
@@ -122,9 +181,24 @@ pub fn hold(setting: &Setting, sessions: u32, time: Duration) -> Result<HoldResu
         sessions_silent: checked.sessions_silent(),
         control_channels_stuck: checked.control_channels_stuck(&report),
         memory_after_release,
-        setup_after_release,
-        setup_on_fresh_node,
+        rate_ratio: Spread::of(rounds.iter().map(Round::rate_ratio)),
+        rounds,
     })
+}
+
+/// Rounds of set-up on `released` and on a fresh node; which of them goes first changes from round to round.
+fn compare(setting: &Setting, released: &NodeUnderTest) -> Result<Vec<Round>, Error> {
+    let round = |number: usize| {
+        let early = if number.is_multiple_of(2) {
+            None
+        } else {
+            Some(setup::setup(setting)?)
+        };
+        let after_release = setup::of_node(setting, released)?;
+        let fresh = early.map_or_else(|| setup::setup(setting), Ok)?;
+        Ok(Round { after_release, fresh })
+    };
+    (0..ROUNDS).map(round).collect()
 }
 
 /// Dials until `total` sessions are open, then lets the node come to rest.

@@ -15,6 +15,9 @@ use crate::simulator::{Command, Plan, Simulator};
 pub use hold::{HoldResult, hold};
 pub use setup::{SetupResult, setup};
 
+/// How long the ends of all calls may take to be acknowledged.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// LACs, each with a socket of its own.
 const LACS: u16 = 8;
 
@@ -123,11 +126,19 @@ fn open_tunnels(simulator: &mut Simulator, tunnels: u32) -> Result<(), Error> {
     simulator.wait_until("all tunnels up", Duration::from_secs(60), |report| {
         report.sessions_open == u64::from(tunnels)
     })?;
+    release(simulator)?;
+    simulator.ask(&Command::ResetMeasurements)?;
+    Ok(())
+}
+
+/// Ends every call and waits until the node has acknowledged each end.
+fn release(simulator: &mut Simulator) -> Result<(), Error> {
     simulator.ask(&Command::HangUp {
         from: 0,
         sessions: None,
         by: Default::default(),
     })?;
-    simulator.ask(&Command::ResetMeasurements)?;
+    // The HELLO behind the last CDN is answered when all of them are.
+    simulator.check(RELEASE_TIMEOUT)?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Setting, open_tunnels, simulate};
+use super::{Setting, open_tunnels, release, simulate};
 use crate::node_config::NodeUnderTest;
 use crate::restart::Error;
 use crate::simulator::{Report, Simulator};
@@ -67,11 +67,13 @@ pub fn setup(setting: &Setting) -> Result<SetupResult, Error> {
     of_node(setting, &node)
 }
 
-/// Sets sessions up on a node that runs, by a simulator of its own.
+/// Sets sessions up on a node that runs, by a simulator of its own, and releases them.
 pub(super) fn of_node(setting: &Setting, node: &NodeUnderTest) -> Result<SetupResult, Error> {
     let mut simulator = simulate(setting, node, setting.sessions.max(setting.tunnels))?;
     open_tunnels(&mut simulator, setting.tunnels)?;
-    measure(&mut simulator, setting)
+    let result = measure(&mut simulator, setting)?;
+    release(&mut simulator)?;
+    Ok(result)
 }
 
 /// Sets sessions up in a simulator whose tunnels are up and which has no call.
