@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use config::{Environment, File, FileFormat, Map};
+use config::{ConfigError, Environment, File, FileFormat, Map, Source, Value};
 
 use super::check;
 use super::lines::Lines;
@@ -49,7 +49,7 @@ impl Config {
             .map(|variable| (key_of(variable), variable.clone()))
             .collect();
         let reader = Reader::new(file.to_owned(), lines, names);
-        match merge(text, variables) {
+        match merge(text, variables, &reader) {
             Ok(values) => {
                 let config = parts::read(Section::root(&reader, values));
                 check::check(&config, &reader);
@@ -89,18 +89,48 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 fn merge(
     text: &str,
     variables: BTreeMap<String, String>,
-) -> Result<Map<String, config::Value>, config::ConfigError> {
+    reader: &Reader,
+) -> Result<Map<String, Value>, ConfigError> {
     let environment = Environment::with_prefix(PREFIX.trim_end_matches('_'))
         .prefix_separator("_")
         .separator("__")
         .source(Some(variables.into_iter().collect()));
-    let file = File::from_str(text, FileFormat::Toml);
+    let mut file = File::from_str(text, FileFormat::Toml).collect()?;
+    file.retain(|key, _| {
+        let is_name = is_name(key);
+        if !is_name {
+            reader.mistake(key, "unknown key; none has such characters");
+        }
+        is_name
+    });
     config::Config::builder()
-        .add_source(file)
+        .add_source(Named(file))
         .add_source(environment)
         .build()?
         .cache
         .into_table()
+}
+
+/// What the file holds at its top under plain names. The `config` crate reads a key there as a path, and would make room for
+/// four hundred million entries of `"list[400000000]"`.
+#[derive(Clone, Debug)]
+struct Named(Map<String, Value>);
+
+impl Source for Named {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
+        Ok(self.0.clone())
+    }
+}
+
+fn is_name(key: &str) -> bool {
+    !key.is_empty()
+        && key
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }
 
 /// The variables that set a key, and a mistake for each that looks like one and cannot.

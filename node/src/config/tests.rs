@@ -65,6 +65,18 @@ fn all_mistakes_are_named_with_line_and_key() {
 }
 
 #[test]
+fn a_key_is_a_name_and_no_path() {
+    expect(
+        "[\"node.list[00400000000].4\"]\n[\"\"]\nmru = 1\n[\"ppp.mru\"]\n",
+        &[
+            "h.toml:9: node.list[00400000000].4: unknown key",
+            "h.toml:10: unknown key",
+            "h.toml:12: ppp.mru: unknown key",
+        ],
+    );
+}
+
+#[test]
 fn sections() {
     expect(
         "[pp]\nmru = 1\n",
