@@ -19,7 +19,7 @@ mod testing;
 
 pub use ids::first_life;
 pub use replica::{Output, Replica, ReplicaConfig, ReplicaError};
-pub use table::{Effect, Refusal, Table, Verdict};
+pub use table::{AddressRefusal, Effect, Refusal, Table, Verdict};
 
 /// The rows of the table (proto/records.proto).
 #[allow(clippy::all)]

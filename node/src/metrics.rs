@@ -78,6 +78,7 @@ counters! {
     AuthRejected => "auth_rejected_total", "Authentications rejected: unknown user or wrong password.";
     AuthSessionLimit => "auth_session_limit_total", "Authentications rejected at the user's max_sessions.";
     AddressTaken => "auth_address_taken_total", "Authentications rejected because the fixed address is in use by another user.";
+    AddressRefused => "auth_address_refused_total", "Sessions that began PPP anew because the session table knew their address to be in use or to rest.";
     PoolExhausted => "pool_exhausted_total", "Authentications rejected because the pool had no free address.";
     Proposals => "table_proposals_total", "Changes proposed to the session table.";
     ProposalsRefused => "table_proposals_refused_total", "Changes that the session table refused.";

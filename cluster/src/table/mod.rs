@@ -31,7 +31,7 @@ use holdfast_protocol::{SessionId, TunnelId};
 pub use image::TableImage;
 pub use outbox::Owed;
 pub use restore::{Restore, RestoreError};
-pub use verdict::{Effect, Refusal, Verdict};
+pub use verdict::{AddressRefusal, Effect, Refusal, Verdict};
 
 use crate::ids::first_life;
 use crate::limits::{ADDRESS_REST_MS, GROUPS, TABLE_TIME_STEP_MS};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use holdfast_protocol::{SessionId, TunnelId};
 
-use super::verdict::Refusal;
+use super::verdict::AddressRefusal;
 use crate::limits::{ADDRESS_REST_MS, RELEASES_MAX, TABLE_TIME_STEP_MS};
 use crate::records::Prefix;
 
@@ -112,12 +112,12 @@ impl Spans {
         holder: Holder,
         user: Option<&[u8]>,
         now_ms: u64,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), AddressRefusal> {
         let mut freed = Vec::new();
         for (&first, found) in self.overlapping(span) {
             match &found.state {
                 State::Held(by) => {
-                    return Err(Refusal::AddressTaken {
+                    return Err(AddressRefusal::Taken {
                         tunnel: by.tunnel,
                         session: by.session,
                     });
@@ -125,7 +125,7 @@ impl Spans {
                 State::Released(since, by) => {
                     let same_user = (first, found.last) == (span.first, span.last) && user == Some(by);
                     if !same_user && !rested(*since, now_ms) {
-                        return Err(Refusal::AddressResting);
+                        return Err(AddressRefusal::Resting);
                     }
                     freed.push(first);
                 }
@@ -218,7 +218,7 @@ impl Spans {
     }
 
     /// Keeps room for one more release, so that releasing never fails.
-    fn forget_one(&mut self, now_ms: u64) -> Result<(), Refusal> {
+    fn forget_one(&mut self, now_ms: u64) -> Result<(), AddressRefusal> {
         if self.released.len() < RELEASES_MAX {
             return Ok(());
         }
@@ -227,7 +227,7 @@ impl Spans {
                 self.set(first, None);
                 Ok(())
             }
-            _ => Err(Refusal::Full("released addresses")),
+            _ => Err(AddressRefusal::Full),
         }
     }
 
@@ -325,13 +325,13 @@ mod tests {
         spans.take(wide, holder(1), None, 0).expect("free");
         assert!(matches!(
             spans.take(narrow, holder(2), None, 0),
-            Err(Refusal::AddressTaken { .. })
+            Err(AddressRefusal::Taken { .. })
         ));
         spans.rollback();
         spans.take(narrow, holder(2), None, 0).expect("rolled back");
         assert!(matches!(
             spans.take(wide, holder(1), None, 0),
-            Err(Refusal::AddressTaken { .. })
+            Err(AddressRefusal::Taken { .. })
         ));
     }
 }

@@ -11,7 +11,7 @@ use prost::Message;
 use super::apply::id_rested;
 use super::outbox::Event;
 use super::spans::{Holder, Span};
-use super::verdict::{Effect, Refusal};
+use super::verdict::{AddressRefusal, Effect, Refusal};
 use super::{Session, Table};
 use crate::commands::session_change::Change;
 use crate::commands::{ChangeTunnel, PutSession, RemoveSession, SessionKey};
@@ -173,7 +173,10 @@ impl<'a> Stage<'a> {
             return Ok(());
         }
         if row.user().is_none() || stale.row.user() != row.user() {
-            return Err(Refusal::OtherUser);
+            return Err(Refusal::Address {
+                session: by,
+                why: AddressRefusal::OtherUser,
+            });
         }
         let holder = Holder { tunnel, session };
         for span in spans_of(&stale.row)? {
@@ -225,7 +228,8 @@ impl<'a> Stage<'a> {
         }
         for span in new.iter().filter(|span| !old.contains(span)) {
             let user = after.and_then(SessionRow::user);
-            self.table.spans.take(*span, holder, user, now_ms)?;
+            let taken = self.table.spans.take(*span, holder, user, now_ms);
+            taken.map_err(|why| Refusal::Address { session: id, why })?;
         }
         Ok(())
     }

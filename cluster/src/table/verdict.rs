@@ -80,20 +80,14 @@ pub enum Refusal {
     /// The tunnel is in no state to hold sessions.
     #[error("the tunnel is not established")]
     NotEstablished,
-    /// An address is in use by another session.
-    #[error("address is in use by session {session} of tunnel {tunnel}")]
-    AddressTaken {
-        /// The holder.
-        tunnel: TunnelId,
-        /// The holder.
+    /// A session may not have an address that it asks for.
+    #[error("session {session} may not have its address: {why}")]
+    Address {
+        /// The session that asks, of the tunnel that changes.
         session: SessionId,
+        /// Why not.
+        why: AddressRefusal,
     },
-    /// An address was another user's less than `limits::ADDRESS_REST_MS` ago.
-    #[error("address rests after its last use")]
-    AddressResting,
-    /// The session to be replaced belongs to another user.
-    #[error("the session to be replaced is another user's")]
-    OtherUser,
     /// The session was replaced by another of its user and can only be removed.
     #[error("the session was replaced by another one of its user")]
     Replaced,
@@ -106,6 +100,28 @@ pub enum Refusal {
     /// A named limit is reached.
     #[error("limit reached: {0}")]
     Full(&'static str),
+}
+
+/// Why a session may not have an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressRefusal {
+    /// It is in use by another session.
+    #[error("it is in use by session {session} of tunnel {tunnel}")]
+    Taken {
+        /// The holder.
+        tunnel: TunnelId,
+        /// The holder.
+        session: SessionId,
+    },
+    /// It was another user's less than `limits::ADDRESS_REST_MS` ago.
+    #[error("it rests after its last use")]
+    Resting,
+    /// The session that has it, and is to be replaced, belongs to another user.
+    #[error("the session to be replaced is another user's")]
+    OtherUser,
+    /// `limits::RELEASES_MAX` addresses rest.
+    #[error("too many released addresses are remembered")]
+    Full,
 }
 
 /// A change of the table that the node acts on, in order.

@@ -10,6 +10,7 @@
 //!    free ------------> reserved ---------> in use ----------> resting --30 s--> free
 //!     ^                    |
 //!     +---- cancel --------+   (or after RESERVATION_LIFE, should its owner have vanished)
+//!                          +---- refused ---------------------> resting
 //! ```
 
 use std::collections::hash_map::Entry;
@@ -227,6 +228,19 @@ impl Pools {
         }
     }
 
+    /// The session table knows better: it is in use, or rests. Nobody gets it before it could have rested.
+    pub fn refused(&mut self, now: Duration, address: Ipv4Addr) {
+        if let Some(Holder {
+            hold: Hold::Reserved { .. },
+            user,
+        }) = self.held.get(&address)
+        {
+            let user = user.clone();
+            self.free(address, now + REST);
+            self.last.remove(&user);
+        }
+    }
+
     /// The session with this address is gone from the session table. Nothing happens if another has taken it over.
     pub fn release(&mut self, now: Duration, address: Ipv4Addr, session: SessionKey) {
         if self
@@ -236,6 +250,11 @@ impl Pools {
         {
             self.free(address, now + REST);
         }
+    }
+
+    /// Takes an address that is in use for free: a mistake, to show what the session table makes of it.
+    pub fn forget(&mut self, address: Ipv4Addr) {
+        self.free(address, Duration::ZERO);
     }
 
     /// Who has an address, whether reserved or in use.

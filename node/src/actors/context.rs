@@ -66,7 +66,7 @@ pub struct Shared {
     pub tun_text: String,
     /// Traffic counters as last written.
     pub checkpoint: Checkpoint,
-    /// Whether panics may be injected.
+    /// Whether faults may be injected.
     pub fault_injection: bool,
 }
 

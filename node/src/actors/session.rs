@@ -26,6 +26,9 @@ const MAILBOX: usize = 32;
 /// A session that waits for its rebirth, or its end, asks its tunnel for it again after this long.
 const REBIRTH_RETRY: Duration = Duration::from_secs(1);
 
+/// Addresses of one session that the table may refuse before the session is cleared.
+const ADDRESSES_REFUSED_MAX: u32 = 3;
+
 /// A PPP control frame from the subscriber.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -39,6 +42,8 @@ pub enum Order {
     Wake,
     /// The tunnel had the row of this serial number accepted.
     Accepted(u32),
+    /// The table refused the address that it asked for; it is about to be born again.
+    AddressRefused,
     /// Half of the reserved data sequence numbers are used.
     ReserveSequence,
     /// End it: LCP Terminate, then CDN.
@@ -68,6 +73,8 @@ pub struct SessionActor {
     shared: Option<Arc<SessionShared>>,
     data_packets_seen: u64,
     panics: PanicHistory,
+    /// Since it was last accepted.
+    addresses_refused: u32,
     /// Its panics do not end: it waits for its tunnel to clear it.
     given_up: bool,
 }
@@ -138,6 +145,7 @@ impl SessionActor {
             shared: None,
             data_packets_seen: 0,
             panics: PanicHistory::default(),
+            addresses_refused: 0,
             given_up: false,
         }
     }
@@ -274,6 +282,15 @@ impl SessionActor {
         }
     }
 
+    /// Its tunnel is born again, and it with it. Should no address do, that must have an end.
+    fn on_address_refused(&mut self) {
+        subscriber::address_refused(&self.shard.shared, self.tunnel, self.id);
+        self.addresses_refused += 1;
+        if self.addresses_refused >= ADDRESSES_REFUSED_MAX {
+            self.tell_tunnel(tunnel::Order::ClearWithoutAddress(self.id));
+        }
+    }
+
     /// What the tunnel is asked for can get lost (the table's queue is full, the tunnel itself is being born): ask again.
     fn wait_for_tunnel(&self) {
         let retry = self.shard.now().monotonic + REBIRTH_RETRY;
@@ -350,7 +367,9 @@ impl Handler<Order> for SessionActor {
             Order::Accepted(serial) => {
                 self.run(ctx, |core, now| core.handle_accepted(now, serial));
                 self.share_row();
+                self.addresses_refused = 0;
             }
+            Order::AddressRefused => self.on_address_refused(),
             Order::ReserveSequence => self.run(ctx, |core, now| core.reserve_sequence(now)),
             Order::Close(cause) => self.run(ctx, |core, now| core.close(now, cause)),
             Order::InjectPanic => self.run(ctx, |core, _| panic!("injected into session {}", core.id())),

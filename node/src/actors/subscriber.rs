@@ -109,6 +109,19 @@ fn replaced(shared: &Shared, key: (TunnelId, SessionId), assignment: &Assignment
     Some(SessionKey::new(tunnel, session))
 }
 
+/// The table has refused the address that was reserved for this session: it gets another one next time.
+pub fn address_refused(shared: &Shared, tunnel: TunnelId, session: SessionId) {
+    shared.metrics.count(Counter::AddressRefused);
+    let now = shared.now().monotonic;
+    if let Some(address) = shared.directory.unreserve((tunnel, session)) {
+        shared
+            .pools
+            .lock()
+            .expect("nothing panics with the pools locked")
+            .refused(now, address);
+    }
+}
+
 /// The session's actor ends: an address that was reserved and never confirmed is free again.
 pub fn release(shared: &Shared, tunnel: TunnelId, session: SessionId) {
     if let Some(address) = shared.directory.unreserve((tunnel, session)) {

@@ -82,6 +82,8 @@ pub enum Order {
     BearSession(SessionId),
     /// A session's panics do not end: clear it.
     GiveUpSession(SessionId),
+    /// The table refuses one address after the other that a session asks for: clear it.
+    ClearWithoutAddress(SessionId),
     /// Panic, to show that it is contained.
     InjectPanic,
 }
@@ -465,6 +467,9 @@ impl Handler<Verdict> for TunnelActor {
         if self.life != Some(verdict.life) {
             return;
         }
+        if let Some(Refusal::Address { session, .. }) = verdict.refusal {
+            session::order(&self.shard, self.id, session, session::Order::AddressRefused);
+        }
         let refusal = verdict.refusal.map(|refusal| refusal.to_string());
         self.run(ctx, |core, now| {
             core.handle_verdict(now, verdict.revision, refusal)
@@ -521,6 +526,9 @@ impl TunnelActor {
             Order::GiveUpSession(session) => {
                 self.shard.shared.metrics.count(Counter::PanicLoops);
                 self.clear(ctx, session, "internal error", terminate_cause::NAS_ERROR);
+            }
+            Order::ClearWithoutAddress(session) => {
+                self.clear(ctx, session, "no address available", terminate_cause::NAS_ERROR);
             }
             Order::InjectPanic => self.run(ctx, |core, _| panic!("injected into tunnel {}", core.id())),
         }

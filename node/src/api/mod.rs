@@ -14,6 +14,6 @@ pub use client::{Client, ClientError};
 pub use listener::{BindError, Listener};
 pub use server::{Backend, serve};
 pub use types::{
-    ApiError, Envelope, ErrorCode, Page, PanicTarget, PoolStatus, ReloadReport, Reply, Request, SessionInfo,
+    ApiError, Envelope, ErrorCode, Fault, Page, PoolStatus, ReloadReport, Reply, Request, SessionInfo,
     ShardStatus, StateCount, StatusReport, TableStatus, Target, TunStatus, TunnelInfo, VERSION,
 };

@@ -17,8 +17,8 @@ use tokio::time::timeout;
 
 use super::Listener;
 use super::types::{
-    ApiError, Envelope, ErrorCode, Page, PanicTarget, ReloadReport, Reply, Request, SessionInfo,
-    StatusReport, Target, TunnelInfo, VERSION,
+    ApiError, Envelope, ErrorCode, Fault, Page, ReloadReport, Reply, Request, SessionInfo, StatusReport,
+    Target, TunnelInfo, VERSION,
 };
 use crate::metrics::{Limit, Metrics};
 
@@ -64,7 +64,7 @@ pub trait Backend: Send + Sync + 'static {
     fn reload(&self) -> impl Future<Output = Result<ReloadReport, ApiError>> + Send;
 
     /// Has an actor panic, where the process was started for that.
-    fn inject_panic(&self, target: PanicTarget) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn inject(&self, fault: Fault) -> impl Future<Output = Result<(), ApiError>> + Send;
 }
 
 /// Serves until it is dropped. To be awaited on a tokio runtime with IO and time.
@@ -205,7 +205,7 @@ async fn answer<B: Backend>(
             .await
             .map(|sessions| Reply::ShuttingDown { sessions }),
         Request::Reload => backend.reload().await.map(Reply::Reloaded),
-        Request::InjectPanic { target } => backend.inject_panic(target).await.map(|()| Reply::PanicInjected),
+        Request::Inject { fault } => backend.inject(fault).await.map(|()| Reply::Injected),
     };
     match reply {
         Ok(reply) => writer.send(&reply).await.map(|()| Ok(1)),

@@ -100,7 +100,7 @@ impl Backend for Fake {
         })
     }
 
-    async fn inject_panic(&self, _: PanicTarget) -> Result<(), ApiError> {
+    async fn inject(&self, _: Fault) -> Result<(), ApiError> {
         Err(ApiError::new(ErrorCode::NotAllowed, "not for fault injection"))
     }
 }

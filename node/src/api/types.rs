@@ -4,6 +4,7 @@
 //! meaning, or goes, makes a new version.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 use holdfast_protocol::{SessionId, TunnelId};
@@ -54,21 +55,23 @@ pub enum Request {
     },
     /// Answered by [`Reply::Reloaded`].
     Reload,
-    /// Answered by [`Reply::PanicInjected`]; for tests. Refused by a process that was not started for fault injection.
-    InjectPanic {
-        /// Which actor panics.
-        target: PanicTarget,
+    /// Answered by [`Reply::Injected`]; for tests. Refused by a process that was not started for fault injection.
+    Inject {
+        /// What goes wrong.
+        fault: Fault,
     },
 }
 
-/// What [`Request::InjectPanic`] hits.
+/// What [`Request::Inject`] makes go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum PanicTarget {
-    /// The root actor of a shard, by its index.
-    Shard(u32),
-    /// The actor of a tunnel or of a session.
-    Actor(Target),
+pub enum Fault {
+    /// The root actor of a shard panics, by its index.
+    ShardPanic(u32),
+    /// The actor of a tunnel or of a session panics.
+    ActorPanic(Target),
+    /// The pools take an address for free that the table knows to be in use, and hand it out again.
+    ForgetAddress(Ipv4Addr),
 }
 
 /// One line from the server. Each answer ends with `End` or `Error`, so one connection may carry several requests.
@@ -93,8 +96,8 @@ pub enum Reply {
     },
     /// To [`Request::Reload`].
     Reloaded(ReloadReport),
-    /// To [`Request::InjectPanic`].
-    PanicInjected,
+    /// To [`Request::Inject`].
+    Injected,
     /// Nothing more comes.
     End {
         /// Replies before this one.

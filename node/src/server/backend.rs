@@ -18,7 +18,7 @@ use crate::actors::forwarding;
 use crate::actors::shard::ShardInput;
 use crate::actors::{session, tunnel};
 use crate::api::{
-    ApiError, Backend, ErrorCode, Page, PanicTarget, ReloadReport, SessionInfo, ShardStatus, StateCount,
+    ApiError, Backend, ErrorCode, Fault, Page, ReloadReport, SessionInfo, ShardStatus, StateCount,
     StatusReport, Target, TunStatus, TunnelInfo,
 };
 use crate::config;
@@ -312,26 +312,31 @@ impl Backend for NodeBackend {
         self.reload_now().await
     }
 
-    async fn inject_panic(&self, target: PanicTarget) -> Result<(), ApiError> {
+    async fn inject(&self, fault: Fault) -> Result<(), ApiError> {
         let shared = &self.shared;
         if !shared.fault_injection {
             return Err(ApiError::new(
                 ErrorCode::NotAllowed,
-                "panics are injected only into a node that was started with HOLDFAST_FAULT_INJECTION set",
+                "faults are injected only into a node that was started with HOLDFAST_FAULT_INJECTION set",
             ));
         }
         let missing = || ApiError::new(ErrorCode::NotFound, "there is no such actor");
-        match target {
-            PanicTarget::Shard(index) => {
+        match fault {
+            Fault::ForgetAddress(address) => shared
+                .pools
+                .lock()
+                .expect("nothing panics with the pools locked")
+                .forget(address),
+            Fault::ShardPanic(index) => {
                 let shard = shared.shards.get(index as usize).ok_or_else(missing)?;
                 shard.send(ShardInput::InjectPanic);
             }
-            PanicTarget::Actor(Target::Tunnel(tunnel)) => {
+            Fault::ActorPanic(Target::Tunnel(tunnel)) => {
                 shared.directory.tunnel(tunnel).ok_or_else(missing)?;
                 let order = tunnel::Order::InjectPanic;
                 shared.shard_of(tunnel).send(ShardInput::Tunnel { tunnel, order });
             }
-            PanicTarget::Actor(Target::Session(tunnel, session)) => {
+            Fault::ActorPanic(Target::Session(tunnel, session)) => {
                 shared.directory.session(tunnel, session).ok_or_else(missing)?;
                 let order = session::Order::InjectPanic;
                 shared.shard_of(tunnel).send(ShardInput::Session {

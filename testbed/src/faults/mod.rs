@@ -64,6 +64,11 @@ const SCENARIOS: &[Scenario] = &[
     ),
     ("pool", "a full pool", peers::full_pool),
     (
+        "address",
+        "the pools hand out addresses that are in use; the session table refuses them",
+        peers::address_in_use,
+    ),
+    (
         "flood-one",
         "half-open tunnels from one source; others still come in",
         flood::one_source,

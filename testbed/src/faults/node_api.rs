@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use holdfast::api::{
-    Client, ClientError, PanicTarget, Reply, Request, SessionInfo, StatusReport, Target, TunnelInfo,
+    Client, ClientError, Fault, Reply, Request, SessionInfo, StatusReport, Target, TunnelInfo,
 };
 use holdfast_protocol::{SessionId, TunnelId};
 
@@ -47,20 +47,20 @@ pub fn sessions(socket: &Path) -> Result<Vec<SessionInfo>, ClientError> {
     Ok(sessions.collect())
 }
 
-/// Has an actor panic.
-pub fn inject_panic(socket: &Path, target: PanicTarget) -> Result<(), ClientError> {
-    ask(socket, Request::InjectPanic { target }).map(drop)
+/// Makes something go wrong inside the node.
+pub fn inject(socket: &Path, fault: Fault) -> Result<(), ClientError> {
+    ask(socket, Request::Inject { fault }).map(drop)
 }
 
 /// The tunnel as a target.
-pub fn tunnel_target(tunnel: u16) -> PanicTarget {
-    PanicTarget::Actor(Target::Tunnel(tunnel_id(tunnel)))
+pub fn tunnel_target(tunnel: u16) -> Fault {
+    Fault::ActorPanic(Target::Tunnel(tunnel_id(tunnel)))
 }
 
 /// The session as a target.
-pub fn session_target(session: &SessionInfo) -> PanicTarget {
+pub fn session_target(session: &SessionInfo) -> Fault {
     let id = SessionId::new(session.session_id).expect("a session's id is not zero");
-    PanicTarget::Actor(Target::Session(tunnel_id(session.tunnel_id), id))
+    Fault::ActorPanic(Target::Session(tunnel_id(session.tunnel_id), id))
 }
 
 fn tunnel_id(tunnel: u16) -> TunnelId {

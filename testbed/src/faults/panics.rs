@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holdfast::api::PanicTarget;
+use holdfast::api::Fault;
 
 use super::error::{Error, Outcome, ensure, ensure_says};
 use super::site::{PATIENCE, Site, ensure_undisturbed};
@@ -27,13 +27,13 @@ fn start(setting: &Setting) -> Result<Site, Error> {
 }
 
 /// Injects `count` panics, each once the actor is back from the one before; `counter` counts them.
-fn inject(site: &Site, target: PanicTarget, counter: &str, count: u64) -> Result<(), Error> {
+fn inject(site: &Site, target: Fault, counter: &str, count: u64) -> Result<(), Error> {
     let before = site.counter(counter)?;
     for done in 1..=count {
         // An actor that waits for its rebirth has nothing that could panic: order it again.
         let deadline = std::time::Instant::now() + PATIENCE;
         while site.counter(counter)? < before + done {
-            node_api::inject_panic(&site.socket(), target)?;
+            node_api::inject(&site.socket(), target)?;
             std::thread::sleep(Duration::from_millis(20));
             ensure(std::time::Instant::now() < deadline, || {
                 format!("panic {done} of {target:?} was never contained: {counter} stays")
@@ -65,7 +65,7 @@ pub fn twenty_each(setting: &Setting) -> Result<Outcome, Error> {
         PANICS,
     )?;
     ensure_undisturbed(&mut simulator, SESSIONS)?;
-    inject(&site, PanicTarget::Shard(0), "arbiter_restarts_total", PANICS)?;
+    inject(&site, Fault::ShardPanic(0), "arbiter_restarts_total", PANICS)?;
     ensure_undisturbed(&mut simulator, SESSIONS)?;
 
     simulator.dial(20, None)?;
@@ -121,13 +121,13 @@ pub fn endless(setting: &Setting) -> Result<Outcome, Error> {
 }
 
 /// Injects panics until the node has given up `loops` actors.
-fn give_up(site: &Site, target: PanicTarget, loops: u64) -> Result<(), Error> {
+fn give_up(site: &Site, target: Fault, loops: u64) -> Result<(), Error> {
     for _ in 0..ENDLESS * 10 {
         if site.counter("panic_loops_total")? >= loops {
             return Ok(());
         }
         // The actor may be gone before the counter is read.
-        let _ = node_api::inject_panic(&site.socket(), target);
+        let _ = node_api::inject(&site.socket(), target);
         std::thread::sleep(Duration::from_millis(10));
     }
     Err(Error::Violation(format!(

@@ -1,5 +1,7 @@
 //! Peers that have the wrong secret, are unknown, send garbage or want more than there is.
 
+use holdfast::api::Fault;
+
 use super::error::{Error, Outcome, ensure, ensure_says};
 use super::site::{PATIENCE, Site, ensure_undisturbed};
 use super::{Setting, datagrams, node_api};
@@ -152,5 +154,55 @@ pub fn full_pool(setting: &Setting) -> Result<Outcome, Error> {
     Ok(Outcome::Held(format!(
         "{size} sessions stay, 10 were refused: {}",
         reasons.join(", ")
+    )))
+}
+
+/// Addresses in use that the pools take for free: the table refuses them, the newcomers get others, and nobody's is given away.
+pub fn address_in_use(setting: &Setting) -> Result<Outcome, Error> {
+    const BEFORE: u32 = 8;
+    const FORGOTTEN: usize = 3;
+    let settings = Settings {
+        pool: "100.64.0.0/28",
+        ..Settings::default()
+    };
+    let mut site = Site::new(setting, &settings)?;
+    site.node()
+        .daemon
+        .set_environment("HOLDFAST_FAULT_INJECTION", "1");
+    site.node().daemon.start()?;
+    let size = site.status()?.pools.first().map_or(0, |pool| pool.size);
+    let size = u32::try_from(size).unwrap_or(0);
+    let plan = site.plan(2, size + 1);
+    let mut simulator = site.dial(&plan, BEFORE)?;
+    for session in node_api::sessions(&site.socket())?.iter().take(FORGOTTEN) {
+        let address = session.address.as_ref().and_then(|address| address.parse().ok());
+        let address = address.ok_or_else(|| Error::Violation("an open session shows no address".into()))?;
+        node_api::inject(&site.socket(), Fault::ForgetAddress(address))?;
+    }
+    simulator.dial(size - BEFORE, None)?;
+    simulator.wait_until("the newcomers", PATIENCE, |report| {
+        report.sessions_open == u64::from(size)
+    })?;
+    // For the last one the pools have nothing left but what they were made to forget.
+    simulator.dial(1, None)?;
+    simulator.wait_until("the last one's refusal", PATIENCE, |report| {
+        report.sessions_failed == 1
+    })?;
+    ensure_undisturbed(&mut simulator, size)?;
+    let refused = site.counter("auth_address_refused_total")?;
+    ensure(refused >= FORGOTTEN as u64, || {
+        format!("auth_address_refused_total is {refused}")
+    })?;
+    let mut addresses: Vec<_> = node_api::sessions(&site.socket())?
+        .into_iter()
+        .filter_map(|session| session.address)
+        .collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    ensure(addresses.len() == size as usize, || {
+        format!("{} addresses for {size} sessions", addresses.len())
+    })?;
+    Ok(Outcome::Held(format!(
+        "{refused} guesses were refused, {size} sessions have an address each"
     )))
 }

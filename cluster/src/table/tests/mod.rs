@@ -10,7 +10,7 @@ use holdfast_protocol::{SessionId, TunnelId};
 
 use crate::commands::TunnelUpdate;
 use crate::records::{TunnelRow, TunnelState};
-use crate::table::{Refusal, Verdict};
+use crate::table::{AddressRefusal, Refusal, Verdict};
 use crate::testing::Bench;
 
 pub(super) fn tunnel(id: u16) -> TunnelId {

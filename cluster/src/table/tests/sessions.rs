@@ -49,14 +49,17 @@ fn opening_and_closing_shows_in_the_effects() {
 fn an_address_has_one_holder() {
     let mut bench = Bench::with_tunnel(0x0301);
     assert!(bench.put(0x0301, open(1, "ann", address(1))).is_accepted());
-    let taken = Refusal::AddressTaken {
-        tunnel: tunnel(0x0301),
-        session: session(1),
+    let taken = |by| Refusal::Address {
+        session: session(by),
+        why: AddressRefusal::Taken {
+            tunnel: tunnel(0x0301),
+            session: session(1),
+        },
     };
-    assert_eq!(refusal(bench.put(0x0301, open(2, "bob", address(1)))), taken);
+    assert_eq!(refusal(bench.put(0x0301, open(2, "bob", address(1)))), taken(2));
     assert_eq!(
         refusal(bench.put(0x0301, open(2, "ann", address(1)))),
-        taken,
+        taken(2),
         "not even the same user"
     );
     assert_eq!(bench.session(0x0301, 2), None);
@@ -69,7 +72,10 @@ fn an_address_rests_for_others_and_returns_to_its_user_at_once() {
     assert!(bench.remove(0x0301, 1).is_accepted());
     assert_eq!(
         refusal(bench.put(0x0301, open(2, "bob", address(1)))),
-        Refusal::AddressResting
+        Refusal::Address {
+            session: session(2),
+            why: AddressRefusal::Resting
+        }
     );
     assert!(bench.put(0x0301, open(2, "ann", address(1))).is_accepted());
     assert!(bench.remove(0x0301, 2).is_accepted());
@@ -84,7 +90,10 @@ fn sessions_without_a_user_are_not_the_same_user() {
     assert!(bench.remove(0x0301, 1).is_accepted());
     assert_eq!(
         refusal(bench.put(0x0301, open(2, "", address(1)))),
-        Refusal::AddressResting
+        Refusal::Address {
+            session: session(2),
+            why: AddressRefusal::Resting
+        }
     );
 }
 
@@ -113,7 +122,17 @@ fn a_refused_change_gives_no_address_away() {
         sessions,
         ..bench.next(0x0301)
     };
-    assert!(matches!(refusal(bench.run(change)), Refusal::AddressTaken { .. }));
+    let why = AddressRefusal::Taken {
+        tunnel: tunnel(0x0301),
+        session: session(2),
+    };
+    assert_eq!(
+        refusal(bench.run(change)),
+        Refusal::Address {
+            session: session(3),
+            why
+        }
+    );
     bench.table.applied -= 1;
     assert_eq!(bench.table.digest(), digest);
     assert_eq!(
@@ -129,7 +148,13 @@ fn a_user_who_dials_again_replaces_his_stale_session() {
     bench.establish(0x0402);
     assert!(bench.put(0x0301, open(1, "ann", address(1))).is_accepted());
     let thief = bench.put_replacing(0x0402, open(9, "bob", address(1)), Some((0x0301, 1)));
-    assert_eq!(refusal(thief), Refusal::OtherUser);
+    assert!(matches!(
+        refusal(thief),
+        Refusal::Address {
+            why: AddressRefusal::OtherUser,
+            ..
+        }
+    ));
 
     assert!(
         bench

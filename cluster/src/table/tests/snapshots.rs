@@ -42,11 +42,17 @@ fn a_snapshot_brings_the_whole_table_back() {
     };
     assert_eq!(
         refusal(again.put(0x0301, open(301, "x", address(2)))),
-        Refusal::AddressResting
+        Refusal::Address {
+            session: session(301),
+            why: AddressRefusal::Resting
+        }
     );
     assert!(matches!(
         refusal(again.put(0x0301, open(301, "x", address(4)))),
-        Refusal::AddressTaken { .. }
+        Refusal::Address {
+            why: AddressRefusal::Taken { .. },
+            ..
+        }
     ));
     let twin = TunnelRow {
         peer_tunnel_id: 0x0402,
