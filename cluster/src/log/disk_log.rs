@@ -18,7 +18,7 @@ use super::recovery::{self, Found};
 use super::segment::{HEADER_OCTETS, Segment};
 use super::snapshot_file::{self, SnapshotFile};
 use super::spares::Spares;
-use super::{LogStore, Recovery, SnapshotMeta};
+use super::{LogSizes, LogStore, Recovery, SnapshotMeta};
 use crate::limits::{RECORD_OCTETS_MAX, SEGMENT_OCTETS, SNAPSHOT_LOG_OCTETS_MIN, SPARE_SEGMENTS};
 use crate::log_records::SegmentStart;
 use crate::table::{RestoreError, TableImage};
@@ -379,8 +379,8 @@ impl LogStore for DiskLog {
     }
 
     fn wants_snapshot(&self) -> bool {
-        let snapshot = self.snapshot_file.as_ref().map_or(0, |file| file.octets);
-        self.job.is_none() && self.octets_since_snapshot > self.options.snapshot_octets_min.max(2 * snapshot)
+        let LogSizes { log, snapshot } = self.sizes();
+        self.job.is_none() && log > self.options.snapshot_octets_min.max(2 * snapshot)
     }
 
     fn begin_snapshot(&mut self, meta: SnapshotMeta, image: TableImage) -> Result<(), LogError> {
@@ -444,6 +444,13 @@ impl LogStore for DiskLog {
 
     fn reserve_in_use(&self) -> bool {
         self.spares.in_use()
+    }
+
+    fn sizes(&self) -> LogSizes {
+        LogSizes {
+            log: self.octets_since_snapshot,
+            snapshot: self.snapshot_file.as_ref().map_or(0, |file| file.octets),
+        }
     }
 }
 

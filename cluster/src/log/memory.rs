@@ -6,7 +6,7 @@ use raft::eraftpb::{ConfState, Entry, HardState};
 
 use super::error::LogError;
 use super::places::Collect;
-use super::{LogStore, Recovery, SnapshotMeta};
+use super::{LogSizes, LogStore, Recovery, SnapshotMeta};
 use crate::table::{RestoreError, TableImage};
 
 /// A log in memory. A clone of it is what a restarted node would find.
@@ -147,5 +147,13 @@ impl LogStore for MemoryLog {
 
     fn reserve_in_use(&self) -> bool {
         false
+    }
+
+    fn sizes(&self) -> LogSizes {
+        let entries = self.entries.iter().map(|entry| prost::Message::encoded_len(entry) as u64);
+        LogSizes {
+            log: entries.sum(),
+            snapshot: self.parts.iter().map(|part| part.len() as u64).sum(),
+        }
     }
 }

@@ -85,6 +85,15 @@ impl fmt::Display for Recovery {
     }
 }
 
+/// What the log takes, in octets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogSizes {
+    /// The entries behind the snapshot.
+    pub log: u64,
+    /// The newest snapshot.
+    pub snapshot: u64,
+}
+
 /// Where the log and its snapshots are kept.
 ///
 /// Indexes are raft's: the first entry has index 1, the entries up to the snapshot's index may be gone.
@@ -143,4 +152,7 @@ pub trait LogStore: fmt::Debug + Send {
 
     /// Whether the disk is full and the log lives on its reserve: new calls are to be refused.
     fn reserve_in_use(&self) -> bool;
+
+    /// How large it is.
+    fn sizes(&self) -> LogSizes;
 }

@@ -32,7 +32,7 @@ pub use consensus::{Committed, Consensus, Leadership, NoTransport, Transport};
 use self::raft_group::RaftGroup;
 use crate::commands::{Command, CommandBatch, Tick};
 use crate::limits::{BATCH_PATIENCE_TICKS, COMMAND_VERSION, MAINTENANCE_TICKS, TABLE_TIME_STEP_MS};
-use crate::log::{LogError, LogStore, Recovery};
+use crate::log::{LogError, LogSizes, LogStore, Recovery};
 use crate::table::{Effect, Restore, RestoreError, Table, Verdict};
 
 /// Who this replica is.
@@ -240,6 +240,11 @@ impl Replica {
     /// Whether the disk is full and the log lives on its reserve: new calls are to be refused, loudly.
     pub fn reserve_in_use(&self) -> bool {
         self.consensus.log().reserve_in_use()
+    }
+
+    /// What the log takes.
+    pub fn log_sizes(&self) -> LogSizes {
+        self.consensus.log().sizes()
     }
 
     fn propose_batch(&mut self) {

@@ -117,6 +117,8 @@ pub struct Published {
     leader: AtomicU64,
     is_leader: AtomicBool,
     applied: AtomicU64,
+    log_octets: AtomicU64,
+    snapshot_octets: AtomicU64,
     stopped: AtomicBool,
 }
 
@@ -136,7 +138,7 @@ impl Published {
         self.stopped.load(Relaxed)
     }
 
-    /// For `holdfast status`; the sizes on disk are not known here.
+    /// For `holdfast status`.
     pub fn status(&self) -> TableStatus {
         let role = if self.is_leader.load(Relaxed) {
             "leader"
@@ -149,7 +151,8 @@ impl Published {
             term: self.term.load(Relaxed),
             commit_index: self.applied.load(Relaxed),
             applied_index: self.applied.load(Relaxed),
-            ..TableStatus::default()
+            log_octets: self.log_octets.load(Relaxed),
+            snapshot_octets: self.snapshot_octets.load(Relaxed),
         }
     }
 
@@ -259,6 +262,8 @@ impl TableThread {
             leader: AtomicU64::new(0),
             is_leader: AtomicBool::new(false),
             applied: AtomicU64::new(replica.table().applied()),
+            log_octets: AtomicU64::new(0),
+            snapshot_octets: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
         });
         let handle = TableHandle {
@@ -404,6 +409,9 @@ impl TableThread {
         self.published
             .table_ms
             .store(self.replica.table().now_ms(), Relaxed);
+        let sizes = self.replica.log_sizes();
+        self.published.log_octets.store(sizes.log, Relaxed);
+        self.published.snapshot_octets.store(sizes.snapshot, Relaxed);
         let reserve = self.replica.reserve_in_use();
         if reserve != self.published.reserve_in_use.swap(reserve, Relaxed) {
             if reserve {

@@ -224,7 +224,7 @@ pub struct TableStatus {
     pub commit_index: u64,
     /// Last entry applied.
     pub applied_index: u64,
-    /// Size of the log on disk.
+    /// Entries of the log behind the last snapshot.
     pub log_octets: u64,
     /// Size of the last snapshot.
     pub snapshot_octets: u64,
