@@ -62,6 +62,11 @@ pub enum ShardInput {
         /// Why not.
         refusal: Option<Refusal>,
     },
+    /// A group has a new owner. What acted for it here is over; if the new owner is this node, births follow.
+    GroupTaken {
+        /// 0..=255.
+        group: u8,
+    },
     /// A session is to be born again from its row.
     SessionBirth {
         /// Its tunnel.
@@ -213,6 +218,7 @@ impl ShardActor {
                 image,
                 refusal,
             } => self.on_birth(tunnel, image, refusal),
+            ShardInput::GroupTaken { group } => self.on_group_taken(group),
             ShardInput::SessionBirth { tunnel, session, row } => match row {
                 Some(row) => session::start_again(&self.context, tunnel, session, row),
                 None => session::stop(&self.context, tunnel, session),
@@ -270,6 +276,17 @@ impl ShardActor {
             Inbound::SequenceLow { tunnel, session, .. } => {
                 self.to_session(tunnel, session, session::Order::ReserveSequence);
             }
+        }
+    }
+
+    /// Nothing is said to any peer: the new owner does.
+    fn on_group_taken(&self, group: u8) {
+        let of_group: Vec<_> = {
+            let tunnels = self.context.tunnels.borrow();
+            tunnels.keys().filter(|tunnel| tunnel.group() == group).copied().collect()
+        };
+        for tunnel in of_group {
+            tunnel::stop(&self.context, tunnel);
         }
     }
 
@@ -359,7 +376,7 @@ pub async fn bear_all(shared: &Arc<Shared>, index: usize, reclaim: bool) {
     let asked = shared.table.ask(move |table| {
         for (tunnel, _) in table
             .tunnels()
-            .filter(|(tunnel, _)| tunnel.shard(shards) == index)
+            .filter(|(tunnel, _)| tunnel.shard(shards) == index && node.table.published().owns(*tunnel))
         {
             if reclaim {
                 reclaim_tunnel(&node, tunnel);

@@ -110,9 +110,12 @@ enum Request {
 /// What the table's thread publishes for all to read.
 #[derive(Debug)]
 pub struct Published {
+    me: u64,
     table_ms: AtomicU64,
     reserve_in_use: AtomicBool,
     epochs: [AtomicU32; 256],
+    owners: [AtomicU64; 256],
+    bearing: AtomicBool,
     term: AtomicU64,
     leader: AtomicU64,
     is_leader: AtomicBool,
@@ -159,6 +162,26 @@ impl Published {
     /// The epoch of a group's owner.
     pub fn epoch(&self, group: u8) -> u32 {
         self.epochs[usize::from(group)].load(Relaxed)
+    }
+
+    /// The node that owns a group; 0: nobody yet.
+    pub fn owner(&self, group: u8) -> u64 {
+        self.owners[usize::from(group)].load(Relaxed)
+    }
+
+    /// Whether this node acts for a tunnel.
+    pub fn owns(&self, tunnel: TunnelId) -> bool {
+        self.owner(tunnel.group()) == self.me
+    }
+
+    /// The groups that this node acts for.
+    pub fn own_groups(&self) -> impl Iterator<Item = u8> {
+        (0..=u8::MAX).filter(|group| self.owner(*group) == self.me)
+    }
+
+    /// From now on the tunnels of each group that this node is given are born at once.
+    pub fn bear(&self) {
+        self.bearing.store(true, Relaxed);
     }
 }
 
@@ -257,7 +280,10 @@ impl TableThread {
         let published = Arc::new(Published {
             table_ms: AtomicU64::new(replica.table().now_ms()),
             reserve_in_use: AtomicBool::new(false),
+            me,
             epochs: std::array::from_fn(|group| AtomicU32::new(replica.table().group(group as u8).epoch)),
+            owners: std::array::from_fn(|group| AtomicU64::new(replica.table().group(group as u8).owner)),
+            bearing: AtomicBool::new(false),
             term: AtomicU64::new(0),
             leader: AtomicU64::new(0),
             is_leader: AtomicBool::new(false),
@@ -422,8 +448,8 @@ impl TableThread {
     }
 
     fn on_effect(&mut self, effect: &Effect) {
-        if let Effect::GroupTaken { group, epoch, .. } = effect {
-            self.published.epochs[usize::from(*group)].store(*epoch, Relaxed);
+        if let Effect::GroupTaken { group, owner, epoch } = effect {
+            self.on_group_taken(*group, *owner, *epoch);
         }
         self.forwarding.apply(effect);
         if let Effect::AccountingOwed { sequence } = effect {
@@ -441,6 +467,32 @@ impl TableThread {
             };
             self.shards[tunnel.shard(self.shards.len())].send(input);
         }
+    }
+
+    /// Its actors elsewhere are over; here they are born, or end without a word.
+    fn on_group_taken(&self, group: u8, owner: u64, epoch: u32) {
+        self.published.epochs[usize::from(group)].store(epoch, Relaxed);
+        self.published.owners[usize::from(group)].store(owner, Relaxed);
+        if !self.published.bearing.load(Relaxed) {
+            return;
+        }
+        for shard in &self.shards {
+            shard.send(ShardInput::GroupTaken { group });
+        }
+        if owner == self.published.me {
+            for (tunnel, _) in self.replica.table().tunnels_of(group) {
+                self.bear(tunnel);
+            }
+        }
+    }
+
+    fn bear(&self, tunnel: TunnelId) {
+        let image = Image::of(self.replica.table(), tunnel).map(Box::new);
+        self.shards[tunnel.shard(self.shards.len())].send(ShardInput::Birth {
+            tunnel,
+            image,
+            refusal: None,
+        });
     }
 
     fn on_verdict(&mut self, token: u64, verdict: Verdict) {
