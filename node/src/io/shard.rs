@@ -116,7 +116,10 @@ impl Worker {
                 self.receive(socket, receive);
             }
         }
-        self.take_handed_over();
+        if !self.shard.mailbox.handed_over.is_empty() {
+            self.look_for_stall(receive);
+            self.take_handed_over();
+        }
         if let Some(index) = ready.tun {
             if ready.poller.is_broken(index) {
                 tracing::error!(
