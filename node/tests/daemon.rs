@@ -173,6 +173,7 @@ fn status_and_shutdown() {
     let status = site.status();
     assert_eq!(status["listen"][0], format!("127.0.0.1:{}", site.port));
     assert_eq!(status["table"]["role"], "leader");
+    assert!(status["table"]["log_octets"].as_u64() > Some(0), "{status}");
     assert_eq!(status["pools"][0]["size"], 253);
     let limits = status["limits"].as_array().expect("limits");
     assert!(
