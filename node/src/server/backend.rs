@@ -143,6 +143,11 @@ impl NodeBackend {
                     totals.taken_over,
                     "Datagrams that other shards handed over.",
                 ),
+                (
+                    "shard_stalls_total",
+                    totals.stalls,
+                    "Stalls of the packet thread of more than 200 ms; what had waited was dropped.",
+                ),
             ];
             rows.extend(named.map(|(name, value, help)| CounterRow::new(name, &labels(None), value, help)));
             rows.extend(DropReason::ALL.iter().map(|reason| {
