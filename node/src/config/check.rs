@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use ipnet::{IpNet, Ipv4Net};
 
+use super::cluster;
 use super::model::{Config, LacConfig, UserConfig};
 use super::read::Reader;
 
@@ -29,6 +30,7 @@ pub fn check(config: &Config, reader: &Reader) {
     unique("pool", config.pools.iter().map(|pool| pool.name.as_str()), reader);
     unique("lac", config.lacs.iter().map(|lac| lac.name.as_str()), reader);
     unique("user", config.users.iter().map(|user| user.name.as_str()), reader);
+    cluster::check(config, reader);
     pools(config, reader);
     lacs(&config.lacs, reader);
     users(config, reader);
