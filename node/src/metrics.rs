@@ -84,6 +84,13 @@ counters! {
     ProposalsRefused => "table_proposals_refused_total", "Changes that the session table refused.";
     ProposalsDropped => "table_proposals_dropped_total", "Changes dropped because too many were waiting; their owners send them again.";
     TunnelRebirths => "tunnel_rebirths_total", "Tunnels born again from their row because a change was refused.";
+    RelaysSent => "relays_sent_total", "Control messages and PPP control frames sent to the node that owns their tunnel.";
+    RelaysReceived => "relays_received_total", "Control messages and PPP control frames that another node relayed here.";
+    RelaysHeld => "relays_held_total", "Control messages and PPP control frames held because their tunnel's owner was dead or not known.";
+    RelaysReplayed => "relays_replayed_total", "Held messages handled here once this node owned their tunnel.";
+    RelaysExpired => "relays_expired_total", "Held messages dropped after a second.";
+    RelaysDropped => "relays_dropped_total", "Messages for another node's tunnel dropped: no connection, too many held, or the owner changed again.";
+    GroupsTaken => "groups_taken_total", "Groups of tunnels that this node became the owner of while it ran.";
     Snapshots => "table_snapshots_total", "Snapshots of the session table written.";
     DiskFull => "disk_full_total", "Times that the disk became full and the reserve had to be used.";
     SessionActorRestarts => "session_actor_restarts_total", "Session actors born again after a panic.";
@@ -153,6 +160,7 @@ limits! {
     LacSessions => "lac_max_sessions", "sessions", "Sessions of one LAC profile, where it sets a limit.";
     UserSessions => "user_max_sessions", "sessions", "Sessions of one user, where he has a limit; beyond it he is rejected.";
     Mailbox => "mailbox", "messages", "Messages waiting for one tunnel (256) or session (32); beyond it they are dropped and come again.";
+    Held => "held", "messages", "Messages of one tunnel (8), or in all, that wait for their owner; beyond it they are dropped and come again.";
     PeerQueue => "peer_queue", "octets", "Frames waiting for one member; beyond it they are dropped.";
     PeerHandshakes => "peer_handshakes", "connections", "Connections from members' or from other addresses being set up; beyond it a new one is closed.";
     ApiConnections => "api_connections", "connections", "Operators' connections; beyond it a new one is told so and closed.";

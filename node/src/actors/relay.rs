@@ -7,14 +7,13 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 
-use holdfast_cluster::hold::Hold;
+use holdfast_cluster::hold::HoldQueue;
 use holdfast_protocol::{SessionId, TunnelId};
 
 use super::context::ShardContext;
 use crate::io::Inbound;
 use crate::metrics::{Counter, Limit};
-use crate::peers::proto::Relay;
-use crate::peers::{Frame, PeersHandle};
+use crate::peers::{Frame, PeersHandle, Relay};
 
 /// What waits for an owner.
 #[derive(Debug)]
@@ -25,7 +24,7 @@ pub struct Waiting {
 }
 
 /// What waits on one shard.
-pub type Held = RefCell<Hold<Waiting>>;
+pub type Held = RefCell<HoldQueue<Waiting>>;
 
 /// A packet of a tunnel that another node owns, or nobody.
 pub fn away(shard: &ShardContext, tunnel: TunnelId, packet: Inbound) {
@@ -61,7 +60,7 @@ pub fn sccrq(shard: &ShardContext, from: SocketAddr, to: SocketAddr, datagram: &
 
 fn send(shard: &ShardContext, peers: &PeersHandle, owner: u64, epoch: u32, packet: Inbound) {
     let metrics = &shard.shared.metrics;
-    let Some(relay) = to_relay(epoch, packet) else { return };
+    let Some(relay) = to_relay(shard, epoch, packet) else { return };
     if peers.send(owner, Frame::Relay(relay)) {
         metrics.count(Counter::RelaysSent);
     } else {
@@ -93,16 +92,15 @@ pub fn taken_in(shard: &ShardContext, epoch: u32, packet: Inbound) -> Option<Inb
 pub fn on_group_taken(shard: &ShardContext, group: u8) -> Vec<Inbound> {
     let published = shard.shared.table.published();
     let released = shard.held.borrow_mut().release(group, published.epoch(group));
-    let mine = |tunnel: Option<TunnelId>| tunnel.is_some_and(|tunnel| published.owns(tunnel));
     let mut here = Vec::new();
-    for Waiting { packet, relayed } in released {
-        match tunnel_of(&packet) {
-            tunnel if mine(tunnel) => {
-                shard.shared.metrics.count(Counter::RelaysReplayed);
-                here.push(packet);
-            }
-            Some(tunnel) if !relayed => away(shard, tunnel, packet),
-            _ => shard.shared.metrics.count(Counter::RelaysDropped),
+    for (tunnel, Waiting { packet, relayed }) in released {
+        if published.owns(tunnel) {
+            shard.shared.metrics.count(Counter::RelaysReplayed);
+            here.push(packet);
+        } else if relayed {
+            shard.shared.metrics.count(Counter::RelaysDropped);
+        } else {
+            away(shard, tunnel, packet);
         }
     }
     here
@@ -137,7 +135,8 @@ pub fn tunnel_of(packet: &Inbound) -> Option<TunnelId> {
 }
 
 /// As it goes to the owner; `None` for what concerns this node alone.
-fn to_relay(epoch: u32, packet: Inbound) -> Option<Relay> {
+fn to_relay(shard: &ShardContext, epoch: u32, packet: Inbound) -> Option<Relay> {
+    let epoch = u64::from(epoch);
     match packet {
         Inbound::Control {
             from,
@@ -145,9 +144,9 @@ fn to_relay(epoch: u32, packet: Inbound) -> Option<Relay> {
             tunnel,
             datagram,
         } => Some(Relay {
-            epoch: u64::from(epoch),
-            from: Some(from.into()),
-            to: Some(to.into()),
+            epoch,
+            from,
+            to,
             tunnel: u32::from(tunnel),
             session: None,
             octets: datagram,
@@ -156,14 +155,17 @@ fn to_relay(epoch: u32, packet: Inbound) -> Option<Relay> {
             tunnel,
             session,
             frame,
-        } => Some(Relay {
-            epoch: u64::from(epoch),
-            from: None,
-            to: None,
-            tunnel: u32::from(tunnel.get()),
-            session: Some(u32::from(session.get())),
-            octets: frame,
-        }),
+        } => {
+            let facts = shard.shared.directory.tunnel(tunnel)?;
+            Some(Relay {
+                epoch,
+                from: facts.peer,
+                to: facts.local?,
+                tunnel: u32::from(tunnel.get()),
+                session: Some(u32::from(session.get())),
+                octets: frame,
+            })
+        }
         Inbound::SequenceLow { .. } | Inbound::Relayed { .. } => None,
     }
 }
@@ -178,8 +180,8 @@ pub fn from_relay(relay: Relay) -> Option<Inbound> {
             frame: relay.octets,
         },
         None => Inbound::Control {
-            from: relay.from?.to_std()?,
-            to: relay.to?.to_std()?,
+            from: relay.from,
+            to: relay.to,
             tunnel,
             datagram: relay.octets,
         },

@@ -13,11 +13,13 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use holdfast_cluster::commands::{Acknowledge, Command};
 use holdfast_cluster::records::{SessionRow, TunnelRow};
 use holdfast_cluster::replica::{Output, Replica, ReplicaError};
+use holdfast_cluster::table::Group;
 use holdfast_cluster::{Effect, Table, Verdict};
 use holdfast_protocol::{SessionId, TunnelId};
 use tokio::sync::oneshot;
 
 use super::forwarding::Forwarding;
+use super::members::{FromPeer, Membership};
 use super::shard::{ShardInput, ShardSender};
 use super::subscriber;
 use crate::api::TableStatus;
@@ -104,6 +106,7 @@ type Query = Box<dyn FnOnce(&Table) + Send>;
 enum Request {
     Propose(ReplyTo, Box<Command>),
     Query(Query),
+    Peer(FromPeer),
     Stop,
 }
 
@@ -122,10 +125,46 @@ pub struct Published {
     applied: AtomicU64,
     log_octets: AtomicU64,
     snapshot_octets: AtomicU64,
+    caught_up: AtomicBool,
     stopped: AtomicBool,
 }
 
 impl Published {
+    fn new(me: u64) -> Self {
+        Self {
+            me,
+            table_ms: AtomicU64::new(0),
+            reserve_in_use: AtomicBool::new(false),
+            epochs: std::array::from_fn(|_| AtomicU32::new(0)),
+            owners: std::array::from_fn(|_| AtomicU64::new(0)),
+            bearing: AtomicBool::new(false),
+            term: AtomicU64::new(0),
+            leader: AtomicU64::new(0),
+            is_leader: AtomicBool::new(false),
+            applied: AtomicU64::new(0),
+            log_octets: AtomicU64::new(0),
+            snapshot_octets: AtomicU64::new(0),
+            caught_up: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+        }
+    }
+
+    /// What the table says before anything more is applied to it, or after it was replaced.
+    fn adopt(&self, table: &Table) {
+        self.table_ms.store(table.now_ms(), Relaxed);
+        self.applied.store(table.applied(), Relaxed);
+        for group in 0..=u8::MAX {
+            let Group { owner, epoch, .. } = table.group(group);
+            self.owners[usize::from(group)].store(owner, Relaxed);
+            self.epochs[usize::from(group)].store(epoch, Relaxed);
+        }
+    }
+
+    /// Whether this node knows a leader and has applied what that has committed.
+    pub fn caught_up(&self) -> bool {
+        self.caught_up.load(Relaxed)
+    }
+
     /// Table time in milliseconds, as last applied.
     pub fn table_ms(&self) -> u64 {
         self.table_ms.load(Relaxed)
@@ -198,6 +237,7 @@ impl std::fmt::Debug for Request {
         match self {
             Self::Propose(reply, _) => f.debug_tuple("Propose").field(reply).finish(),
             Self::Query(_) => f.write_str("Query"),
+            Self::Peer(from) => f.debug_tuple("Peer").field(from).finish(),
             Self::Stop => f.write_str("Stop"),
         }
     }
@@ -207,6 +247,13 @@ impl TableHandle {
     /// What anyone may read without asking.
     pub fn published(&self) -> &Published {
         &self.published
+    }
+
+    /// Hands in what came from another member. Should the queue be full it is lost, as on any network.
+    pub fn from_peer(&self, from: FromPeer) {
+        if self.requests.try_send(Request::Peer(from)).is_err() {
+            self.metrics.count(Counter::PeersFramesDropped);
+        }
     }
 
     /// Proposes a command. Should the queue be full the proposal vanishes, as one can in a
@@ -244,6 +291,25 @@ impl TableHandle {
     }
 }
 
+/// The thread's end of a [`TableHandle`].
+#[derive(Debug)]
+pub struct TableEnd {
+    requests: Receiver<Request>,
+    published: Arc<Published>,
+}
+
+/// The way to a table's thread that is yet to be started: what is handed in waits for it.
+pub fn channel(node: u64, metrics: Arc<Metrics>) -> (TableHandle, TableEnd) {
+    let (sender, requests) = bounded(REQUESTS_MAX);
+    let published = Arc::new(Published::new(node));
+    let handle = TableHandle {
+        requests: sender,
+        published: published.clone(),
+        metrics,
+    };
+    (handle, TableEnd { requests, published })
+}
+
 /// Everything the thread works with.
 pub struct TableThread {
     replica: Replica,
@@ -251,6 +317,8 @@ pub struct TableThread {
     published: Arc<Published>,
     forwarding: Forwarding,
     shards: Vec<ShardSender>,
+    /// `None` for a node alone.
+    membership: Option<Membership>,
     replies: HashMap<u64, ReplyTo>,
     next_token: u64,
     metrics: Arc<Metrics>,
@@ -271,33 +339,15 @@ impl TableThread {
     /// Starts the thread; it ends with [`TableHandle::stop`], or with an error of the disk, after which nothing more may be
     /// promised to anyone.
     pub fn start(
+        end: TableEnd,
         replica: Replica,
         forwarding: Forwarding,
         shards: Vec<ShardSender>,
+        membership: Option<Membership>,
         metrics: Arc<Metrics>,
-    ) -> std::io::Result<(TableHandle, thread::JoinHandle<Result<(), ReplicaError>>)> {
-        let (sender, requests) = bounded(REQUESTS_MAX);
-        let published = Arc::new(Published {
-            table_ms: AtomicU64::new(replica.table().now_ms()),
-            reserve_in_use: AtomicBool::new(false),
-            me,
-            epochs: std::array::from_fn(|group| AtomicU32::new(replica.table().group(group as u8).epoch)),
-            owners: std::array::from_fn(|group| AtomicU64::new(replica.table().group(group as u8).owner)),
-            bearing: AtomicBool::new(false),
-            term: AtomicU64::new(0),
-            leader: AtomicU64::new(0),
-            is_leader: AtomicBool::new(false),
-            applied: AtomicU64::new(replica.table().applied()),
-            log_octets: AtomicU64::new(0),
-            snapshot_octets: AtomicU64::new(0),
-            stopped: AtomicBool::new(false),
-        });
-        let handle = TableHandle {
-            requests: sender,
-            published: published.clone(),
-            metrics: metrics.clone(),
-        };
-        let replies = HashMap::new();
+    ) -> std::io::Result<thread::JoinHandle<Result<(), ReplicaError>>> {
+        let TableEnd { requests, published } = end;
+        published.adopt(replica.table());
         // Left by an earlier process.
         let undeliverable = replica.table().outbox().map(|owed| owed.sequence).collect();
         let mut thread = Self {
@@ -306,18 +356,18 @@ impl TableThread {
             published,
             forwarding,
             shards,
-            replies,
+            membership,
+            replies: HashMap::new(),
             next_token: 0,
             metrics,
             undeliverable,
             settled_at_tick: 0,
         };
-        let joined = thread::Builder::new().name("table".into()).spawn(move || {
+        thread::Builder::new().name("table".into()).spawn(move || {
             let outcome = thread.run();
             thread.published.stopped.store(true, Relaxed);
             outcome
-        })?;
-        Ok((handle, joined))
+        })
     }
 
     fn run(&mut self) -> Result<(), ReplicaError> {
@@ -330,6 +380,7 @@ impl TableThread {
                 ticked = now;
                 self.replica.tick(now, clock::unix())?;
                 self.settle_accounting();
+                self.judge(now);
             }
             self.advance()?;
             for query in queries {
@@ -353,6 +404,7 @@ impl TableThread {
             match request {
                 Request::Propose(reply, command) => self.propose(reply, *command),
                 Request::Query(query) => queries.push(query),
+                Request::Peer(from) => self.on_peer(from),
                 Request::Stop => return true,
             }
         }
@@ -379,9 +431,41 @@ impl TableThread {
         }
     }
 
+    fn on_peer(&mut self, from: FromPeer) {
+        let now = clock::since_boot();
+        match from {
+            FromPeer::Raft(message) => {
+                if let Err(error) = self.replica.receive(&message) {
+                    self.metrics.count(Counter::PeersFramesMalformed);
+                    throttled!(warn, %error, "a member's message is dropped");
+                }
+            }
+            other => {
+                if let Some(membership) = &mut self.membership {
+                    membership.handle(now, other);
+                }
+            }
+        }
+    }
+
+    /// Looks after the other members, and has the groups of dead ones assigned if this node leads.
+    fn judge(&mut self, now: Duration) {
+        let Some(mut membership) = self.membership.take() else {
+            return;
+        };
+        for command in membership.judge(now, &self.replica) {
+            self.propose(ReplyTo::Nobody, command);
+        }
+        self.membership = Some(membership);
+    }
+
     /// No accounting server can be configured yet, so what is owed has nobody to be delivered to: it is taken off the table
     /// instead of filling it.
     fn settle_accounting(&mut self) {
+        if !self.replica.leadership().is_self {
+            self.undeliverable.clear();
+            return;
+        }
         if self.undeliverable.len() >= SETTLE_AT_ONCE || self.settled_at_tick >= SETTLE_TICKS {
             self.settled_at_tick = 0;
             if !self.undeliverable.is_empty() {
@@ -438,6 +522,7 @@ impl TableThread {
         let sizes = self.replica.log_sizes();
         self.published.log_octets.store(sizes.log, Relaxed);
         self.published.snapshot_octets.store(sizes.snapshot, Relaxed);
+        self.published.caught_up.store(self.replica.is_caught_up(), Relaxed);
         let reserve = self.replica.reserve_in_use();
         if reserve != self.published.reserve_in_use.swap(reserve, Relaxed) {
             if reserve {
@@ -450,6 +535,9 @@ impl TableThread {
     fn on_effect(&mut self, effect: &Effect) {
         if let Effect::GroupTaken { group, owner, epoch } = effect {
             self.on_group_taken(*group, *owner, *epoch);
+        }
+        if *effect == Effect::TableReplaced {
+            self.on_table_replaced();
         }
         self.forwarding.apply(effect);
         if let Effect::AccountingOwed { sequence } = effect {
@@ -483,6 +571,19 @@ impl TableThread {
             for (tunnel, _) in self.replica.table().tunnels_of(group) {
                 self.bear(tunnel);
             }
+        }
+        for shard in &self.shards {
+            shard.send(ShardInput::Replay { group });
+        }
+    }
+
+    /// A snapshot took the table's place: whatever was derived from it is derived anew.
+    fn on_table_replaced(&mut self) {
+        self.forwarding.replace(self.replica.table());
+        self.published.adopt(self.replica.table());
+        for group in 0..=u8::MAX {
+            let Group { owner, epoch, .. } = self.replica.table().group(group);
+            self.on_group_taken(group, owner, epoch);
         }
     }
 
