@@ -34,7 +34,10 @@ impl Table {
                 current,
             });
         }
-        let given: Vec<_> = groups.into_iter().map(|group| (group, (node, incarnation))).collect();
+        let given: Vec<_> = groups
+            .into_iter()
+            .map(|group| (group, (node, incarnation)))
+            .collect();
         self.check_epochs(&given)?;
         self.incarnations.insert(node, incarnation);
         self.give(&given, effects);
@@ -55,7 +58,9 @@ impl Table {
             });
         }
         let alive = assign.alive.iter().copied().filter(|node| *node != from);
-        let alive: Vec<u64> = alive.filter(|node| self.incarnations.contains_key(node)).collect();
+        let alive: Vec<u64> = alive
+            .filter(|node| self.incarnations.contains_key(node))
+            .collect();
         let mut given = Vec::new();
         for group in self.groups_of(from) {
             let node = rendezvous::winner(group, alive.iter().copied()).ok_or(Refusal::NobodyLives)?;
@@ -70,14 +75,20 @@ impl Table {
         let groups = groups(&command.groups)?;
         let node = command.to;
         let incarnation = self.incarnation(node).ok_or(Refusal::NotRegistered(node))?;
-        let given: Vec<_> = groups.into_iter().map(|group| (group, (node, incarnation))).collect();
+        let given: Vec<_> = groups
+            .into_iter()
+            .map(|group| (group, (node, incarnation)))
+            .collect();
         self.check_epochs(&given)?;
         self.give(&given, effects);
         Ok(())
     }
 
     fn check_epochs(&self, given: &[(u8, Owner)]) -> Result<(), Refusal> {
-        match given.iter().any(|(group, _)| self.group(*group).epoch == u32::MAX) {
+        match given
+            .iter()
+            .any(|(group, _)| self.group(*group).epoch == u32::MAX)
+        {
             true => Err(Refusal::Full("epochs of a group")),
             false => Ok(()),
         }
@@ -109,6 +120,9 @@ fn groups(numbers: &[u32]) -> Result<Vec<u8>, Refusal> {
     if numbers.len() > GROUPS {
         return Err(Refusal::Malformed("more groups than there are"));
     }
-    let groups = numbers.iter().map(|number| u8::try_from(*number).ok()).collect::<Option<Vec<u8>>>();
+    let groups = numbers
+        .iter()
+        .map(|number| u8::try_from(*number).ok())
+        .collect::<Option<Vec<u8>>>();
     groups.ok_or(Refusal::Malformed("no such group"))
 }

@@ -52,7 +52,10 @@ mod tests {
         for first in (1..=60).step_by(3) {
             let shares = shares(&[first, first + 1, first + 2]);
             assert_eq!(shares.len(), 3);
-            assert!(shares.values().all(|share| (55..=115).contains(share)), "{shares:?}");
+            assert!(
+                shares.values().all(|share| (55..=115).contains(share)),
+                "{shares:?}"
+            );
         }
     }
 
@@ -68,7 +71,10 @@ mod tests {
             }
         }
         assert_eq!(gained.len(), 4, "{gained:?}");
-        assert!(gained.values().all(|share| (5..=25).contains(share)), "{gained:?}");
+        assert!(
+            gained.values().all(|share| (5..=25).contains(share)),
+            "{gained:?}"
+        );
     }
 
     #[test]
