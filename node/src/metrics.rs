@@ -84,6 +84,7 @@ counters! {
     ProposalsRefused => "table_proposals_refused_total", "Changes that the session table refused.";
     ProposalsDropped => "table_proposals_dropped_total", "Changes dropped because too many were waiting; their owners send them again.";
     TunnelRebirths => "tunnel_rebirths_total", "Tunnels born again from their row because a change was refused.";
+    ProbesMalformed => "probes_malformed_total", "Probes of other members that were dropped: malformed, or from a node that is no member here.";
     RelaysSent => "relays_sent_total", "Control messages and PPP control frames sent to the node that owns their tunnel.";
     RelaysReceived => "relays_received_total", "Control messages and PPP control frames that another node relayed here.";
     RelaysHeld => "relays_held_total", "Control messages and PPP control frames held because their tunnel's owner was dead or not known.";

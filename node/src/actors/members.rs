@@ -89,3 +89,147 @@ pub struct Membership {
     node: u64,
     metrics: Arc<Metrics>,
 }
+
+impl Membership {
+    /// A failure detector that probes at once. `boot` is another number for each process.
+    pub fn new(node: u64, boot: u64, members: Arc<Members>, voters: liveness::Members, metrics: Arc<Metrics>) -> Self {
+        let now = clock::since_boot();
+        Self {
+            liveness: Liveness::new(node, boot, voters, now),
+            takeover: Takeover::default(),
+            members,
+            node,
+            metrics,
+        }
+    }
+
+    /// Takes what came from another member; Raft's messages are the replica's.
+    pub fn handle(&mut self, now: Duration, from: FromPeer) {
+        match from {
+            FromPeer::Raft(_) => {}
+            FromPeer::Probe(node, octets) => {
+                if self.liveness.handle_message(now, node, &octets).is_err() {
+                    self.metrics.count(Counter::ProbesMalformed);
+                }
+            }
+            FromPeer::Gone(node) => self.liveness.handle_closed(now, node),
+        }
+        self.carry_out();
+    }
+
+    /// Probes who is due, and says which groups must go to somebody else. `incarnation` is that of this process.
+    pub fn judge(&mut self, now: Duration, replica: &Replica, incarnation: u64) -> Vec<Command> {
+        let leadership = replica.leadership();
+        self.liveness.set_view(
+            now,
+            View {
+                leader: leadership.leader.unwrap_or(0),
+                term: leadership.term,
+                applied: replica.table().applied(),
+                incarnation,
+            },
+        );
+        self.liveness.handle_timeout(now);
+        self.carry_out();
+        self.publish();
+        Vec::new()
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(output) = self.liveness.poll_output() {
+            match output {
+                liveness::Output::Send { to, octets } => {
+                    // A datagram that cannot be sent now is as good as lost; the next one follows.
+                    let _ = self.members.peers.send_datagram(to, octets);
+                }
+                liveness::Output::Down(node) => tracing::warn!(node, "a member does not answer any more"),
+                liveness::Output::Back(node) => tracing::info!(node, "a member answers"),
+                liveness::Output::Lonely(true) => tracing::error!(
+                    "there is no quorum of the cluster: sessions go on, but nothing can be set up, closed or acknowledged"
+                ),
+                liveness::Output::Lonely(false) => tracing::info!("there is a quorum of the cluster again"),
+            }
+        }
+    }
+
+    fn publish(&self) {
+        let fresh = self.liveness.fresh_until().unwrap_or(Duration::MAX);
+        let fresh = u64::try_from(fresh.as_millis()).unwrap_or(u64::MAX);
+        self.members.fresh_until_ms.store(fresh, Relaxed);
+        let alive: BTreeSet<u64> = self.liveness.alive().into_keys().collect();
+        if **self.members.alive.load() != alive {
+            self.members.alive.store(Arc::new(alive));
+        }
+    }
+}
+
+/// Raft's messages to other members.
+#[derive(Debug)]
+pub struct PeersTransport(PeersHandle);
+
+impl PeersTransport {
+    /// By these connections.
+    pub fn new(peers: PeersHandle) -> Self {
+        Self(peers)
+    }
+}
+
+impl Transport for PeersTransport {
+    fn send(&mut self, to: u64, message: Vec<u8>) {
+        // Raft sends again what is lost.
+        let _ = self.0.send(to, Frame::Raft(message));
+    }
+}
+
+/// The way in: called on the peers thread, which it must not hold up.
+#[derive(Debug)]
+pub struct Incoming {
+    table: TableHandle,
+    shards: Vec<mpsc::Sender<Inbound>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Incoming {
+    /// To the table's thread and to the shards' actors.
+    pub fn new(table: TableHandle, shards: Vec<mpsc::Sender<Inbound>>, metrics: Arc<Metrics>) -> Self {
+        Self { table, shards, metrics }
+    }
+
+    fn on_relay(&self, relayed: crate::peers::Relay) {
+        let spread = usize::from(relayed.from.port());
+        let taken = relay::from_relay(relayed).is_some_and(|packet| {
+            let shards = self.shards.len();
+            let shard = relay::tunnel_of(&packet).map_or(spread % shards, |tunnel: TunnelId| tunnel.shard(shards));
+            self.shards[shard].try_send(packet).is_ok()
+        });
+        if !taken {
+            self.metrics.count(Counter::RelaysDropped);
+        }
+    }
+}
+
+impl PeerEvents for Incoming {
+    fn on_frame(&self, from: u64, frame: Frame) {
+        match frame {
+            Frame::Raft(message) => self.table.from_peer(FromPeer::Raft(message)),
+            Frame::Relay(relayed) => self.on_relay(relayed),
+            Frame::Order(_) | Frame::Counters(_) => tracing::debug!(from, "a frame of a newer version is passed over"),
+        }
+    }
+
+    fn on_datagram(&self, from: u64, octets: Vec<u8>) {
+        self.table.from_peer(FromPeer::Probe(from, octets));
+    }
+
+    fn on_up(&self, node: u64, hello: Hello) {
+        tracing::info!(node, program = hello.program, "connected to a member");
+    }
+
+    fn on_down(&self, node: u64, refused: bool) {
+        if refused {
+            self.table.from_peer(FromPeer::Gone(node));
+        } else {
+            tracing::info!(node, "disconnected from a member");
+        }
+    }
+}

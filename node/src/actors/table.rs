@@ -126,6 +126,7 @@ pub struct Published {
     log_octets: AtomicU64,
     snapshot_octets: AtomicU64,
     caught_up: AtomicBool,
+    incarnation: AtomicU64,
     stopped: AtomicBool,
 }
 
@@ -145,6 +146,7 @@ impl Published {
             log_octets: AtomicU64::new(0),
             snapshot_octets: AtomicU64::new(0),
             caught_up: AtomicBool::new(false),
+            incarnation: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
         }
     }
@@ -158,6 +160,11 @@ impl Published {
             self.owners[usize::from(group)].store(owner, Relaxed);
             self.epochs[usize::from(group)].store(epoch, Relaxed);
         }
+    }
+
+    /// The incarnation under which this process has taken its groups.
+    pub fn set_incarnation(&self, incarnation: u64) {
+        self.incarnation.store(incarnation, Relaxed);
     }
 
     /// Whether this node knows a leader and has applied what that has committed.
@@ -455,7 +462,8 @@ impl TableThread {
         let Some(mut membership) = self.membership.take() else {
             return;
         };
-        for command in membership.judge(now, &self.replica) {
+        let incarnation = self.published.incarnation.load(Relaxed);
+        for command in membership.judge(now, &self.replica, incarnation) {
             self.propose(ReplyTo::Nobody, command);
         }
         self.membership = Some(membership);

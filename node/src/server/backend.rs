@@ -12,13 +12,13 @@ use holdfast_protocol::iana::stop_result;
 use holdfast_protocol::{SessionId, TunnelId};
 use tokio::sync::mpsc;
 
-use super::{ConfigSource, Stop, checkpoint, reload};
+use super::{ConfigSource, Stop, checkpoint, cluster_orders, reload};
 use crate::actors::context::Shared;
 use crate::actors::forwarding;
 use crate::actors::shard::ShardInput;
 use crate::actors::{session, tunnel};
 use crate::api::{
-    ApiError, Backend, ErrorCode, Fault, Page, ReloadReport, SessionInfo, ShardStatus, StateCount,
+    ApiError, Backend, ClusterOrder, ClusterStatus, ErrorCode, Fault, Page, ReloadReport, SessionInfo, ShardStatus, StateCount,
     StatusReport, Target, TunStatus, TunnelInfo,
 };
 use crate::config;
@@ -315,6 +315,10 @@ impl Backend for NodeBackend {
 
     async fn reload(&self) -> Result<ReloadReport, ApiError> {
         self.reload_now().await
+    }
+
+    async fn cluster(&self, order: ClusterOrder) -> Result<ClusterStatus, ApiError> {
+        cluster_orders::carry_out(&self.shared, order).await
     }
 
     async fn inject(&self, fault: Fault) -> Result<(), ApiError> {

@@ -9,6 +9,9 @@
 
 mod backend;
 mod checkpoint;
+mod cluster;
+mod cluster_orders;
+mod ownership;
 mod reload;
 mod shards;
 mod start;

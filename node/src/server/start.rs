@@ -74,10 +74,11 @@ impl Node {
         let count = shard_count(&config);
         let data_dir = config.node.data_dir.display().to_string();
         let metrics = Arc::new(Metrics::default());
+        let boot = rand::random();
         let (table, table_end) = table::channel(config.node.id, metrics.clone());
         let (senders, receivers) = inbound::channels(count);
-        let members = cluster::join(&config, &table, &senders, &metrics)?;
-        let replica = open_table(&config, members.as_deref())?;
+        let members = cluster::join(&config, boot, &table, &senders, &metrics)?;
+        let replica = open_table(&config, boot, members.as_deref())?;
         let sockets = SocketGroup::open(&config.node.listen, count)?;
         let tun = open_tun(&config, count)?;
         let (tun_text, has_tun) = (tun_text(&config, tun.as_ref()), tun.is_ok());
@@ -108,7 +109,7 @@ impl Node {
         );
         forwarding.rebuild(replica.table());
         let (inputs, inboxes): (Vec<_>, Vec<_>) = receivers.into_iter().map(inbox).unzip();
-        let membership = members.as_ref().map(|members| cluster::membership(&config, members, &metrics));
+        let membership = members.as_ref().map(|members| cluster::membership(&config, boot, members, &metrics));
         let thread = TableThread::start(
             table_end,
             replica,
@@ -121,6 +122,7 @@ impl Node {
         let incarnation = ownership::take(&table, config.node.id, members.is_some())
             .await
             .map_err(|why| StartError::NotReady(data_dir, why))?;
+        table.published().set_incarnation(incarnation);
         let shared = Arc::new(Shared {
             users: ArcSwap::from_pointee(LocalUsers::new(&config.users)),
             config: ArcSwap::from_pointee(config),
@@ -173,9 +175,9 @@ fn shard_count(config: &Config) -> usize {
     }
 }
 
-fn open_table(config: &Config, members: Option<&Members>) -> Result<Replica, StartError> {
+fn open_table(config: &Config, boot: u64, members: Option<&Members>) -> Result<Replica, StartError> {
     let log = DiskLog::open(&config.node.data_dir)?;
-    let (node, boot) = (config.node.id, rand::random());
+    let node = config.node.id;
     let (replica, recovery) = match members {
         None => Replica::open(ReplicaConfig::single(node, boot), log)?,
         Some(members) => {
