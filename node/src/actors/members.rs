@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use holdfast_cluster::Replica;
-use holdfast_cluster::commands::Command;
-use holdfast_cluster::liveness::{self, Liveness, Takeover, View};
+use holdfast_cluster::commands::Assign;
+use holdfast_cluster::liveness::{self, Liveness, Reassign, Takeover, View};
 use holdfast_cluster::replica::Transport;
+use holdfast_cluster::table::Group;
 use holdfast_protocol::TunnelId;
 use tokio::sync::mpsc;
 
@@ -86,7 +87,6 @@ pub struct Membership {
     members: Arc<Members>,
     liveness: Liveness,
     takeover: Takeover,
-    node: u64,
     metrics: Arc<Metrics>,
 }
 
@@ -98,7 +98,6 @@ impl Membership {
             liveness: Liveness::new(node, boot, voters, now),
             takeover: Takeover::default(),
             members,
-            node,
             metrics,
         }
     }
@@ -118,7 +117,7 @@ impl Membership {
     }
 
     /// Probes who is due, and says which groups must go to somebody else. `incarnation` is that of this process.
-    pub fn judge(&mut self, now: Duration, replica: &Replica, incarnation: u64) -> Vec<Command> {
+    pub fn judge(&mut self, now: Duration, replica: &Replica, incarnation: u64) -> Vec<Assign> {
         let leadership = replica.leadership();
         self.liveness.set_view(
             now,
@@ -132,7 +131,37 @@ impl Membership {
         self.liveness.handle_timeout(now);
         self.carry_out();
         self.publish();
-        Vec::new()
+        let Some(judgement) = self.liveness.judgement(now) else {
+            if !leadership.is_self {
+                self.takeover = Takeover::default();
+            }
+            return Vec::new();
+        };
+        let groups: Vec<Group> = (0..=u8::MAX).map(|group| replica.table().group(group)).collect();
+        let due = self.takeover.due(now, &judgement, &groups, &self.members.witnesses);
+        due.into_iter().map(|reassign| self.assign(reassign)).collect()
+    }
+
+    fn assign(&self, reassign: Reassign) -> Assign {
+        let Reassign {
+            from,
+            incarnation,
+            alive,
+        } = reassign;
+        if from != 0 {
+            self.metrics.count(Counter::Takeovers);
+            tracing::warn!(node = from, to = ?alive, "the groups of a node that is down go to others");
+        }
+        Assign {
+            from,
+            incarnation,
+            alive,
+        }
+    }
+
+    /// An Assign was judged, whatever the verdict.
+    pub fn assign_judged(&mut self, from: u64) {
+        self.takeover.handle_verdict(from);
     }
 
     fn carry_out(&mut self) {

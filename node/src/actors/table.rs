@@ -26,6 +26,7 @@ use crate::api::TableStatus;
 use crate::io::clock;
 use crate::lns::repeats::PeerKey;
 use crate::metrics::{Counter, Metrics};
+use crate::throttled;
 
 /// Requests waiting for the table's thread. A proposal that finds it full is sent again by its owner.
 pub const REQUESTS_MAX: usize = 65_536;
@@ -66,6 +67,8 @@ pub enum ReplyTo {
         /// The tunnel.
         tunnel: TunnelId,
     },
+    /// To the failure detector: groups of this node were to be assigned to others.
+    Assign(u64),
     /// To whoever waits.
     Waiter(oneshot::Sender<Verdict>),
     /// Nobody needs to know.
@@ -463,8 +466,8 @@ impl TableThread {
             return;
         };
         let incarnation = self.published.incarnation.load(Relaxed);
-        for command in membership.judge(now, &self.replica, incarnation) {
-            self.propose(ReplyTo::Nobody, command);
+        for assign in membership.judge(now, &self.replica, incarnation) {
+            self.propose(ReplyTo::Assign(assign.from), assign.into());
         }
         self.membership = Some(membership);
     }
@@ -627,6 +630,12 @@ impl TableThread {
             ReplyTo::Waiter(waiter) => {
                 // A waiter that gave up needs no answer.
                 let _ = waiter.send(verdict);
+                return;
+            }
+            ReplyTo::Assign(from) => {
+                if let Some(membership) = &mut self.membership {
+                    membership.assign_judged(from);
+                }
                 return;
             }
             ReplyTo::Nobody => return,

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::Listener;
+use super::cluster::{ClusterOrder, ClusterStatus};
 use super::types::{
     ApiError, Envelope, ErrorCode, Fault, Page, ReloadReport, Reply, Request, SessionInfo, StatusReport,
     Target, TunnelInfo, VERSION,
