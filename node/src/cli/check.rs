@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{CliError, human, output};
 use crate::config::{Config, LoadError, Mistake, Place, host_count};
+use crate::peers::credentials;
 
 /// Checks `file` with the environment.
 pub fn check(file: &Path, json: bool) -> Result<(), CliError> {
@@ -22,6 +23,15 @@ pub fn check(file: &Path, json: bool) -> Result<(), CliError> {
     }
     let config = result?;
     warn_of_readers(file);
+    for warning in config.warnings() {
+        eprintln!("holdfast: {warning}");
+    }
+    if let Some(cluster) = &config.cluster {
+        warn_of_readers(&cluster.key);
+        if let Some(warning) = credentials::ends_soon(cluster, config.node.id) {
+            eprintln!("holdfast: {warning}");
+        }
+    }
     if json {
         return Ok(());
     }
@@ -47,8 +57,12 @@ fn summary(file: &Path, config: &Config) -> String {
         .flat_map(|pool| &pool.prefixes)
         .map(|prefix| host_count(*prefix))
         .sum();
+    let members = match config.members.len() {
+        0 => String::new(),
+        number => format!(", {}", count(number, "member")),
+    };
     format!(
-        "{}: no mistakes. {}, {} of {addresses} addresses, {}, {}.",
+        "{}: no mistakes. {}, {} of {addresses} addresses, {}, {}{members}.",
         file.display(),
         count(config.node.listen.len(), "listener"),
         count(config.pools.len(), "pool"),

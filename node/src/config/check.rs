@@ -9,6 +9,7 @@ use ipnet::{IpNet, Ipv4Net};
 use super::cluster;
 use super::model::{Config, LacConfig, UserConfig};
 use super::read::Reader;
+use crate::peers::credentials;
 
 /// Longest path of a Unix socket, octets: `sun_path` without its final zero.
 const SOCKET_PATH: usize = 107;
@@ -34,6 +35,19 @@ pub fn check(config: &Config, reader: &Reader) {
     pools(config, reader);
     lacs(&config.lacs, reader);
     users(config, reader);
+}
+
+/// Notes what is wrong with the files that the configuration names.
+pub fn files(config: &Config, reader: &Reader) {
+    let Some(cluster) = &config.cluster else { return };
+    let named = [&cluster.ca, &cluster.certificate, &cluster.key];
+    if cluster.id.is_empty() || named.iter().any(|path| path.as_os_str().is_empty()) {
+        // Said already.
+        return;
+    }
+    for finding in credentials::examine(cluster, config.node.id) {
+        reader.mistake(&format!("cluster.{}", finding.key), finding.text);
+    }
 }
 
 fn listen(config: &Config, reader: &Reader) {

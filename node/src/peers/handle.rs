@@ -1,6 +1,7 @@
 //! What the rest of the node holds: sending without waiting, and who is there.
 
 use std::collections::BTreeMap;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -8,9 +9,15 @@ use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{Notify, oneshot};
 
-use super::limits::QUEUE_OCTETS_MAX;
-use super::{Frame, Hello, PeerEvents, PeerStatus, PeersConfig, StartError};
+use super::accept::Inbound;
+use super::datagram::{Openers, Sealer};
+use super::limits::{HANDSHAKES_MAX, QUEUE_OCTETS_MAX};
+use super::refusal::Refusals;
+use super::stream::reachable_from;
+use super::thread::{self, Sockets};
+use super::{Frame, Hello, PeerEvents, PeerStatus, PeersConfig, StartError, credentials};
 use crate::config::MemberConfig;
 use crate::metrics::{Counter, Limit, Metrics};
 
@@ -22,13 +29,20 @@ pub struct Peers;
 #[derive(Clone, Debug)]
 pub struct PeersHandle {
     shared: Arc<Shared>,
-    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    /// Dropped with the last handle, which ends the thread too.
+    thread: Arc<Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>>,
 }
 
 /// What the handle and the peers thread share.
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// All but this node.
     pub(super) members: BTreeMap<u64, Member>,
+    /// Where we listen, and from where we dial.
+    pub(super) listen: SocketAddr,
+    udp: UdpSocket,
+    pub(super) openers: Openers,
+    pub(super) refusals: Refusals,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -38,7 +52,11 @@ pub(super) struct Member {
     pub(super) config: MemberConfig,
     /// The stream to it, while it is ready.
     pub(super) line: ArcSwapOption<Line>,
-    pub(super) notes: Mutex<Notes>,
+    /// The stream from it, while it is ready.
+    pub(super) inbound: Mutex<Option<Inbound>>,
+    /// It has reached us, and so can be reached.
+    pub(super) heard_of: Notify,
+    notes: Mutex<Notes>,
 }
 
 /// For people.
@@ -52,24 +70,53 @@ pub(super) struct Notes {
 /// A ready stream to a member, as its senders see it.
 #[derive(Debug)]
 pub(super) struct Line {
-    pub(super) frames: UnboundedSender<Vec<u8>>,
-    /// Octets in `frames`.
+    /// Bounded by `queued`.
+    frames: UnboundedSender<Vec<u8>>,
+    /// Octets in `frames` or being written.
     pub(super) queued: AtomicUsize,
-    pub(super) since: Instant,
+    sealer: Sealer,
+    since: Instant,
 }
 
 impl Peers {
     /// Listens, and dials all members until [`PeersHandle::stop`].
-    pub fn start(config: PeersConfig, _events: impl PeerEvents) -> Result<PeersHandle, StartError> {
+    pub fn start(config: PeersConfig, events: impl PeerEvents) -> Result<PeersHandle, StartError> {
+        let credentials = credentials::load(&config.cluster, config.node).map_err(|findings| {
+            let texts: Vec<_> = findings.into_iter().map(|finding| finding.text).collect();
+            StartError::Credentials(texts.join("; "))
+        })?;
+        let listen = config.cluster.listen;
+        let sockets = Sockets::open(listen).map_err(|source| StartError::Listen {
+            address: listen,
+            source,
+        })?;
+        let udp = sockets.udp.try_clone().map_err(StartError::Thread)?;
         let members = config.members.iter().filter(|member| member.id != config.node);
-        let members = members
-            .map(|member| (member.id, Member::new(member.clone())))
-            .collect();
-        let metrics = config.metrics;
+        let metrics = config.metrics.clone();
         metrics.set_limit(Limit::PeerQueue, QUEUE_OCTETS_MAX as u64);
+        metrics.set_limit(Limit::PeerHandshakes, HANDSHAKES_MAX as u64);
+        let shared = Arc::new(Shared {
+            members: members
+                .map(|member| (member.id, Member::new(member.clone())))
+                .collect(),
+            listen,
+            udp,
+            openers: Openers::default(),
+            refusals: Refusals::default(),
+            metrics,
+        });
+        let (stop, stopped) = oneshot::channel();
+        let thread = thread::start(
+            config,
+            &credentials,
+            shared.clone(),
+            sockets,
+            Arc::new(events),
+            stopped,
+        )?;
         Ok(PeersHandle {
-            shared: Arc::new(Shared { members, metrics }),
-            thread: Arc::default(),
+            shared,
+            thread: Arc::new(Mutex::new(Some((stop, thread)))),
         })
     }
 }
@@ -104,9 +151,22 @@ impl PeersHandle {
     }
 
     /// Seals and sends a datagram of 1,200 octets at most. `false`: not sent; counted.
-    pub fn send_datagram(&self, _to: u64, _octets: Vec<u8>) -> bool {
-        self.shared.metrics.count(Counter::PeersDatagramsDropped);
-        false
+    pub fn send_datagram(&self, to: u64, octets: Vec<u8>) -> bool {
+        let shared = &self.shared;
+        let sent = shared.members.get(&to).is_some_and(|member| {
+            let line = member.line.load();
+            let sealed = line.as_ref().and_then(|line| line.sealer.seal(&octets));
+            let target = reachable_from(shared.listen, member.config.address);
+            // An error may be ICMP's word on an earlier one; a datagram that is lost comes again.
+            sealed.is_some_and(|sealed| shared.udp.send_to(&sealed, target).is_ok())
+        });
+        let counter = if sent {
+            Counter::PeersDatagramsSent
+        } else {
+            Counter::PeersDatagramsDropped
+        };
+        shared.metrics.count(counter);
+        sent
     }
 
     /// The members to which frames can be sent now, in the order of their ids.
@@ -127,7 +187,9 @@ impl PeersHandle {
             .lock()
             .expect("never poisoned: held for a take")
             .take();
-        if let Some(thread) = thread {
+        if let Some((stop, thread)) = thread {
+            // Dropped, it ends the thread.
+            drop(stop);
             // A panic there has been reported by the thread itself.
             drop(thread.join());
         }
@@ -145,8 +207,15 @@ impl Member {
         Self {
             config,
             line: ArcSwapOption::empty(),
+            inbound: Mutex::default(),
+            heard_of: Notify::new(),
             notes: Mutex::default(),
         }
+    }
+
+    /// Reads or changes the notes.
+    pub(super) fn note<T>(&self, change: impl FnOnce(&mut Notes) -> T) -> T {
+        change(&mut self.notes.lock().expect("never poisoned: held for assignments"))
     }
 
     fn status(&self) -> PeerStatus {
@@ -161,6 +230,18 @@ impl Member {
                 .as_ref()
                 .map_or(0, |line| line.queued.load(Ordering::Relaxed)),
             last_error: notes.last_error.clone(),
+        }
+    }
+}
+
+impl Line {
+    /// With nothing queued.
+    pub(super) fn new(frames: UnboundedSender<Vec<u8>>, sealer: Sealer) -> Self {
+        Self {
+            frames,
+            queued: AtomicUsize::new(0),
+            sealer,
+            since: Instant::now(),
         }
     }
 }

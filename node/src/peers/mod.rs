@@ -14,9 +14,17 @@
 //! All of it runs on one thread of its own, `peers`, so that neither packet threads nor actors delay it. It deliberately
 //! knows nothing of what the frames mean, and judges nobody's health: `cluster::liveness` does.
 
+mod accept;
+pub mod credentials;
+mod datagram;
+mod dial;
 mod frame;
 mod handle;
 pub mod limits;
+mod refusal;
+mod stream;
+mod thread;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +34,7 @@ use crate::metrics::Metrics;
 
 pub use frame::{Frame, Relay};
 pub use handle::{Peers, PeersHandle};
+pub use tls::Identity;
 
 /// The messages of proto/peers.proto.
 #[allow(missing_docs, clippy::all)]
