@@ -31,8 +31,8 @@ use std::sync::Arc;
 use holdfast_protocol::{SessionId, TunnelId};
 
 pub use image::TableImage;
-pub use rendezvous::winner as preferred_owner;
 pub use outbox::Owed;
+pub use rendezvous::winner as preferred_owner;
 pub use restore::{Restore, RestoreError};
 pub use verdict::{AddressRefusal, Effect, Refusal, Verdict};
 

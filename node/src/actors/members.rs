@@ -92,7 +92,13 @@ pub struct Membership {
 
 impl Membership {
     /// A failure detector that probes at once. `boot` is another number for each process.
-    pub fn new(node: u64, boot: u64, members: Arc<Members>, voters: liveness::Members, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        node: u64,
+        boot: u64,
+        members: Arc<Members>,
+        voters: liveness::Members,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let now = clock::since_boot();
         Self {
             liveness: Liveness::new(node, boot, voters, now),
@@ -138,7 +144,9 @@ impl Membership {
             return Vec::new();
         };
         let groups: Vec<Group> = (0..=u8::MAX).map(|group| replica.table().group(group)).collect();
-        let due = self.takeover.due(now, &judgement, &groups, &self.members.witnesses);
+        let due = self
+            .takeover
+            .due(now, &judgement, &groups, &self.members.witnesses);
         due.into_iter().map(|reassign| self.assign(reassign)).collect()
     }
 
@@ -221,14 +229,19 @@ pub struct Incoming {
 impl Incoming {
     /// To the table's thread and to the shards' actors.
     pub fn new(table: TableHandle, shards: Vec<mpsc::Sender<Inbound>>, metrics: Arc<Metrics>) -> Self {
-        Self { table, shards, metrics }
+        Self {
+            table,
+            shards,
+            metrics,
+        }
     }
 
     fn on_relay(&self, relayed: crate::peers::Relay) {
         let spread = usize::from(relayed.from.port());
         let taken = relay::from_relay(relayed).is_some_and(|packet| {
             let shards = self.shards.len();
-            let shard = relay::tunnel_of(&packet).map_or(spread % shards, |tunnel: TunnelId| tunnel.shard(shards));
+            let shard =
+                relay::tunnel_of(&packet).map_or(spread % shards, |tunnel: TunnelId| tunnel.shard(shards));
             self.shards[shard].try_send(packet).is_ok()
         });
         if !taken {
@@ -242,7 +255,9 @@ impl PeerEvents for Incoming {
         match frame {
             Frame::Raft(message) => self.table.from_peer(FromPeer::Raft(message)),
             Frame::Relay(relayed) => self.on_relay(relayed),
-            Frame::Order(_) | Frame::Counters(_) => tracing::debug!(from, "a frame of a newer version is passed over"),
+            Frame::Order(_) | Frame::Counters(_) => {
+                tracing::debug!(from, "a frame of a newer version is passed over")
+            }
         }
     }
 

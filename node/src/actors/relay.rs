@@ -31,8 +31,21 @@ pub fn away(shard: &ShardContext, tunnel: TunnelId, packet: Inbound) {
     let published = shard.shared.table.published();
     let group = tunnel.group();
     let (owner, epoch) = (published.owner(group), published.epoch(group));
-    let Some(members) = shard.shared.members.as_ref().filter(|members| members.is_alive(owner)) else {
-        return hold(shard, tunnel, epoch.saturating_add(1), Waiting { packet, relayed: false });
+    let Some(members) = shard
+        .shared
+        .members
+        .as_ref()
+        .filter(|members| members.is_alive(owner))
+    else {
+        return hold(
+            shard,
+            tunnel,
+            epoch.saturating_add(1),
+            Waiting {
+                packet,
+                relayed: false,
+            },
+        );
     };
     send(shard, members.peers(), owner, epoch, packet);
 }
@@ -40,7 +53,9 @@ pub fn away(shard: &ShardContext, tunnel: TunnelId, packet: Inbound) {
 /// An SCCRQ for a node that has no groups: somebody who has takes it.
 pub fn sccrq(shard: &ShardContext, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
     let published = shard.shared.table.published();
-    let Some(members) = &shard.shared.members else { return };
+    let Some(members) = &shard.shared.members else {
+        return;
+    };
     let owner = (0..=u8::MAX)
         .map(|group| published.owner(group.wrapping_add(from.port() as u8)))
         .find(|owner| members.is_alive(*owner));
@@ -60,7 +75,9 @@ pub fn sccrq(shard: &ShardContext, from: SocketAddr, to: SocketAddr, datagram: &
 
 fn send(shard: &ShardContext, peers: &PeersHandle, owner: u64, epoch: u32, packet: Inbound) {
     let metrics = &shard.shared.metrics;
-    let Some(relay) = to_relay(shard, epoch, packet) else { return };
+    let Some(relay) = to_relay(shard, epoch, packet) else {
+        return;
+    };
     if peers.send(owner, Frame::Relay(relay)) {
         metrics.count(Counter::RelaysSent);
     } else {
@@ -80,7 +97,15 @@ pub fn taken_in(shard: &ShardContext, epoch: u32, packet: Inbound) -> Option<Inb
         return Some(packet);
     }
     if epoch > published.epoch(tunnel.group()) {
-        hold(shard, tunnel, epoch, Waiting { packet, relayed: true });
+        hold(
+            shard,
+            tunnel,
+            epoch,
+            Waiting {
+                packet,
+                relayed: true,
+            },
+        );
     } else {
         // The sender will hear of the new owner as we did.
         metrics.count(Counter::RelaysDropped);

@@ -309,7 +309,11 @@ impl ShardActor {
     fn on_group_taken(&self, group: u8) {
         let of_group: Vec<_> = {
             let tunnels = self.context.tunnels.borrow();
-            tunnels.keys().filter(|tunnel| tunnel.group() == group).copied().collect()
+            tunnels
+                .keys()
+                .filter(|tunnel| tunnel.group() == group)
+                .copied()
+                .collect()
         };
         for tunnel in of_group {
             tunnel::stop(&self.context, tunnel);

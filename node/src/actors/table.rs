@@ -26,7 +26,6 @@ use crate::api::TableStatus;
 use crate::io::clock;
 use crate::lns::repeats::PeerKey;
 use crate::metrics::{Counter, Metrics};
-use crate::throttled;
 
 /// Requests waiting for the table's thread. A proposal that finds it full is sent again by its owner.
 pub const REQUESTS_MAX: usize = 65_536;
@@ -384,7 +383,7 @@ impl TableThread {
         let mut ticked = clock::since_boot();
         loop {
             let mut queries = Vec::new();
-            let stop = self.gather(&mut queries);
+            let stop = self.gather(&mut queries)?;
             let now = clock::since_boot();
             if now.saturating_sub(ticked) >= TICK {
                 ticked = now;
@@ -403,22 +402,22 @@ impl TableThread {
     }
 
     /// Takes what waits, at least for one tick; `true` if the thread is to end.
-    fn gather(&mut self, queries: &mut Vec<Query>) -> bool {
+    fn gather(&mut self, queries: &mut Vec<Query>) -> Result<bool, ReplicaError> {
         let first = match self.requests.recv_timeout(TICK) {
             Ok(first) => first,
-            Err(RecvTimeoutError::Timeout) => return false,
-            Err(RecvTimeoutError::Disconnected) => return true,
+            Err(RecvTimeoutError::Timeout) => return Ok(false),
+            Err(RecvTimeoutError::Disconnected) => return Ok(true),
         };
         let requests = self.requests.clone();
         for request in std::iter::once(first).chain(requests.try_iter().take(REQUESTS_PER_TURN)) {
             match request {
                 Request::Propose(reply, command) => self.propose(reply, *command),
                 Request::Query(query) => queries.push(query),
-                Request::Peer(from) => self.on_peer(from),
-                Request::Stop => return true,
+                Request::Peer(from) => self.on_peer(from)?,
+                Request::Stop => return Ok(true),
             }
         }
-        false
+        Ok(false)
     }
 
     fn propose(&mut self, reply: ReplyTo, command: Command) {
@@ -443,21 +442,14 @@ impl TableThread {
         }
     }
 
-    fn on_peer(&mut self, from: FromPeer) {
-        let now = clock::since_boot();
-        match from {
-            FromPeer::Raft(message) => {
-                if let Err(error) = self.replica.receive(&message) {
-                    self.metrics.count(Counter::PeersFramesMalformed);
-                    throttled!(warn, %error, "a member's message is dropped");
-                }
-            }
-            other => {
-                if let Some(membership) = &mut self.membership {
-                    membership.handle(now, other);
-                }
-            }
+    fn on_peer(&mut self, from: FromPeer) -> Result<(), ReplicaError> {
+        if let FromPeer::Raft(message) = from {
+            return self.replica.receive(&message);
         }
+        if let Some(membership) = &mut self.membership {
+            membership.handle(clock::since_boot(), from);
+        }
+        Ok(())
     }
 
     /// Looks after the other members, and has the groups of dead ones assigned if this node leads.
@@ -541,7 +533,9 @@ impl TableThread {
         let sizes = self.replica.log_sizes();
         self.published.log_octets.store(sizes.log, Relaxed);
         self.published.snapshot_octets.store(sizes.snapshot, Relaxed);
-        self.published.caught_up.store(self.replica.is_caught_up(), Relaxed);
+        self.published
+            .caught_up
+            .store(self.replica.is_caught_up(), Relaxed);
         let reserve = self.replica.reserve_in_use();
         if reserve != self.published.reserve_in_use.swap(reserve, Relaxed) {
             if reserve {

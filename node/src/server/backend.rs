@@ -18,8 +18,8 @@ use crate::actors::forwarding;
 use crate::actors::shard::ShardInput;
 use crate::actors::{session, tunnel};
 use crate::api::{
-    ApiError, Backend, ClusterOrder, ClusterStatus, ErrorCode, Fault, Page, ReloadReport, SessionInfo, ShardStatus, StateCount,
-    StatusReport, Target, TunStatus, TunnelInfo,
+    ApiError, Backend, ClusterOrder, ClusterStatus, ErrorCode, Fault, Page, ReloadReport, SessionInfo,
+    ShardStatus, StateCount, StatusReport, Target, TunStatus, TunnelInfo,
 };
 use crate::config;
 use crate::dataplane::DropReason;

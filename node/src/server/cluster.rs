@@ -32,7 +32,10 @@ pub fn join(
         .filter(|member| member.witness)
         .map(|member| member.id)
         .collect();
-    Ok(Some(Arc::new(Members::new(Peers::start(peers, incoming)?, witnesses))))
+    Ok(Some(Arc::new(Members::new(
+        Peers::start(peers, incoming)?,
+        witnesses,
+    ))))
 }
 
 /// The failure detector of this node.
@@ -43,6 +46,10 @@ pub fn membership(config: &Config, boot: u64, members: &Arc<Members>, metrics: &
 
 /// Each member begins with another part of each pool.
 pub fn share_pools(config: &Config, pools: &mut Pools) {
-    let rank = config.members.iter().filter(|member| member.id < config.node.id).count();
+    let rank = config
+        .members
+        .iter()
+        .filter(|member| member.id < config.node.id)
+        .count();
     pools.begin_at(rank as u32, config.members.len().max(1) as u32);
 }

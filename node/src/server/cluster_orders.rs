@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use holdfast_cluster::Verdict;
 use holdfast_cluster::commands::Move;
 use holdfast_cluster::table::{Table, preferred_owner};
-use holdfast_cluster::Verdict;
 use tokio::sync::oneshot;
 use tokio::time::{Duration, timeout};
 
@@ -36,10 +36,18 @@ pub async fn carry_out(shared: &Shared, order: ClusterOrder) -> Result<ClusterSt
 }
 
 /// The groups that change hands, by their new owner.
-fn plan(shared: &Shared, members: &Members, order: ClusterOrder) -> Result<BTreeMap<u64, Vec<u32>>, ApiError> {
+fn plan(
+    shared: &Shared,
+    members: &Members,
+    order: ClusterOrder,
+) -> Result<BTreeMap<u64, Vec<u32>>, ApiError> {
     let published = shared.table.published();
     let can_own = |node: u64| members.is_alive(node) && !members.is_witness(node);
-    let mut owners: Vec<u64> = members.alive().into_iter().filter(|node| can_own(*node)).collect();
+    let mut owners: Vec<u64> = members
+        .alive()
+        .into_iter()
+        .filter(|node| can_own(*node))
+        .collect();
     let from_all = |group: u8| Some(published.owner(group));
     let (from, to): (Option<u64>, Option<u64>) = match order {
         ClusterOrder::Show => return Ok(BTreeMap::new()),
@@ -107,7 +115,12 @@ async fn show(shared: &Shared, members: &Members) -> Result<ClusterStatus, ApiEr
         NodeStatus {
             id: member.id,
             address: member.address.to_string(),
-            state: if members.is_alive(member.id) { "alive" } else { "silent" }.into(),
+            state: if members.is_alive(member.id) {
+                "alive"
+            } else {
+                "silent"
+            }
+            .into(),
             witness: member.witness,
             leader: member.id == table.leader_id,
             groups,
@@ -122,7 +135,10 @@ async fn show(shared: &Shared, members: &Members) -> Result<ClusterStatus, ApiEr
         }
     };
     Ok(ClusterStatus {
-        cluster_id: config.cluster.as_ref().map_or_else(String::new, |cluster| cluster.id.clone()),
+        cluster_id: config
+            .cluster
+            .as_ref()
+            .map_or_else(String::new, |cluster| cluster.id.clone()),
         node: config.node.id,
         leader: table.leader_id,
         term: table.term,

@@ -16,8 +16,8 @@ use crate::aaa::{LocalUsers, Pools};
 use crate::actors::context::Shared;
 use crate::actors::directory::Directory;
 use crate::actors::forwarding::{Forwarding, LinkLimits};
-use crate::actors::shard::inbox;
 use crate::actors::members::{Members, PeersTransport};
+use crate::actors::shard::inbox;
 use crate::actors::table::{self, TableThread};
 use crate::api::{BindError, Listener};
 use crate::config::{Config, TunMode};
@@ -109,7 +109,9 @@ impl Node {
         );
         forwarding.rebuild(replica.table());
         let (inputs, inboxes): (Vec<_>, Vec<_>) = receivers.into_iter().map(inbox).unzip();
-        let membership = members.as_ref().map(|members| cluster::membership(&config, boot, members, &metrics));
+        let membership = members
+            .as_ref()
+            .map(|members| cluster::membership(&config, boot, members, &metrics));
         let thread = TableThread::start(
             table_end,
             replica,
