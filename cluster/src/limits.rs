@@ -104,3 +104,7 @@ pub const BATCH_MEMORY_TICKS: u32 = 200;
 
 /// Batches proposed and not judged. Beyond it the oldest is forgotten.
 pub const BATCHES_UNJUDGED_MAX: usize = 32;
+
+/// Octets of the largest message that a replica hands to its transport. Appended entries are one mebioctet, or a
+/// single larger entry; parts of a table are a quarter of one and one row.
+pub const PEER_MESSAGE_OCTETS_MAX: usize = 8 * 1024 * 1024;

@@ -94,6 +94,12 @@ pub trait Consensus: Debug + Send {
     /// Messages dropped by `receive`.
     fn messages_dropped(&self) -> u64;
 
+    /// Whether a member needs the whole table, as it is after everything that `advance` has handed out.
+    fn wants_image(&self) -> bool;
+
+    /// The table for such a member.
+    fn offer_image(&mut self, image: TableImage);
+
     /// Begins a snapshot of a table that contains everything `advance` has handed out.
     fn begin_snapshot(&mut self, image: TableImage) -> Result<(), ReplicaError>;
 

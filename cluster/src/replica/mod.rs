@@ -18,9 +18,12 @@ mod consensus;
 mod members;
 mod raft_group;
 mod store;
+mod transfer;
 
 #[cfg(test)]
 mod group_tests;
+#[cfg(test)]
+mod test_net;
 #[cfg(test)]
 mod tests;
 
@@ -239,6 +242,9 @@ impl Replica {
         let mut committed = Vec::new();
         self.consensus.advance(&mut committed)?;
         self.apply_all(committed)?;
+        if self.consensus.wants_image() {
+            self.consensus.offer_image(self.table.image());
+        }
         self.keep_snapshots()
     }
 

@@ -1,18 +1,28 @@
 //! Consensus by the `raft` crate.
+//!
+//! The group's first members are not in the log. A node that joins later has none, and learns them from the first
+//! change of members, which carries those before it; or from a snapshot.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use prost::Message as _;
-use raft::eraftpb::{ConfChangeV2, ConfState, Entry, EntryType, Message, MessageType, Snapshot};
-use raft::{Config, INVALID_ID, ProgressState, RawNode, ReadState, StateRole};
+use raft::eraftpb::{
+    ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState, Entry, EntryType, Message, MessageType,
+    Snapshot,
+};
+use raft::{Config, INVALID_ID, ProgressState, RawNode, ReadState, SnapshotStatus, StateRole};
 use slog::{Drain, Logger, OwnedKVList, Record, o};
 
 use super::consensus::{Committed, Consensus, Leadership, Transport};
 use super::members::{self, MemberChange, Members, MembersError, Progress, TransferError};
 use super::store::Store;
+use super::transfer::{self, Arrived, Incoming, Outgoing};
 use super::{ReplicaConfig, ReplicaError};
 use crate::log::{LogError, LogStore, SnapshotMeta};
-use crate::table::{Restore, TableImage};
+use crate::peer::{Envelope, SnapshotPart, SnapshotTaken, envelope::Kind};
+use crate::table::{RestoreError, Table, TableImage};
 
 /// Ticks of 10 ms without a leader before the voter of rank 0 stands for election; each further rank waits
 /// `RANK_TICKS` longer, so that two do not split the votes.
@@ -27,6 +37,8 @@ const LEASE_TICKS: usize = 20;
 const HEARTBEAT_TICKS: usize = 4;
 /// Between two attempts to learn how far the group is.
 const ASK_TICKS: u32 = 5;
+/// An image that nobody took is let go, with the rows that it alone still holds.
+const OFFER_TICKS: u32 = 100;
 /// Octets of entries handled or sent at once.
 const ROUND_OCTETS: u64 = 4 * 1024 * 1024;
 const MESSAGE_OCTETS: u64 = 1024 * 1024;
@@ -40,6 +52,13 @@ pub(super) struct RaftGroup {
     election_ticks: usize,
     dropped: u64,
     catch_up: CatchUp,
+    offer: Option<(Arc<TableImage>, u32)>,
+    /// Tells attempts to send the table from those of our past.
+    transfers: u64,
+    outgoing: BTreeMap<u64, Outgoing>,
+    incoming: Option<Incoming>,
+    /// The table that the snapshot which `raft` holds stands for.
+    arrived: Option<Box<Table>>,
 }
 
 /// How a starting member learns how far the group was when it came: it asks the leader, which asks a quorum.
@@ -64,7 +83,7 @@ impl RaftGroup {
             members,
             ..
         } = log.snapshot().clone();
-        let node = RawNode::new(&raft_config(config, applied), Store { log }, &logger())?;
+        let node = RawNode::new(&raft_config(config, applied), Store::new(log), &logger())?;
         let mut group = Self {
             node,
             transport,
@@ -76,6 +95,11 @@ impl RaftGroup {
                 ticks: 0,
                 index: None,
             },
+            offer: None,
+            transfers: config.boot,
+            outgoing: BTreeMap::new(),
+            incoming: None,
+            arrived: None,
         };
         group.rank();
         // What is known to be committed comes first: raft does not campaign over an unapplied change of members.
@@ -136,7 +160,7 @@ impl RaftGroup {
                 }
             };
             let change = change.map_err(|error| ReplicaError::Entry { index, error })?;
-            self.change_members(&change)?;
+            self.change_members(index, &change)?;
             let data = Vec::new();
             committed.push(Committed::Entry { index, data });
             committed.push(Committed::Members(self.members()));
@@ -144,7 +168,12 @@ impl RaftGroup {
         Ok(())
     }
 
-    fn change_members(&mut self, change: &ConfChangeV2) -> Result<(), ReplicaError> {
+    fn change_members(&mut self, index: u64, change: &ConfChangeV2) -> Result<(), ReplicaError> {
+        if Members::of(&self.members) == Members::default() {
+            let before = ConfState::decode(change.context.as_slice());
+            let before = before.map_err(|error| ReplicaError::Entry { index, error })?;
+            self.begin_with(&before)?;
+        }
         // A leader that is left out would go on leading without a place in the group, and `raft` then panics. It comes
         // to that only where leadership changed in the middle of an exchange.
         if self.node.raft.state == StateRole::Leader && self.leaves_out(change) {
@@ -153,6 +182,27 @@ impl RaftGroup {
         }
         self.members = self.node.apply_conf_change(change)?;
         self.rank();
+        Ok(())
+    }
+
+    /// The members before the first change, to a node that was told of none.
+    fn begin_with(&mut self, members: &ConfState) -> Result<(), ReplicaError> {
+        let voters = members.voters.iter().map(|id| (*id, ConfChangeType::AddNode));
+        let learners = members
+            .learners
+            .iter()
+            .map(|id| (*id, ConfChangeType::AddLearnerNode));
+        for (node_id, change_type) in voters.chain(learners) {
+            let one = ConfChangeSingle {
+                node_id,
+                change_type: change_type as i32,
+            };
+            let change = ConfChangeV2 {
+                changes: vec![one],
+                ..ConfChangeV2::default()
+            };
+            self.members = self.node.apply_conf_change(&change)?;
+        }
         Ok(())
     }
 
@@ -229,9 +279,6 @@ impl RaftGroup {
     }
 
     fn install(&mut self, snapshot: &Snapshot, committed: &mut Vec<Committed>) -> Result<(), ReplicaError> {
-        let mut restore = Restore::default();
-        restore.part(&snapshot.data)?;
-        let table = restore.finish()?;
         let metadata = snapshot.metadata.clone().unwrap_or_default();
         let members = metadata.conf_state.unwrap_or_default();
         let meta = SnapshotMeta {
@@ -239,15 +286,144 @@ impl RaftGroup {
             term: metadata.term,
             members,
         };
+        let arrived = self.arrived.take().filter(|table| table.applied() == meta.index);
+        let table = arrived.ok_or(RestoreError::Inconsistent("another index than its message says"))?;
         self.members = meta.members.clone();
+        self.rank();
         self.node.mut_store().log.install_snapshot(meta, table.image())?;
-        committed.push(Committed::Table(Box::new(table)));
+        committed.push(Committed::Table(table));
+        committed.push(Committed::Members(self.members()));
         Ok(())
     }
 
     fn send(&mut self, messages: Vec<Message>) {
+        let mut image_used = false;
         for message in messages {
-            self.transport.send(message.to, message.encode_to_vec());
+            let to = message.to;
+            if message.get_msg_type() != MessageType::MsgSnapshot {
+                self.transmit(to, Kind::Raft(message.encode_to_vec()));
+                continue;
+            }
+            if let Some((image, _)) = &self.offer {
+                self.transfers = self.transfers.wrapping_add(1);
+                let outgoing = Outgoing::new(self.transfers, Arc::clone(image), message.encode_to_vec());
+                self.outgoing.insert(to, outgoing);
+                self.fill(to);
+                image_used = true;
+            }
+        }
+        if image_used {
+            self.withdraw_offer();
+        }
+    }
+
+    fn transmit(&mut self, to: u64, kind: Kind) {
+        let envelope = Envelope {
+            from: self.node.raft.id,
+            kind: Some(kind),
+        };
+        self.transport.send(to, envelope.encode_to_vec());
+    }
+
+    fn withdraw_offer(&mut self) {
+        self.offer = None;
+        self.node.mut_store().offer = None;
+    }
+
+    /// Sends as much of the table as the window allows.
+    fn fill(&mut self, to: u64) {
+        let parts = self.outgoing.get_mut(&to).map(Outgoing::fill);
+        for part in parts.into_iter().flatten() {
+            self.transmit(to, Kind::Part(part));
+        }
+    }
+
+    fn tick_transfers(&mut self) {
+        if self.node.raft.state != StateRole::Leader {
+            self.outgoing.clear();
+            self.withdraw_offer();
+        }
+        if let Some((_, ticks)) = &mut self.offer {
+            *ticks += 1;
+            if *ticks > OFFER_TICKS {
+                self.withdraw_offer();
+            }
+        }
+        let receivers: Vec<u64> = self.outgoing.keys().copied().collect();
+        for to in receivers {
+            let Some((progress, again)) = self.outgoing.get_mut(&to).map(Outgoing::tick) else {
+                continue;
+            };
+            self.conclude(to, progress);
+            for part in again {
+                self.transmit(to, Kind::Part(part));
+            }
+        }
+    }
+
+    fn conclude(&mut self, to: u64, progress: transfer::Progress) {
+        let status = match progress {
+            transfer::Progress::Sending => return,
+            transfer::Progress::Complete => SnapshotStatus::Finish,
+            transfer::Progress::Stuck => SnapshotStatus::Failure,
+        };
+        self.outgoing.remove(&to);
+        self.node.report_snapshot(to, status);
+    }
+
+    fn receive_taken(&mut self, from: u64, taken: SnapshotTaken) {
+        if let Some(outgoing) = self.outgoing.get_mut(&from) {
+            let progress = outgoing.taken(taken);
+            self.fill(from);
+            self.conclude(from, progress);
+        }
+    }
+
+    fn receive_part(&mut self, from: u64, part: &SnapshotPart) -> Result<(), ReplicaError> {
+        let (taken, arrived) = match Incoming::take(&mut self.incoming, from, part) {
+            Ok(taken) => taken,
+            Err(error) => {
+                tracing::debug!(from, %error, "a part of the table was not taken");
+                self.dropped += 1;
+                return Ok(());
+            }
+        };
+        self.transmit(from, Kind::Taken(taken));
+        let Some(Arrived { table, message }) = arrived else {
+            return Ok(());
+        };
+        let index = message
+            .snapshot
+            .as_ref()
+            .and_then(|snapshot| snapshot.metadata.as_ref());
+        let fits = index.is_some_and(|metadata| metadata.index == table.applied()) && message.from == from;
+        let free = self.node.snap().is_none();
+        if !fits || !free || message.get_msg_type() != MessageType::MsgSnapshot {
+            self.dropped += 1;
+            return Ok(());
+        }
+        self.arrived = Some(table);
+        self.receive_raft(message)?;
+        if self.node.snap().is_none() {
+            // It was of no use any more.
+            self.arrived = None;
+        }
+        Ok(())
+    }
+
+    fn receive_raft(&mut self, message: Message) -> Result<(), ReplicaError> {
+        if !self.makes_sense(&message) {
+            self.dropped += 1;
+            return Ok(());
+        }
+        self.check_log(&message)?;
+        match self.node.step(message) {
+            Ok(()) => Ok(()),
+            Err(error @ (raft::Error::Io(_) | raft::Error::Store(_))) => Err(error.into()),
+            Err(_) => {
+                self.dropped += 1;
+                Ok(())
+            }
         }
     }
 }
@@ -259,6 +435,7 @@ impl Consensus for RaftGroup {
             .raft
             .set_randomized_election_timeout(self.election_ticks);
         self.node.tick();
+        self.tick_transfers();
         self.catch_up.ticks += 1;
         if self.catch_up.index.is_none() && self.catch_up.ticks >= ASK_TICKS {
             self.ask();
@@ -283,19 +460,30 @@ impl Consensus for RaftGroup {
     }
 
     fn receive(&mut self, message: &[u8]) -> Result<(), ReplicaError> {
-        let message = Message::decode(message).ok();
-        let Some(message) = message.filter(|message| self.makes_sense(message)) else {
+        let Ok(Envelope {
+            from,
+            kind: Some(kind),
+        }) = Envelope::decode(message)
+        else {
             self.dropped += 1;
             return Ok(());
         };
-        self.check_log(&message)?;
-        match self.node.step(message) {
-            Ok(()) => Ok(()),
-            Err(error @ (raft::Error::Io(_) | raft::Error::Store(_))) => Err(error.into()),
-            Err(_) => {
-                self.dropped += 1;
+        match kind {
+            Kind::Part(part) => self.receive_part(from, &part),
+            Kind::Taken(taken) => {
+                self.receive_taken(from, taken);
                 Ok(())
             }
+            Kind::Raft(octets) => match Message::decode(octets.as_slice()) {
+                // The table comes in parts.
+                Ok(message) if message.from == from && message.get_msg_type() != MessageType::MsgSnapshot => {
+                    self.receive_raft(message)
+                }
+                _ => {
+                    self.dropped += 1;
+                    Ok(())
+                }
+            },
         }
     }
 
@@ -325,7 +513,8 @@ impl Consensus for RaftGroup {
         if !is_self {
             return Err(MembersError::NotLeader { leader });
         }
-        let change = members::plan(&self.members(), self.node.raft.id, changes)?;
+        let mut change = members::plan(&self.members(), self.node.raft.id, changes)?;
+        change.context = self.members.encode_to_vec();
         if self.node.raft.has_pending_conf() {
             return Err(MembersError::Busy);
         }
@@ -375,6 +564,24 @@ impl Consensus for RaftGroup {
 
     fn messages_dropped(&self) -> u64 {
         self.dropped
+    }
+
+    fn wants_image(&self) -> bool {
+        self.node.store().wants_image.get()
+    }
+
+    fn offer_image(&mut self, image: TableImage) {
+        let index = image.applied();
+        let store = self.node.mut_store();
+        store.wants_image.set(false);
+        if let Some(term) = store.log.term(index) {
+            store.offer = Some(SnapshotMeta {
+                index,
+                term,
+                members: self.members.clone(),
+            });
+            self.offer = Some((Arc::new(image), 0));
+        }
     }
 
     fn begin_snapshot(&mut self, image: TableImage) -> Result<(), ReplicaError> {

@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use holdfast_protocol::{SessionId, TunnelId};
 
-pub use image::TableImage;
+pub use image::{ImageParts, TableImage};
 pub use outbox::Owed;
 pub use restore::{Restore, RestoreError};
 pub use verdict::{AddressRefusal, Effect, Refusal, Verdict};
@@ -149,7 +149,7 @@ impl Table {
 
     /// The groups of a node, in order; of node 0: those that nobody owns.
     pub fn groups_of(&self, node: u64) -> impl Iterator<Item = u8> + '_ {
-        let groups = (0u8..).zip(&self.groups);
+        let groups = (0u8..=255).zip(&self.groups);
         groups
             .filter(move |(_, group)| group.owner == node)
             .map(|(number, _)| number)
