@@ -1,7 +1,9 @@
 //! Every bound of the table and the log, with its unit and what happens at it.
 
-/// Version of the commands' meaning. An entry of a newer one stops the replica.
-pub const COMMAND_VERSION: u32 = 1;
+/// Version of the commands' and rows' meaning that this program knows. An entry of a newer one stops the replica. A table uses
+/// the version that all members know ([`crate::Table::version`]), and begins with version 1. Version 2 knows `Assign`, `Move` and
+/// `Raise`.
+pub const COMMAND_VERSION: u32 = 2;
 
 /// Version of the snapshot's meaning. A newer one is refused when opened.
 pub const SNAPSHOT_VERSION: u32 = 1;

@@ -88,6 +88,9 @@ pub trait Consensus: Debug + Send {
     /// What was decided in the group when this process first heard of a leader; `None` while it does not know.
     fn caught_up_at(&self) -> Option<u64>;
 
+    /// The version of commands that every member knows. `None` where this node does not lead or has not heard all.
+    fn common_version(&self) -> Option<u32>;
+
     /// Something sent to a member did not arrive.
     fn report_unreachable(&mut self, id: u64);
 

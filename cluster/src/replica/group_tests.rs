@@ -392,3 +392,16 @@ fn members_that_the_configuration_contradicts_are_seen_at_opening() {
         .propose_members(&[MemberChange::Learner(2)])
         .expect("a group of one leads itself");
 }
+
+#[test]
+fn the_version_is_raised_when_all_members_know_it() {
+    let newest = crate::limits::COMMAND_VERSION;
+    let mut net = Net::new(1, &[1, 2, 3]);
+    net.kill(3);
+    net.elect();
+    net.run(3_000);
+    assert_eq!(net.node(1).table().version(), 1, "one was never heard");
+    net.start(3, &[1, 2, 3]);
+    net.until("the newest version", |net| net.all_use(newest));
+    net.until("the same table", Net::agree);
+}

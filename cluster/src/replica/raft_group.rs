@@ -3,25 +3,26 @@
 //! The group's first members are not in the log. A node that joins later has none, and learns them from the first
 //! change of members, which carries those before it; or from a snapshot.
 
+mod exchange;
+mod logging;
+mod sending;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use prost::Message as _;
-use raft::eraftpb::{
-    ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState, Entry, EntryType, Message, MessageType,
-    Snapshot,
-};
-use raft::{Config, INVALID_ID, ProgressState, RawNode, ReadState, SnapshotStatus, StateRole};
-use slog::{Drain, Logger, OwnedKVList, Record, o};
+use raft::eraftpb::{ConfChangeV2, ConfState, Entry, EntryType, Message, MessageType, Snapshot};
+use raft::{Config, INVALID_ID, ProgressState, RawNode, ReadState, StateRole};
 
 use super::consensus::{Committed, Consensus, Leadership, Transport};
 use super::members::{self, MemberChange, Members, MembersError, Progress, TransferError};
 use super::store::Store;
-use super::transfer::{self, Arrived, Incoming, Outgoing};
+use super::transfer::{Incoming, Outgoing};
 use super::{ReplicaConfig, ReplicaError};
+use crate::limits::COMMAND_VERSION;
 use crate::log::{LogError, LogStore, SnapshotMeta};
-use crate::peer::{Envelope, SnapshotPart, SnapshotTaken, envelope::Kind};
+use crate::peer::{Envelope, envelope::Kind};
 use crate::table::{RestoreError, Table, TableImage};
 
 /// Ticks of 10 ms without a leader before the voter of rank 0 stands for election; each further rank waits
@@ -52,6 +53,8 @@ pub(super) struct RaftGroup {
     election_ticks: usize,
     dropped: u64,
     catch_up: CatchUp,
+    /// What the members' programs know, as they say with each message.
+    versions: BTreeMap<u64, u32>,
     offer: Option<(Arc<TableImage>, u32)>,
     /// Tells attempts to send the table from those of our past.
     transfers: u64,
@@ -83,7 +86,7 @@ impl RaftGroup {
             members,
             ..
         } = log.snapshot().clone();
-        let node = RawNode::new(&raft_config(config, applied), Store::new(log), &logger())?;
+        let node = RawNode::new(&raft_config(config, applied), Store::new(log), &logging::logger())?;
         let mut group = Self {
             node,
             transport,
@@ -95,6 +98,7 @@ impl RaftGroup {
                 ticks: 0,
                 index: None,
             },
+            versions: BTreeMap::new(),
             offer: None,
             transfers: config.boot,
             outgoing: BTreeMap::new(),
@@ -168,67 +172,6 @@ impl RaftGroup {
         Ok(())
     }
 
-    fn change_members(&mut self, index: u64, change: &ConfChangeV2) -> Result<(), ReplicaError> {
-        if Members::of(&self.members) == Members::default() {
-            let before = ConfState::decode(change.context.as_slice());
-            let before = before.map_err(|error| ReplicaError::Entry { index, error })?;
-            self.begin_with(&before)?;
-        }
-        // A leader that is left out would go on leading without a place in the group, and `raft` then panics. It comes
-        // to that only where leadership changed in the middle of an exchange.
-        if self.node.raft.state == StateRole::Leader && self.leaves_out(change) {
-            let term = self.node.raft.term;
-            self.node.raft.become_follower(term, INVALID_ID);
-        }
-        self.members = self.node.apply_conf_change(change)?;
-        self.rank();
-        Ok(())
-    }
-
-    /// The members before the first change, to a node that was told of none.
-    fn begin_with(&mut self, members: &ConfState) -> Result<(), ReplicaError> {
-        let voters = members.voters.iter().map(|id| (*id, ConfChangeType::AddNode));
-        let learners = members
-            .learners
-            .iter()
-            .map(|id| (*id, ConfChangeType::AddLearnerNode));
-        for (node_id, change_type) in voters.chain(learners) {
-            let one = ConfChangeSingle {
-                node_id,
-                change_type: change_type as i32,
-            };
-            let change = ConfChangeV2 {
-                changes: vec![one],
-                ..ConfChangeV2::default()
-            };
-            self.members = self.node.apply_conf_change(&change)?;
-        }
-        Ok(())
-    }
-
-    /// Whether this node has no vote after the change.
-    fn leaves_out(&self, change: &ConfChangeV2) -> bool {
-        let id = self.node.raft.id;
-        match (change.leave_joint(), change.enter_joint()) {
-            (true, _) => !self.members.voters.contains(&id),
-            // Until the exchange is complete the old voters keep their votes.
-            (false, Some(_)) => false,
-            (false, None) => {
-                let voter = raft::eraftpb::ConfChangeType::AddNode;
-                let changes = change.changes.iter();
-                changes
-                    .into_iter()
-                    .any(|one| one.node_id == id && one.get_change_type() != voter)
-            }
-        }
-    }
-
-    /// Waits for an election as long as our rank among the voters says.
-    fn rank(&mut self) {
-        let rank = self.members().rank(self.node.raft.id).min(RANKS - 1);
-        self.election_ticks = ELECTION_TICKS + rank * RANK_TICKS;
-    }
-
     fn ask(&mut self) {
         self.catch_up.ticks = 0;
         let context = self.catch_up.context.clone();
@@ -296,121 +239,6 @@ impl RaftGroup {
         Ok(())
     }
 
-    fn send(&mut self, messages: Vec<Message>) {
-        let mut image_used = false;
-        for message in messages {
-            let to = message.to;
-            if message.get_msg_type() != MessageType::MsgSnapshot {
-                self.transmit(to, Kind::Raft(message.encode_to_vec()));
-                continue;
-            }
-            if let Some((image, _)) = &self.offer {
-                self.transfers = self.transfers.wrapping_add(1);
-                let outgoing = Outgoing::new(self.transfers, Arc::clone(image), message.encode_to_vec());
-                self.outgoing.insert(to, outgoing);
-                self.fill(to);
-                image_used = true;
-            }
-        }
-        if image_used {
-            self.withdraw_offer();
-        }
-    }
-
-    fn transmit(&mut self, to: u64, kind: Kind) {
-        let envelope = Envelope {
-            from: self.node.raft.id,
-            kind: Some(kind),
-        };
-        self.transport.send(to, envelope.encode_to_vec());
-    }
-
-    fn withdraw_offer(&mut self) {
-        self.offer = None;
-        self.node.mut_store().offer = None;
-    }
-
-    /// Sends as much of the table as the window allows.
-    fn fill(&mut self, to: u64) {
-        let parts = self.outgoing.get_mut(&to).map(Outgoing::fill);
-        for part in parts.into_iter().flatten() {
-            self.transmit(to, Kind::Part(part));
-        }
-    }
-
-    fn tick_transfers(&mut self) {
-        if self.node.raft.state != StateRole::Leader {
-            self.outgoing.clear();
-            self.withdraw_offer();
-        }
-        if let Some((_, ticks)) = &mut self.offer {
-            *ticks += 1;
-            if *ticks > OFFER_TICKS {
-                self.withdraw_offer();
-            }
-        }
-        let receivers: Vec<u64> = self.outgoing.keys().copied().collect();
-        for to in receivers {
-            let Some((progress, again)) = self.outgoing.get_mut(&to).map(Outgoing::tick) else {
-                continue;
-            };
-            self.conclude(to, progress);
-            for part in again {
-                self.transmit(to, Kind::Part(part));
-            }
-        }
-    }
-
-    fn conclude(&mut self, to: u64, progress: transfer::Progress) {
-        let status = match progress {
-            transfer::Progress::Sending => return,
-            transfer::Progress::Complete => SnapshotStatus::Finish,
-            transfer::Progress::Stuck => SnapshotStatus::Failure,
-        };
-        self.outgoing.remove(&to);
-        self.node.report_snapshot(to, status);
-    }
-
-    fn receive_taken(&mut self, from: u64, taken: SnapshotTaken) {
-        if let Some(outgoing) = self.outgoing.get_mut(&from) {
-            let progress = outgoing.taken(taken);
-            self.fill(from);
-            self.conclude(from, progress);
-        }
-    }
-
-    fn receive_part(&mut self, from: u64, part: &SnapshotPart) -> Result<(), ReplicaError> {
-        let (taken, arrived) = match Incoming::take(&mut self.incoming, from, part) {
-            Ok(taken) => taken,
-            Err(error) => {
-                tracing::debug!(from, %error, "a part of the table was not taken");
-                self.dropped += 1;
-                return Ok(());
-            }
-        };
-        self.transmit(from, Kind::Taken(taken));
-        let Some(Arrived { table, message }) = arrived else {
-            return Ok(());
-        };
-        let index = message
-            .snapshot
-            .as_ref()
-            .and_then(|snapshot| snapshot.metadata.as_ref());
-        let fits = index.is_some_and(|metadata| metadata.index == table.applied()) && message.from == from;
-        let free = self.node.snap().is_none();
-        if !fits || !free || message.get_msg_type() != MessageType::MsgSnapshot {
-            self.dropped += 1;
-            return Ok(());
-        }
-        self.arrived = Some(table);
-        self.receive_raft(message)?;
-        if self.node.snap().is_none() {
-            // It was of no use any more.
-            self.arrived = None;
-        }
-        Ok(())
-    }
-
     fn receive_raft(&mut self, message: Message) -> Result<(), ReplicaError> {
         if !self.makes_sense(&message) {
             self.dropped += 1;
@@ -462,12 +290,16 @@ impl Consensus for RaftGroup {
     fn receive(&mut self, message: &[u8]) -> Result<(), ReplicaError> {
         let Ok(Envelope {
             from,
+            version,
             kind: Some(kind),
         }) = Envelope::decode(message)
         else {
             self.dropped += 1;
             return Ok(());
         };
+        if self.node.raft.prs().get(from).is_some() {
+            self.versions.insert(from, version);
+        }
         match kind {
             Kind::Part(part) => self.receive_part(from, &part),
             Kind::Taken(taken) => {
@@ -558,6 +390,17 @@ impl Consensus for RaftGroup {
         self.catch_up.index
     }
 
+    fn common_version(&self) -> Option<u32> {
+        let raft = &self.node.raft;
+        if raft.state != StateRole::Leader {
+            return None;
+        }
+        let others = raft.prs().iter().filter(|(id, _)| **id != raft.id);
+        others
+            .map(|(id, _)| self.versions.get(id).copied())
+            .try_fold(COMMAND_VERSION, |lowest, version| Some(lowest.min(version?)))
+    }
+
     fn report_unreachable(&mut self, id: u64) {
         self.node.report_unreachable(id);
     }
@@ -632,28 +475,6 @@ fn raft_config(config: &ReplicaConfig, applied: u64) -> Config {
         pre_vote: true,
         ..Config::default()
     }
-}
-
-/// Hands raft's own log lines to `tracing`. What raft calls info is detail to an operator.
-struct Tracing;
-
-impl Drain for Tracing {
-    type Ok = ();
-    type Err = slog::Never;
-
-    fn log(&self, record: &Record<'_>, _values: &OwnedKVList) -> Result<(), slog::Never> {
-        match record.level() {
-            slog::Level::Critical | slog::Level::Error => tracing::error!("raft: {}", record.msg()),
-            slog::Level::Warning => tracing::warn!("raft: {}", record.msg()),
-            slog::Level::Info | slog::Level::Debug => tracing::debug!("raft: {}", record.msg()),
-            slog::Level::Trace => tracing::trace!("raft: {}", record.msg()),
-        }
-        Ok(())
-    }
-}
-
-fn logger() -> Logger {
-    Logger::root(Tracing, o!())
 }
 
 impl From<LogError> for ReplicaError {

@@ -118,9 +118,12 @@ impl LogStore for HeldLog {
     }
 }
 
-/// What is on its way, by the moment of its arrival.
+/// From, to and the message.
+type Sent = (u64, u64, Vec<u8>);
+
+/// What was sent and not taken off yet.
 #[derive(Clone, Debug, Default)]
-struct Wire(Arc<Mutex<Vec<(u64, u64, Vec<u8>)>>>);
+struct Wire(Arc<Mutex<Vec<Sent>>>);
 
 #[derive(Debug)]
 struct Port {
@@ -156,7 +159,8 @@ pub(super) struct Net {
     nodes: BTreeMap<u64, Replica>,
     logs: BTreeMap<u64, SharedLog>,
     wire: Wire,
-    arriving: BTreeMap<(u64, u64), (u64, u64, Vec<u8>)>,
+    /// By the moment of arrival.
+    arriving: BTreeMap<(u64, u64), Sent>,
     /// Cut off, though they run.
     pub(super) cut: BTreeSet<u64>,
     random: Random,
@@ -269,7 +273,7 @@ impl Net {
         }
         for (id, node) in &mut self.nodes {
             // Ticks fall at another moment in each node.
-            if (self.ms + id * 3) % 10 == 0 {
+            if (self.ms + id * 3).is_multiple_of(10) {
                 node.tick(now, Duration::ZERO).expect("ticks");
             }
             node.advance().expect("advances");
@@ -351,6 +355,10 @@ impl Net {
 
     pub(super) fn is_caught_up(&self, id: u64) -> bool {
         self.nodes[&id].is_caught_up()
+    }
+
+    pub(super) fn all_use(&self, version: u32) -> bool {
+        self.nodes.values().all(|node| node.table().version() == version)
     }
 
     pub(super) fn lose_disk(&mut self, id: u64) {

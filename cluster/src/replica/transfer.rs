@@ -69,7 +69,7 @@ impl Outgoing {
                 transfer: self.transfer,
                 number: self.next,
                 octets,
-                message: last.then(|| self.message.clone()).unwrap_or_default(),
+                message: if last { self.message.clone() } else { Vec::new() },
             };
             self.next += 1;
             self.untaken.push_back(part.clone());

@@ -38,6 +38,7 @@ impl Table {
             applied: self.applied,
             now_ms: self.now_ms,
             unix_s: self.unix_s,
+            table_version: self.version,
             next_accounting: self.outbox.next,
             accounting_dropped: self.outbox.dropped,
             groups: (0..)

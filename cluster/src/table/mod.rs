@@ -77,6 +77,7 @@ pub struct Table {
     applied: u64,
     now_ms: u64,
     unix_s: u64,
+    version: u32,
     groups: Vec<Group>,
     incarnations: BTreeMap<u64, u64>,
     tunnels: BTreeMap<TunnelId, Arc<Tunnel>>,
@@ -104,6 +105,7 @@ impl Table {
             applied: 0,
             now_ms: 0,
             unix_s: 0,
+            version: 1,
             groups: vec![Group::default(); GROUPS],
             incarnations: BTreeMap::new(),
             tunnels: BTreeMap::new(),
@@ -128,6 +130,12 @@ impl Table {
     /// Wall clock of the last tick, in seconds since 1970.
     pub fn unix_s(&self) -> u64 {
         self.unix_s
+    }
+
+    /// The version of commands and rows that all members know. What a later version brought is not to be written yet: the others
+    /// would drop it, and their tables would differ.
+    pub fn version(&self) -> u32 {
+        self.version
     }
 
     /// Who owns a group.
