@@ -8,6 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "snapshot.proto",
         "log.proto",
         "probes.proto",
+        "peer.proto",
     ];
     let files = protox::compile(sources, ["proto"])?;
     prost_build::Config::new().compile_fds(files)?;
