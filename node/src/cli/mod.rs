@@ -3,6 +3,7 @@
 //! Code 0 is success, 1 a failure, 2 a mistake in the command line or in the configuration.
 
 mod check;
+mod cluster;
 mod connect;
 mod human;
 mod init;
@@ -55,6 +56,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Prepare a cluster
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// Show how the node is
     Status {
         /// Show every counter and limit too
@@ -199,6 +203,7 @@ pub fn main() -> ExitCode {
         Some(Command::Run(args)) => return run::run(args),
         Some(Command::Init { file }) => init::init(&file),
         Some(Command::Check { config, json }) => check::check(&config, json),
+        Some(Command::Cluster(cluster::ClusterCommand::Init(args))) => cluster::init(&args),
         Some(Command::Status { counters, node, json }) => status::status(&node, counters, json),
         Some(Command::Tunnels { node, json }) => query::tunnels(&node, json),
         Some(Command::Sessions { user, node, json }) => query::sessions(&node, user, json),

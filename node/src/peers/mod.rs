@@ -20,6 +20,7 @@ mod datagram;
 mod dial;
 mod frame;
 mod handle;
+pub mod issue;
 pub mod limits;
 mod refusal;
 mod stream;
