@@ -81,7 +81,13 @@ impl Authority {
             cluster_id: self.cluster_id.clone(),
             node,
         };
-        let mut params = params(&format!("node {node} of {}", self.cluster_id), validity);
+        self.issue_to(&identity, validity)
+    }
+
+    /// For whomever: a CA may serve several clusters.
+    pub fn issue_to(&self, identity: &Identity, validity: Validity) -> Result<Issued, rcgen::Error> {
+        let name = format!("node {} of {}", identity.node, identity.cluster_id);
+        let mut params = params(&name, validity);
         params.subject_alt_names = vec![SanType::URI(identity.uri().try_into()?)];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![

@@ -24,6 +24,8 @@ pub mod issue;
 pub mod limits;
 mod refusal;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod thread;
 mod tls;
 
