@@ -147,8 +147,14 @@ fn mistakes_in_a_cluster() {
             with("10.0.0.1:1710", "10.0.0.3:1710"),
             "h.toml:11: cluster.listen: 10.0.0.3:1710 is not where the others look",
         ),
-        (with("/c/ca.pem", "ca.pem"), "h.toml:12: cluster.ca: must be an absolute path"),
-        (with("id = 2", "id = 1"), "h.toml:19: member[1].id: 1 is taken by the [[member]] number 1"),
+        (
+            with("/c/ca.pem", "ca.pem"),
+            "h.toml:12: cluster.ca: must be an absolute path",
+        ),
+        (
+            with("id = 2", "id = 1"),
+            "h.toml:19: member[1].id: 1 is taken by the [[member]] number 1",
+        ),
         (
             with("10.0.0.2:1710", "10.0.0.1:1710"),
             "h.toml:20: member[1].address: 10.0.0.1:1710 is taken by the [[member]] number 1",
@@ -162,13 +168,18 @@ fn mistakes_in_a_cluster() {
             "h.toml:9: cluster: there is no [[member]] with id = 1, which is this node's",
         ),
         (with("id = 2\n", ""), "h.toml:18: member[1].id: is missing"),
-        (with("id = 2\n", "id = 0\n"), "h.toml:19: member[1].id: 0 is out of range"),
+        (
+            with("id = 2\n", "id = 0\n"),
+            "h.toml:19: member[1].id: 0 is out of range",
+        ),
         (
             with("id = 2\n", "id = 2\nwitnes = true\n"),
             "h.toml:20: member[1].witnes: unknown key; did you mean \"witness\"?",
         ),
         (
-            CLUSTER.replace("id = 1\n", "id = 1\nwitness = true\n").replace("id = 2\n", "id = 2\nwitness = true\n"),
+            CLUSTER
+                .replace("id = 1\n", "id = 1\nwitness = true\n")
+                .replace("id = 2\n", "id = 2\nwitness = true\n"),
             "h.toml:17: member[0].witness: all members are witnesses",
         ),
         (
@@ -180,7 +191,10 @@ fn mistakes_in_a_cluster() {
         expect(&text, &[expected]);
     }
     let file = format!("listen = [\"10.0.0.1:1710\"]\n{CLUSTER}");
-    expect(&file, &["h.toml:9: node.listen[0]: 10.0.0.1:1710 is listened on for peers"]);
+    expect(
+        &file,
+        &["h.toml:9: node.listen[0]: 10.0.0.1:1710 is listened on for peers"],
+    );
     let variable = [("HOLDFAST_MEMBER__ID", "1")];
     let found = parse_with(&format!("{BASE}{CLUSTER}"), &variable).expect_err("a list");
     assert!(found[0].contains("[[member]] is a list of tables"), "{found:?}");
@@ -438,6 +452,24 @@ mod reload {
         ];
         assert_eq!(reload.applied, expected);
         assert_eq!(reload.config.l2tp.max_sessions, 7);
+    }
+
+    #[test]
+    fn a_cluster_waits_for_the_next_start() {
+        let reload = between("", CLUSTER);
+        let members = "member:  -> 1=10.0.0.1:1710, 2=10.0.0.2:1710";
+        assert_eq!(reload.needs_restart, ["[cluster]: added", members]);
+        assert_eq!((reload.config.cluster, reload.config.members.len()), (None, 0));
+        let changed = CLUSTER
+            .replace("node-1.pem", "n.pem")
+            .replace("id = 2\n", "id = 2\nwitness = true\n");
+        let reload = between(CLUSTER, &changed);
+        let expected = [
+            "cluster.certificate: /c/node-1.pem -> /c/n.pem",
+            "member: 1=10.0.0.1:1710, 2=10.0.0.2:1710 -> 1=10.0.0.1:1710, 2=10.0.0.2:1710 (witness)",
+        ];
+        assert_eq!(reload.needs_restart, expected);
+        assert!(reload.applied.is_empty());
     }
 
     #[test]
