@@ -53,6 +53,8 @@ mod log_records {
 #[allow(clippy::all)]
 pub mod probes {
     include!(concat!(env!("OUT_DIR"), "/holdfast.probes.rs"));
+}
+
 /// What one member's replica sends to another's (proto/peer.proto).
 #[allow(clippy::all)]
 mod peer {

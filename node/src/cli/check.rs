@@ -22,24 +22,28 @@ pub fn check(file: &Path, json: bool) -> Result<(), CliError> {
         output::print_json(&json!({ "mistakes": mistakes }))?;
     }
     let config = result?;
-    warn_of_readers(file);
-    for warning in config.warnings() {
-        eprintln!("holdfast: {warning}");
-    }
-    if let Some(cluster) = &config.cluster {
-        warn_of_readers(&cluster.key);
-        if let Some(warning) = credentials::ends_soon(cluster, config.node.id) {
-            eprintln!("holdfast: {warning}");
-        }
-    }
+    warn(file, &config);
     if json {
         return Ok(());
     }
     output::print(summary(file, &config))
 }
 
+/// Says what is allowed and hardly meant.
+pub fn warn(file: &Path, config: &Config) {
+    warn_of_readers(file);
+    for warning in config.warnings() {
+        eprintln!("holdfast: {warning}");
+    }
+    let Some(cluster) = &config.cluster else { return };
+    warn_of_readers(&cluster.key);
+    if let Some(warning) = credentials::ends_soon(cluster, config.node.id) {
+        eprintln!("holdfast: {warning}");
+    }
+}
+
 /// Says so if others than the owner can read the secrets in `file`.
-pub fn warn_of_readers(file: &Path) {
+fn warn_of_readers(file: &Path) {
     let mode = fs::metadata(file).map_or(0, |file| file.permissions().mode());
     if mode & 0o077 != 0 {
         eprintln!(

@@ -4,6 +4,7 @@
 
 mod check;
 mod cluster;
+mod cluster_orders;
 mod connect;
 mod human;
 mod init;
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
 
-use crate::api::{ClientError, ClusterOrder, Target};
+use crate::api::{ClientError, Target};
 use crate::config::LoadError;
 
 /// What an error is worth, see [`CliError::exit_code`].
@@ -56,6 +57,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Prepare a cluster, show it, or move groups of tunnels between its nodes
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// Show how the node is
     Status {
         /// Show every counter and limit too
@@ -96,9 +100,6 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show the cluster, or move groups of tunnels between its nodes
-    #[command(subcommand)]
-    Cluster(ClusterCommand),
     /// Read the configuration file again, as SIGHUP does
     Reload {
         #[command(flatten)]
@@ -112,48 +113,6 @@ enum Command {
         /// End all sessions and tunnels properly first
         #[arg(long)]
         disconnect: bool,
-        #[command(flatten)]
-        node: NodeArgs,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum ClusterCommand {
-    /// Show the members, who leads, and who owns how much
-    Status {
-        #[command(flatten)]
-        node: NodeArgs,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Have the other nodes take over everything that a node owns
-    Drain {
-        /// Id of the node to be freed
-        #[arg(value_name = "NODE")]
-        id: u64,
-        #[command(flatten)]
-        node: NodeArgs,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Give a drained or returned node its share back
-    Undrain {
-        /// Id of the node
-        #[arg(value_name = "NODE")]
-        id: u64,
-        #[command(flatten)]
-        node: NodeArgs,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Give each living node its share
-    Rebalance {
         #[command(flatten)]
         node: NodeArgs,
         /// Print JSON
@@ -249,7 +208,7 @@ pub fn main() -> ExitCode {
         Some(Command::Tunnels { node, json }) => query::tunnels(&node, json),
         Some(Command::Sessions { user, node, json }) => query::sessions(&node, user, json),
         Some(Command::Disconnect { id, node, json }) => query::disconnect(&node, id, json),
-        Some(Command::Cluster(command)) => cluster(command),
+        Some(Command::Cluster(command)) => cluster::run(command),
         Some(Command::Reload { node, json }) => query::reload(&node, json),
         Some(Command::Shutdown {
             disconnect,
@@ -287,14 +246,4 @@ mod tests {
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
     }
-}
-
-fn cluster(command: ClusterCommand) -> Result<(), CliError> {
-    let (order, node, json) = match command {
-        ClusterCommand::Status { node, json } => (ClusterOrder::Show, node, json),
-        ClusterCommand::Drain { id, node, json } => (ClusterOrder::Drain { node: id }, node, json),
-        ClusterCommand::Undrain { id, node, json } => (ClusterOrder::Undrain { node: id }, node, json),
-        ClusterCommand::Rebalance { node, json } => (ClusterOrder::Rebalance, node, json),
-    };
-    cluster::order(&node, order, json)
 }

@@ -19,8 +19,8 @@ const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPE
 /// Where a peer listens.
 struct PeerAddress(SocketAddr);
 
-/// `[cluster]`; mistakes are with the section.
-pub fn cluster(mut s: Section<'_>) -> Option<ClusterConfig> {
+/// `[cluster]`; mistakes are with the section. A mistaken value leaves nothing behind, which [`check`] passes over.
+pub fn cluster(mut s: Section<'_>) -> ClusterConfig {
     let id: ClusterId = s.required("id");
     if !s.has("listen") {
         s.mistake("listen", "is missing");
@@ -29,13 +29,13 @@ pub fn cluster(mut s: Section<'_>) -> Option<ClusterConfig> {
     let (ca, certificate, key): (PathBuf, PathBuf, PathBuf) =
         (s.required("ca"), s.required("certificate"), s.required("key"));
     s.finish();
-    Some(ClusterConfig {
+    ClusterConfig {
         id: id.0,
-        listen: listen?.0,
+        listen: listen.map_or(NOWHERE, |listen| listen.0),
         ca,
         certificate,
         key,
-    })
+    }
 }
 
 /// `[[member]]`; mistakes are with the section. A mistaken value leaves zero behind, which [`check`] passes over.
@@ -120,6 +120,9 @@ fn this_node(config: &Config, cluster: &ClusterConfig, reader: &Reader) {
         reader.mistake("cluster", text);
         return;
     };
+    if listen == NOWHERE || own.address == NOWHERE {
+        return;
+    }
     let elsewhere = !listen.ip().is_unspecified() && listen.ip() != own.address.ip();
     if elsewhere || listen.port() != own.address.port() {
         let text = format!(

@@ -36,7 +36,7 @@ pub fn read(mut root: Section<'_>) -> Config {
         cluster: {
             let present = root.has("cluster");
             let section = root.section("cluster");
-            if present { cluster::cluster(section) } else { None }
+            present.then(|| cluster::cluster(section))
         },
         members: root.sections("member").into_iter().map(cluster::member).collect(),
         l2tp: l2tp(root.section("l2tp")),

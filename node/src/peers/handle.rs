@@ -30,7 +30,14 @@ pub struct Peers;
 pub struct PeersHandle {
     shared: Arc<Shared>,
     /// Dropped with the last handle, which ends the thread too.
-    thread: Arc<Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>>,
+    running: Arc<Mutex<Option<Running>>>,
+}
+
+/// The thread, and what ends it when dropped.
+#[derive(Debug)]
+struct Running {
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
 }
 
 /// What the handle and the peers thread share.
@@ -116,7 +123,7 @@ impl Peers {
         )?;
         Ok(PeersHandle {
             shared,
-            thread: Arc::new(Mutex::new(Some((stop, thread)))),
+            running: Arc::new(Mutex::new(Some(Running { stop, thread }))),
         })
     }
 }
@@ -182,13 +189,12 @@ impl PeersHandle {
 
     /// Ends all connections and waits for the thread. Not to be called by [`PeerEvents`].
     pub fn stop(&self) {
-        let thread = self
-            .thread
+        let running = self
+            .running
             .lock()
             .expect("never poisoned: held for a take")
             .take();
-        if let Some((stop, thread)) = thread {
-            // Dropped, it ends the thread.
+        if let Some(Running { stop, thread }) = running {
             drop(stop);
             // A panic there has been reported by the thread itself.
             drop(thread.join());

@@ -22,13 +22,13 @@ pub const SETUP_TIMEOUT: Duration = Duration::from_secs(1);
 pub const REDIAL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// A stream with nothing to say carries an empty frame at this interval.
-pub const BEAT: Duration = Duration::from_millis(400);
+pub const BEAT: Duration = Duration::from_millis(200);
 
-/// A stream from which nothing came for so long has ended: four beats were lost.
-pub const SILENCE_MAX: Duration = Duration::from_millis(1_700);
+/// A stream from which nothing came for so long has ended: seven beats were lost.
+pub const SILENCE_MAX: Duration = Duration::from_millis(1_500);
 
 /// Octets sent and not acknowledged for so long end the stream (TCP_USER_TIMEOUT).
-pub const UNACKNOWLEDGED_MAX: Duration = Duration::from_millis(1_500);
+pub const UNACKNOWLEDGED_MAX: Duration = Duration::from_millis(1_200);
 
 /// Connections being set up at once: from members' addresses, and as many from all others.
 pub const HANDSHAKES_MAX: usize = 32;

@@ -20,9 +20,12 @@ mod datagram;
 mod dial;
 mod frame;
 mod handle;
+pub mod issue;
 pub mod limits;
 mod refusal;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod thread;
 mod tls;
 

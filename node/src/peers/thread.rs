@@ -4,6 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -120,8 +121,9 @@ async fn receive(socket: Arc<tokio::net::UdpSocket>, shared: Arc<Shared>, events
     // One octet more than may come, so that a longer one is seen to be longer.
     let mut buffer = [0; SEALED_OCTETS_MAX + 1];
     loop {
-        // Errors are ICMP's word on what we sent, and anybody can write that.
         let Ok((length, address)) = socket.recv_from(&mut buffer).await else {
+            // ICMP's word on what we sent, or no memory: neither is a reason to stop, nor to spin.
+            tokio::time::sleep(Duration::from_millis(1)).await;
             continue;
         };
         match shared.openers.open(&buffer[..length]) {
