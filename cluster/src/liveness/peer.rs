@@ -63,6 +63,10 @@ pub(super) struct Peer {
     catch_up: Option<u64>,
     /// Acknowledgements of earlier probes say nothing of it.
     floor: u64,
+    /// Proposals to give its groups away of which no verdict has come.
+    pub(super) replacing: u32,
+    /// What it has to have applied before we, as leader, vouch for it.
+    must_apply: u64,
     /// When we, as leader, last vouched for it.
     granted: Option<Duration>,
     /// The sending time of the newest probe that it acknowledged to us as leader of this term.
@@ -82,6 +86,8 @@ impl Peer {
             incarnation: 0,
             catch_up: None,
             floor: 0,
+            replacing: 0,
+            must_apply: 0,
             granted: None,
             supported: None,
             other_support: None,
@@ -132,9 +138,11 @@ impl Peer {
         self.progressed += lateness;
     }
 
-    /// Vouches for it unless it may be down soon: at its deadline no lease of it is to be waited for.
-    pub(super) fn grant(&mut self, now: Duration) -> bool {
-        let may = self.state == State::Alive && now + ms(LEASE_DOUBT_MS) < self.patience();
+    /// Vouches for it unless it may be down soon, or may not know that its groups were given away. `applied`: as
+    /// the probe said that asks for it.
+    pub(super) fn grant(&mut self, now: Duration, applied: u64) -> bool {
+        let knows = self.replacing == 0 && applied >= self.must_apply;
+        let may = self.state == State::Alive && knows && now + ms(LEASE_DOUBT_MS) < self.patience();
         if may {
             self.granted = Some(now);
         }
@@ -154,8 +162,16 @@ impl Peer {
         self.other_support = Some(self.other_support.map_or(others, |known| known.min(others)));
     }
 
-    /// Forgets what holds in one term under one leader only.
-    pub(super) fn change_view(&mut self) {
+    /// The proposal to give its groups away is judged, or lost; what came of it is at or below this index.
+    pub(super) fn settle(&mut self, index: u64) {
+        self.replacing = self.replacing.saturating_sub(1);
+        self.must_apply = self.must_apply.max(index);
+    }
+
+    /// Forgets what holds in one term under one leader only. The log ends at `last`.
+    pub(super) fn change_view(&mut self, last: u64) {
+        self.replacing = 0;
+        self.must_apply = last;
         self.supported = None;
         self.other_support = None;
     }

@@ -31,9 +31,9 @@ pub struct Reassign {
     pub alive: Vec<u64>,
 }
 
-/// The proposals under way. To be forgotten (begun anew) when the node stops leading.
+/// The proposals of a leader in its term that are under way.
 #[derive(Debug, Default)]
-pub struct Takeover {
+pub(super) struct Takeover {
     /// When this leader first had a judgement.
     since: Option<Duration>,
     attempts: BTreeMap<u64, Attempt>,
@@ -59,11 +59,8 @@ impl Attempt {
 }
 
 impl Takeover {
-    /// What is to be proposed now; it then counts as under way. To be asked after each change of a judgement and
-    /// every [`REASSIGN_RETRY_MS`] while groups lack a living owner.
-    ///
-    /// `groups`: the table's. `witnesses` own nothing.
-    pub fn due(
+    /// What is to be proposed now; it then counts as under way.
+    pub(super) fn due(
         &mut self,
         now: Duration,
         judgement: &Judgement,
@@ -119,9 +116,8 @@ impl Takeover {
         due
     }
 
-    /// A verdict on a [`Reassign`] came, whatever it says: the next may be proposed, not sooner than
-    /// [`REASSIGN_RETRY_MS`] after the last.
-    pub fn handle_verdict(&mut self, from: u64) {
+    /// The attempt is over.
+    pub(super) fn handle_verdict(&mut self, from: u64) {
         if let Some(attempt) = self.attempts.get_mut(&from) {
             attempt.answered = true;
         }
