@@ -261,10 +261,7 @@ impl Liveness {
             return None;
         }
         if self.leads() {
-            return Some(
-                self.quorum_sent()
-                    .map_or(Duration::ZERO, |sent| sent.saturating_add(LEASE)),
-            );
+            return Some(self.own_lease());
         }
         Some(self.support.lease_until)
     }

@@ -206,3 +206,120 @@ impl Peer {
 fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T0: Duration = Duration::from_secs(50);
+
+    #[test]
+    fn every_cell_of_the_states() {
+        use Event::{Answered, Closed, Overdue};
+        use State::{Alive, Down, Unheard};
+        let cells = [
+            (Unheard, Answered, Alive),
+            (Unheard, Overdue, Down),
+            (Unheard, Closed, Unheard),
+            (Alive, Answered, Alive),
+            (Alive, Overdue, Down),
+            (Alive, Closed, Down),
+            (Down, Answered, Alive),
+            (Down, Overdue, Down),
+            (Down, Closed, Down),
+        ];
+        for (state, event, next) in cells {
+            assert_eq!(state.next(event), next, "{state:?}, {event:?}");
+        }
+    }
+
+    fn standing(applied: u64) -> Standing {
+        Standing {
+            applied,
+            ..Standing::default()
+        }
+    }
+
+    /// Alive since `T0`, like us at index 10.
+    fn alive() -> Peer {
+        let mut peer = Peer::new(T0);
+        peer.observe(T0, &standing(10), 10);
+        assert!(peer.answer(T0, 1, 10));
+        peer
+    }
+
+    #[test]
+    fn the_silent_is_down_after_300_ms() {
+        let mut peer = alive();
+        assert!(!peer.check(T0 + ms(299)));
+        assert!(peer.check(T0 + ms(300)));
+        assert!(!peer.check(T0 + ms(400)), "said once");
+    }
+
+    #[test]
+    fn who_applies_nothing_is_down_after_500_ms_however_well_it_is_heard() {
+        let mut peer = alive();
+        for after in (20..500).step_by(20) {
+            peer.observe(T0 + ms(after), &standing(10), 11);
+            assert!(!peer.answer(T0 + ms(after), 1, 11) && !peer.check(T0 + ms(after)));
+        }
+        assert!(peer.check(T0 + ms(500)));
+        assert!(!peer.answer(T0 + ms(500), 1, 11), "it still lacks what we have");
+        peer.observe(T0 + ms(501), &standing(11), 12);
+        assert!(
+            peer.answer(T0 + ms(501), 1, 12),
+            "what we had when it was first heard again"
+        );
+    }
+
+    #[test]
+    fn an_idle_cluster_is_alive() {
+        let mut peer = alive();
+        for after in (20..5_000).step_by(20) {
+            peer.observe(T0 + ms(after), &standing(10), 10);
+            assert!(!peer.answer(T0 + ms(after), 1, 10) && !peer.check(T0 + ms(after)));
+        }
+    }
+
+    #[test]
+    fn whom_we_vouched_for_is_down_only_when_that_is_over() {
+        let mut peer = alive();
+        assert!(peer.grant(T0 + ms(199), 0));
+        assert!(!peer.grant(T0 + ms(200), 0), "it may be down in 100 ms");
+        assert!(!peer.check(T0 + ms(418)));
+        assert!(peer.check(T0 + ms(419)));
+        assert!(!peer.grant(T0 + ms(419), 0));
+    }
+
+    #[test]
+    fn who_may_not_know_of_its_loss_is_not_vouched_for() {
+        let mut peer = alive();
+        peer.change_view(10);
+        assert!(
+            !peer.grant(T0, 9) && peer.grant(T0, 10),
+            "what earlier leaders proposed"
+        );
+        peer.replacing = 2;
+        assert!(!peer.grant(T0, 99));
+        peer.settle(12);
+        assert!(!peer.grant(T0, 99), "another is under way");
+        peer.settle(14);
+        assert!(!peer.grant(T0, 13) && peer.grant(T0, 14));
+    }
+
+    #[test]
+    fn a_closed_one_is_back_by_a_probe_sent_later_only() {
+        let mut peer = alive();
+        assert!(peer.close(5));
+        assert!(!peer.answer(T0 + ms(1), 4, 10));
+        assert!(peer.answer(T0 + ms(2), 5, 10));
+    }
+
+    #[test]
+    fn a_late_judge_waits_longer() {
+        let mut peer = alive();
+        peer.extend(ms(30_000));
+        assert!(!peer.check(T0 + ms(30_299)));
+        assert!(peer.check(T0 + ms(30_300)));
+    }
+}

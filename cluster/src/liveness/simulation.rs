@@ -237,7 +237,7 @@ fn lose_a_twentieth(seconds: u64) {
 
 #[test]
 fn loss_of_a_twentieth_takes_nobody_for_dead() {
-    lose_a_twentieth(200);
+    lose_a_twentieth(120);
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn who_hears_nothing_is_down_and_not_fresh() {
 #[test]
 fn nobody_is_replaced_while_it_is_fresh() {
     let mut judged = 0;
-    for seed in 0..150 {
+    for seed in 0..50 {
         let size = 3 + 2 * (seed % 2);
         let mut world = World::new(seed, size);
         world.delay_max_ms = 1 + seed % 30;
@@ -344,7 +344,7 @@ fn nobody_is_replaced_while_it_is_fresh() {
         }
         judged += world.judged;
     }
-    assert!(judged > 1_000, "the runs judged nobody: {judged}");
+    assert!(judged > 500, "the runs judged nobody: {judged}");
 }
 
 fn disturb(world: &mut World, size: u64, term: &mut u64) {
