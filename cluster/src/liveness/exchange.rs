@@ -40,10 +40,14 @@ impl Liveness {
 
     pub(super) fn handle_probe(&mut self, now: Duration, from: u64, probe: &Probe) -> Result<(), ProbeError> {
         let standing = probe.standing.as_ref().ok_or(ProbeError::UnknownKind)?;
-        let left = self.own_lease_left(now);
+        let left = if self.leads() {
+            self.own_lease().saturating_sub(now).min(LEASE)
+        } else {
+            Duration::ZERO
+        };
         let peer = self.peers.get_mut(&from).ok_or(ProbeError::Stranger(from))?;
         peer.observe(now, standing, self.view.applied);
-        let lease = if !left.is_zero() && peer.grant(now) {
+        let lease = if !left.is_zero() && peer.grant(now, standing.applied) {
             left
         } else {
             Duration::ZERO
@@ -106,13 +110,13 @@ impl Liveness {
         })
     }
 
-    /// For how long this node, as leader, may vouch for others.
-    fn own_lease_left(&self, now: Duration) -> Duration {
-        if !self.leads() {
+    /// Until when this node, as leader, is fresh; zero: not now.
+    pub(super) fn own_lease(&self) -> Duration {
+        if self.view.applied < self.inherited {
             return Duration::ZERO;
         }
-        let until = self.quorum_sent().map(|sent| sent.saturating_add(LEASE));
-        until.unwrap_or_default().saturating_sub(now).min(LEASE)
+        self.quorum_sent()
+            .map_or(Duration::ZERO, |sent| sent.saturating_add(LEASE))
     }
 
     fn standing(&self) -> Standing {

@@ -21,6 +21,11 @@
 //!    came from older leaders is over, and nobody is judged before. After the death of a leader the election has
 //!    lasted longer than that, and nothing is lost by it.
 //!
+//! So much for who is silent. Who *comes back* may not know yet that its groups were given away, so no leader vouches
+//! for a member, or holds itself for fresh, that has not applied every such change that may be in a log: those of
+//! earlier leaders (up to the index at which this one began to lead), and its own of that member (while one is under
+//! way not at all, then from the index of its verdict on).
+//!
 //! The 20 ms ([`LEASE_MARGIN_MS`]) are for clocks that differ in their rate; their readings are never compared, and
 //! none of this depends on when raft's own view reaches this module. A connection that was closed and then refused
 //! needs no wait: who refuses has no process that could send.
@@ -39,20 +44,22 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use prost::Message;
 
 pub use members::Members;
-pub use takeover::{Judgement, Reassign, Takeover};
+pub use takeover::{Judgement, Reassign};
 
 use self::peer::{Peer, State};
 use self::support::Support;
+use self::takeover::Takeover;
 use crate::limits::{
     LEASE_DOUBT_MS, LEASE_MARGIN_MS, LEASE_MS, LONELY_MS, PROBE_OCTETS_MAX, SILENCE_MS, START_GRACE_MS,
 };
 use crate::probes::{Datagram, datagram::Body};
+use crate::table::Group;
 
 const LEASE: Duration = Duration::from_millis(LEASE_MS);
 const LEASE_MARGIN: Duration = Duration::from_millis(LEASE_MARGIN_MS);
@@ -70,6 +77,8 @@ pub struct View {
     pub term: u64,
     /// The last log index that was applied.
     pub applied: u64,
+    /// The last index in the log, applied or not. Of a new leader it has to be that of its term's first entry, or later.
+    pub last: u64,
     /// Of this process's accepted Take; 0: not yet.
     pub incarnation: u64,
 }
@@ -119,7 +128,11 @@ pub struct Liveness {
     /// Removed members, and when the last lease that we gave them is over.
     removed: BTreeMap<u64, Duration>,
     view: View,
+    /// As leader: the last index in the log when this node began to lead. Below it are the ownership changes that
+    /// earlier leaders proposed.
+    inherited: u64,
     support: Support,
+    takeover: Takeover,
     /// The probes of the last [`SILENCE_MS`] with their sending times. Who acknowledges an older one is not heard.
     rounds: VecDeque<(u64, Duration)>,
     next_sequence: u64,
@@ -140,7 +153,9 @@ impl Liveness {
             peers: BTreeMap::new(),
             removed: BTreeMap::new(),
             view: View::default(),
+            inherited: 0,
             support: Support::new(now),
+            takeover: Takeover::default(),
             rounds: VecDeque::new(),
             next_sequence: 1,
             next_round: now,
@@ -177,7 +192,11 @@ impl Liveness {
         }
         if (view.term, view.leader) != (self.view.term, self.view.leader) {
             self.support.change_view(now, self.view.leader == self.me);
-            self.peers.values_mut().for_each(Peer::change_view);
+            self.takeover = Takeover::default();
+            self.inherited = view.last;
+            self.peers
+                .values_mut()
+                .for_each(|peer| peer.change_view(view.last));
         }
         self.view = view;
     }
@@ -242,10 +261,7 @@ impl Liveness {
             return None;
         }
         if self.leads() {
-            return Some(
-                self.quorum_sent()
-                    .map_or(Duration::ZERO, |sent| sent.saturating_add(LEASE)),
-            );
+            return Some(self.own_lease());
         }
         Some(self.support.lease_until)
     }
@@ -290,6 +306,35 @@ impl Liveness {
                 .chain(leaving.map(|(node, _)| *node))
                 .collect(),
         })
+    }
+
+    /// What this node as leader has to propose now (`Assign`); it then counts as under way. To be asked at each
+    /// `Down`, at each change of leader, and every [`REASSIGN_RETRY_MS`](crate::limits::REASSIGN_RETRY_MS).
+    /// The command has to be proposed in the view's term or not at all, by this node's own log: forwarded to
+    /// another leader it would escape the rules above.
+    ///
+    /// `groups`: the table's. `witnesses` own nothing.
+    pub fn reassign(&mut self, now: Duration, groups: &[Group], witnesses: &BTreeSet<u64>) -> Vec<Reassign> {
+        let Some(judgement) = self.judgement(now) else {
+            return Vec::new();
+        };
+        let due = self.takeover.due(now, &judgement, groups, witnesses);
+        for reassign in &due {
+            if let Some(peer) = self.peers.get_mut(&reassign.from) {
+                peer.replacing += 1;
+            }
+        }
+        due
+    }
+
+    /// A verdict on a [`Reassign`] came, whatever it says, also that the proposal was lost. `applied`: our last applied
+    /// index then. The next may be proposed, not sooner than
+    /// [`REASSIGN_RETRY_MS`](crate::limits::REASSIGN_RETRY_MS) after the last.
+    pub fn handle_verdict(&mut self, from: u64, applied: u64) {
+        self.takeover.handle_verdict(from);
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.settle(applied.max(self.view.last));
+        }
     }
 
     fn leads(&self) -> bool {

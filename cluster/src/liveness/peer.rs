@@ -63,6 +63,10 @@ pub(super) struct Peer {
     catch_up: Option<u64>,
     /// Acknowledgements of earlier probes say nothing of it.
     floor: u64,
+    /// Proposals to give its groups away of which no verdict has come.
+    pub(super) replacing: u32,
+    /// What it has to have applied before we, as leader, vouch for it.
+    must_apply: u64,
     /// When we, as leader, last vouched for it.
     granted: Option<Duration>,
     /// The sending time of the newest probe that it acknowledged to us as leader of this term.
@@ -82,6 +86,8 @@ impl Peer {
             incarnation: 0,
             catch_up: None,
             floor: 0,
+            replacing: 0,
+            must_apply: 0,
             granted: None,
             supported: None,
             other_support: None,
@@ -132,9 +138,11 @@ impl Peer {
         self.progressed += lateness;
     }
 
-    /// Vouches for it unless it may be down soon: at its deadline no lease of it is to be waited for.
-    pub(super) fn grant(&mut self, now: Duration) -> bool {
-        let may = self.state == State::Alive && now + ms(LEASE_DOUBT_MS) < self.patience();
+    /// Vouches for it unless it may be down soon, or may not know that its groups were given away. `applied`: as
+    /// the probe said that asks for it.
+    pub(super) fn grant(&mut self, now: Duration, applied: u64) -> bool {
+        let knows = self.replacing == 0 && applied >= self.must_apply;
+        let may = self.state == State::Alive && knows && now + ms(LEASE_DOUBT_MS) < self.patience();
         if may {
             self.granted = Some(now);
         }
@@ -154,8 +162,16 @@ impl Peer {
         self.other_support = Some(self.other_support.map_or(others, |known| known.min(others)));
     }
 
-    /// Forgets what holds in one term under one leader only.
-    pub(super) fn change_view(&mut self) {
+    /// The proposal to give its groups away is judged, or lost; what came of it is at or below this index.
+    pub(super) fn settle(&mut self, index: u64) {
+        self.replacing = self.replacing.saturating_sub(1);
+        self.must_apply = self.must_apply.max(index);
+    }
+
+    /// Forgets what holds in one term under one leader only. The log ends at `last`.
+    pub(super) fn change_view(&mut self, last: u64) {
+        self.replacing = 0;
+        self.must_apply = last;
         self.supported = None;
         self.other_support = None;
     }
@@ -189,4 +205,121 @@ impl Peer {
 
 fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T0: Duration = Duration::from_secs(50);
+
+    #[test]
+    fn every_cell_of_the_states() {
+        use Event::{Answered, Closed, Overdue};
+        use State::{Alive, Down, Unheard};
+        let cells = [
+            (Unheard, Answered, Alive),
+            (Unheard, Overdue, Down),
+            (Unheard, Closed, Unheard),
+            (Alive, Answered, Alive),
+            (Alive, Overdue, Down),
+            (Alive, Closed, Down),
+            (Down, Answered, Alive),
+            (Down, Overdue, Down),
+            (Down, Closed, Down),
+        ];
+        for (state, event, next) in cells {
+            assert_eq!(state.next(event), next, "{state:?}, {event:?}");
+        }
+    }
+
+    fn standing(applied: u64) -> Standing {
+        Standing {
+            applied,
+            ..Standing::default()
+        }
+    }
+
+    /// Alive since `T0`, like us at index 10.
+    fn alive() -> Peer {
+        let mut peer = Peer::new(T0);
+        peer.observe(T0, &standing(10), 10);
+        assert!(peer.answer(T0, 1, 10));
+        peer
+    }
+
+    #[test]
+    fn the_silent_is_down_after_300_ms() {
+        let mut peer = alive();
+        assert!(!peer.check(T0 + ms(299)));
+        assert!(peer.check(T0 + ms(300)));
+        assert!(!peer.check(T0 + ms(400)), "said once");
+    }
+
+    #[test]
+    fn who_applies_nothing_is_down_after_500_ms_however_well_it_is_heard() {
+        let mut peer = alive();
+        for after in (20..500).step_by(20) {
+            peer.observe(T0 + ms(after), &standing(10), 11);
+            assert!(!peer.answer(T0 + ms(after), 1, 11) && !peer.check(T0 + ms(after)));
+        }
+        assert!(peer.check(T0 + ms(500)));
+        assert!(!peer.answer(T0 + ms(500), 1, 11), "it still lacks what we have");
+        peer.observe(T0 + ms(501), &standing(11), 12);
+        assert!(
+            peer.answer(T0 + ms(501), 1, 12),
+            "what we had when it was first heard again"
+        );
+    }
+
+    #[test]
+    fn an_idle_cluster_is_alive() {
+        let mut peer = alive();
+        for after in (20..5_000).step_by(20) {
+            peer.observe(T0 + ms(after), &standing(10), 10);
+            assert!(!peer.answer(T0 + ms(after), 1, 10) && !peer.check(T0 + ms(after)));
+        }
+    }
+
+    #[test]
+    fn whom_we_vouched_for_is_down_only_when_that_is_over() {
+        let mut peer = alive();
+        assert!(peer.grant(T0 + ms(199), 0));
+        assert!(!peer.grant(T0 + ms(200), 0), "it may be down in 100 ms");
+        assert!(!peer.check(T0 + ms(418)));
+        assert!(peer.check(T0 + ms(419)));
+        assert!(!peer.grant(T0 + ms(419), 0));
+    }
+
+    #[test]
+    fn who_may_not_know_of_its_loss_is_not_vouched_for() {
+        let mut peer = alive();
+        peer.change_view(10);
+        assert!(
+            !peer.grant(T0, 9) && peer.grant(T0, 10),
+            "what earlier leaders proposed"
+        );
+        peer.replacing = 2;
+        assert!(!peer.grant(T0, 99));
+        peer.settle(12);
+        assert!(!peer.grant(T0, 99), "another is under way");
+        peer.settle(14);
+        assert!(!peer.grant(T0, 13) && peer.grant(T0, 14));
+    }
+
+    #[test]
+    fn a_closed_one_is_back_by_a_probe_sent_later_only() {
+        let mut peer = alive();
+        assert!(peer.close(5));
+        assert!(!peer.answer(T0 + ms(1), 4, 10));
+        assert!(peer.answer(T0 + ms(2), 5, 10));
+    }
+
+    #[test]
+    fn a_late_judge_waits_longer() {
+        let mut peer = alive();
+        peer.extend(ms(30_000));
+        assert!(!peer.check(T0 + ms(30_299)));
+        assert!(peer.check(T0 + ms(30_300)));
+    }
 }

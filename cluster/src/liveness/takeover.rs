@@ -31,9 +31,9 @@ pub struct Reassign {
     pub alive: Vec<u64>,
 }
 
-/// The proposals under way. To be forgotten (begun anew) when the node stops leading.
+/// The proposals of a leader in its term that are under way.
 #[derive(Debug, Default)]
-pub struct Takeover {
+pub(super) struct Takeover {
     /// When this leader first had a judgement.
     since: Option<Duration>,
     attempts: BTreeMap<u64, Attempt>,
@@ -59,11 +59,8 @@ impl Attempt {
 }
 
 impl Takeover {
-    /// What is to be proposed now; it then counts as under way. To be asked after each change of a judgement and
-    /// every [`REASSIGN_RETRY_MS`] while groups lack a living owner.
-    ///
-    /// `groups`: the table's. `witnesses` own nothing.
-    pub fn due(
+    /// What is to be proposed now; it then counts as under way.
+    pub(super) fn due(
         &mut self,
         now: Duration,
         judgement: &Judgement,
@@ -76,13 +73,7 @@ impl Takeover {
         self.attempts.retain(|from, _| orphaned.contains_key(from));
         self.registered.retain(|from, _| orphaned.contains_key(from));
 
-        let heirs = judgement
-            .alive
-            .iter()
-            .filter(|(node, _)| !witnesses.contains(node));
-        let registered = heirs.clone().filter(|(_, incarnation)| **incarnation != 0);
-        let complete = judgement.undecided.is_empty() && registered.clone().count() == heirs.count();
-        let alive: Vec<u64> = registered.map(|(node, _)| *node).collect();
+        let (alive, complete) = heirs(judgement, witnesses);
         if alive.is_empty() {
             return Vec::new();
         }
@@ -119,9 +110,8 @@ impl Takeover {
         due
     }
 
-    /// A verdict on a [`Reassign`] came, whatever it says: the next may be proposed, not sooner than
-    /// [`REASSIGN_RETRY_MS`] after the last.
-    pub fn handle_verdict(&mut self, from: u64) {
+    /// The attempt is over.
+    pub(super) fn handle_verdict(&mut self, from: u64) {
         if let Some(attempt) = self.attempts.get_mut(&from) {
             attempt.answered = true;
         }
@@ -148,6 +138,17 @@ impl Takeover {
     }
 }
 
+/// Who may get groups, and whether that is all who ever will: nobody undecided, nobody yet to register.
+fn heirs(judgement: &Judgement, witnesses: &BTreeSet<u64>) -> (Vec<u64>, bool) {
+    let heirs = judgement
+        .alive
+        .iter()
+        .filter(|(node, _)| !witnesses.contains(node));
+    let (registered, unregistered): (Vec<_>, Vec<_>) = heirs.partition(|(_, incarnation)| **incarnation != 0);
+    let complete = judgement.undecided.is_empty() && unregistered.is_empty();
+    (registered.into_iter().map(|(node, _)| *node).collect(), complete)
+}
+
 /// The owners whose groups need a new one, 0 among them, each with its newest incarnation in the table.
 fn owners_not_alive(judgement: &Judgement, groups: &[Group]) -> BTreeMap<u64, u64> {
     let mut owners = BTreeMap::new();
@@ -161,4 +162,170 @@ fn owners_not_alive(judgement: &Judgement, groups: &[Group]) -> BTreeMap<u64, u6
     // Nobody is no process.
     owners.entry(0).and_modify(|incarnation| *incarnation = 0);
     owners
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T0: Duration = Duration::from_secs(100);
+
+    fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    fn owned(owner: u64, incarnation: u64) -> Group {
+        Group {
+            owner,
+            epoch: 1,
+            incarnation,
+        }
+    }
+
+    /// Nodes 1 and 2 are alive, node 3 is down; all with incarnation 7.
+    fn judgement() -> Judgement {
+        Judgement {
+            alive: [(1, 7), (2, 7)].into(),
+            down: [(3, 7)].into(),
+            undecided: BTreeSet::new(),
+        }
+    }
+
+    fn reassign(from: u64, incarnation: u64) -> Reassign {
+        Reassign {
+            from,
+            incarnation,
+            alive: vec![1, 2],
+        }
+    }
+
+    fn due(takeover: &mut Takeover, now: Duration, judgement: &Judgement, groups: &[Group]) -> Vec<Reassign> {
+        takeover.due(now, judgement, groups, &BTreeSet::new())
+    }
+
+    #[test]
+    fn who_is_down_loses_its_groups_once() {
+        let mut takeover = Takeover::default();
+        let groups = [owned(1, 7), owned(3, 6), owned(3, 7)];
+        assert_eq!(due(&mut takeover, T0, &judgement(), &groups), [reassign(3, 7)]);
+        assert_eq!(
+            due(&mut takeover, T0 + ms(999), &judgement(), &groups),
+            [],
+            "one under way"
+        );
+        assert_eq!(
+            due(&mut takeover, T0 + ms(1_000), &judgement(), &groups),
+            [reassign(3, 7)],
+            "taken for lost"
+        );
+    }
+
+    #[test]
+    fn after_a_verdict_without_effect_it_is_repeated_every_100_ms() {
+        let mut takeover = Takeover::default();
+        let groups = [owned(3, 7)];
+        assert_eq!(due(&mut takeover, T0, &judgement(), &groups).len(), 1);
+        takeover.handle_verdict(3);
+        assert_eq!(due(&mut takeover, T0 + ms(99), &judgement(), &groups), []);
+        assert_eq!(due(&mut takeover, T0 + ms(100), &judgement(), &groups).len(), 1);
+        assert_eq!(
+            due(&mut takeover, T0 + ms(200), &judgement(), &groups),
+            [],
+            "again one under way"
+        );
+    }
+
+    #[test]
+    fn nothing_is_due_when_all_owners_live_or_nobody_can_inherit() {
+        let mut takeover = Takeover::default();
+        assert_eq!(
+            due(&mut takeover, T0, &judgement(), &[owned(1, 7), owned(2, 7)]),
+            []
+        );
+        let none = Judgement {
+            alive: [(1, 0), (2, 7)].into(),
+            ..judgement()
+        };
+        let witnesses = [2].into();
+        assert_eq!(
+            takeover.due(T0, &none, &[owned(3, 7)], &witnesses),
+            [],
+            "unregistered, and a witness"
+        );
+    }
+
+    #[test]
+    fn a_witness_inherits_nothing() {
+        let mut takeover = Takeover::default();
+        let due = takeover.due(T0, &judgement(), &[owned(3, 7)], &[1].into());
+        assert_eq!(
+            due,
+            [Reassign {
+                alive: vec![2],
+                ..reassign(3, 7)
+            }]
+        );
+    }
+
+    #[test]
+    fn groups_of_nobody_wait_for_those_who_start() {
+        let mut takeover = Takeover::default();
+        let groups = [owned(0, 0)];
+        let starting = Judgement {
+            undecided: [4].into(),
+            ..judgement()
+        };
+        assert_eq!(due(&mut takeover, T0, &starting, &groups), []);
+        let unregistered = Judgement {
+            alive: [(1, 7), (2, 0)].into(),
+            ..judgement()
+        };
+        assert_eq!(due(&mut takeover, T0 + ms(10), &unregistered, &groups), []);
+        assert_eq!(
+            due(&mut takeover, T0 + ms(20), &judgement(), &groups),
+            [reassign(0, 0)]
+        );
+
+        let mut takeover = Takeover::default();
+        assert_eq!(due(&mut takeover, T0, &starting, &groups), []);
+        let patience = ms(START_GRACE_MS);
+        assert_eq!(
+            due(&mut takeover, T0 + patience, &starting, &groups),
+            [reassign(0, 0)],
+            "not for ever"
+        );
+    }
+
+    #[test]
+    fn a_process_born_again_has_a_second_to_be_heard() {
+        let mut takeover = Takeover::default();
+        let groups = [owned(3, 8)];
+        assert_eq!(due(&mut takeover, T0, &judgement(), &groups), []);
+        assert_eq!(due(&mut takeover, T0 + ms(999), &judgement(), &groups), []);
+        assert_eq!(
+            due(&mut takeover, T0 + ms(1_000), &judgement(), &groups),
+            [reassign(3, 8)]
+        );
+    }
+
+    #[test]
+    fn an_owner_never_heard_or_no_member_loses_what_the_table_knows() {
+        let mut takeover = Takeover::default();
+        let never = Judgement {
+            down: [(3, 0)].into(),
+            ..judgement()
+        };
+        let groups = [owned(3, 5), owned(9, 4)];
+        assert_eq!(
+            due(&mut takeover, T0, &never, &groups),
+            [reassign(3, 5), reassign(9, 4)]
+        );
+        let mut takeover = Takeover::default();
+        let undecided = Judgement {
+            down: BTreeMap::new(),
+            undecided: [3, 9].into(),
+            ..judgement()
+        };
+        assert_eq!(due(&mut takeover, T0, &undecided, &groups), []);
+    }
 }
