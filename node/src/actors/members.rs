@@ -11,7 +11,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use holdfast_cluster::Replica;
 use holdfast_cluster::commands::Assign;
-use holdfast_cluster::liveness::{self, Liveness, Reassign, Takeover, View};
+use holdfast_cluster::liveness::{self, Liveness, Reassign, View};
 use holdfast_cluster::replica::Transport;
 use holdfast_cluster::table::Group;
 use holdfast_protocol::TunnelId;
@@ -86,7 +86,6 @@ impl Members {
 pub struct Membership {
     members: Arc<Members>,
     liveness: Liveness,
-    takeover: Takeover,
     metrics: Arc<Metrics>,
 }
 
@@ -102,7 +101,6 @@ impl Membership {
         let now = clock::since_boot();
         Self {
             liveness: Liveness::new(node, boot, voters, now),
-            takeover: Takeover::default(),
             members,
             metrics,
         }
@@ -131,26 +129,24 @@ impl Membership {
                 leader: leadership.leader.unwrap_or(0),
                 term: leadership.term,
                 applied: replica.table().applied(),
+                last: replica.last_index(),
                 incarnation,
             },
         );
         self.liveness.handle_timeout(now);
         self.carry_out();
         self.publish();
-        let Some(judgement) = self.liveness.judgement(now) else {
-            if !leadership.is_self {
-                self.takeover = Takeover::default();
-            }
+        if !leadership.is_self {
             return Vec::new();
-        };
+        }
         let groups: Vec<Group> = (0..=u8::MAX).map(|group| replica.table().group(group)).collect();
-        let due = self
-            .takeover
-            .due(now, &judgement, &groups, &self.members.witnesses);
-        due.into_iter().map(|reassign| self.assign(reassign)).collect()
+        let due = self.liveness.reassign(now, &groups, &self.members.witnesses);
+        due.into_iter()
+            .map(|reassign| self.assign(reassign, leadership.term))
+            .collect()
     }
 
-    fn assign(&self, reassign: Reassign) -> Assign {
+    fn assign(&self, reassign: Reassign, term: u64) -> Assign {
         let Reassign {
             from,
             incarnation,
@@ -164,12 +160,13 @@ impl Membership {
             from,
             incarnation,
             alive,
+            term,
         }
     }
 
-    /// An Assign was judged, whatever the verdict.
-    pub fn assign_judged(&mut self, from: u64) {
-        self.takeover.handle_verdict(from);
+    /// An Assign was judged or lost. `applied` is the last log index that was applied then.
+    pub fn assign_judged(&mut self, from: u64, applied: u64) {
+        self.liveness.handle_verdict(from, applied);
     }
 
     fn carry_out(&mut self) {

@@ -431,14 +431,15 @@ impl TableThread {
         }
     }
 
-    fn never_judged(&self, reply: ReplyTo) {
+    fn never_judged(&mut self, reply: ReplyTo) {
         self.metrics.count(Counter::ProposalsDropped);
-        if let ReplyTo::Birth {
-            tunnel,
-            key: Some(key),
-        } = &reply
-        {
-            self.forwarding.directory().claim_judged(key, *tunnel, false);
+        match reply {
+            ReplyTo::Birth {
+                tunnel,
+                key: Some(key),
+            } => self.forwarding.directory().claim_judged(&key, tunnel, false),
+            ReplyTo::Assign(from) => self.on_assign_judged(from),
+            _ => {}
         }
     }
 
@@ -609,6 +610,12 @@ impl TableThread {
         });
     }
 
+    fn on_assign_judged(&mut self, from: u64) {
+        if let Some(membership) = &mut self.membership {
+            membership.assign_judged(from, self.replica.table().applied());
+        }
+    }
+
     fn on_verdict(&mut self, token: u64, verdict: Verdict) {
         let Some(reply) = self.replies.remove(&token) else {
             return;
@@ -626,12 +633,7 @@ impl TableThread {
                 let _ = waiter.send(verdict);
                 return;
             }
-            ReplyTo::Assign(from) => {
-                if let Some(membership) = &mut self.membership {
-                    membership.assign_judged(from);
-                }
-                return;
-            }
+            ReplyTo::Assign(from) => return self.on_assign_judged(from),
             ReplyTo::Nobody => return,
             ReplyTo::Change {
                 tunnel,
