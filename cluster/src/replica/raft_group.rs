@@ -268,13 +268,6 @@ impl Consensus for RaftGroup {
         if self.catch_up.index.is_none() && self.catch_up.ticks >= ASK_TICKS {
             self.ask();
         }
-        // `raft` leaves an exchange of members by itself only where the leader that began it still leads.
-        let raft = &self.node.raft;
-        if raft.state == StateRole::Leader && self.members().is_joint() && !raft.has_pending_conf() {
-            let leave = ConfChangeV2::default();
-            // Refused now means: again at the next tick.
-            let _ = self.node.propose_conf_change(Vec::new(), leave);
-        }
     }
 
     fn can_propose(&self) -> bool {

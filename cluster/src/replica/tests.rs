@@ -31,6 +31,7 @@ fn verdicts(outputs: &[Output]) -> Vec<(u64, bool)> {
 fn a_group_of_one_answers_at_once_and_in_order() {
     let mut replica = single(1, MemoryLog::new());
     assert!(replica.leadership().is_self, "elected without a tick");
+    assert!(replica.is_caught_up());
     replica.propose(7, take(0..256, 1, 1).into()).expect("room");
     replica.propose(8, create(0x0301).into()).expect("room");
     replica.propose(9, create(0x0000).into()).expect("room");

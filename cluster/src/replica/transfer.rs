@@ -187,3 +187,91 @@ impl Incoming {
         Ok(Some(Arrived { table, message }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Bench, create};
+
+    /// A table of about thirty parts, and a message that stands for raft's.
+    fn outgoing() -> (Outgoing, u64) {
+        let mut bench = Bench::new();
+        for id in 0x0300..0x031e {
+            let mut large = create(id);
+            large.row.as_mut().expect("made with a row").unacknowledged[0].octets = vec![7; 300_000];
+            assert!(bench.run(large).is_accepted());
+        }
+        let message = prost::Message::encode_to_vec(&Message {
+            to: 2,
+            ..Message::default()
+        });
+        let digest = bench.table.digest();
+        (Outgoing::new(9, Arc::new(bench.table.image()), message), digest)
+    }
+
+    #[test]
+    fn parts_that_are_lost_doubled_and_late_make_the_same_table() {
+        let (mut outgoing, digest) = outgoing();
+        let (mut incoming, mut arrived) = (None, None);
+        let mut sent: VecDeque<SnapshotPart> = outgoing.fill().into();
+        assert_eq!(sent.len(), WINDOW, "no more than the window at first");
+        let mut count = 0;
+        let ended = loop {
+            let Some(part) = sent.pop_front() else {
+                let (progress, again) = outgoing.tick();
+                assert_eq!(progress, Progress::Sending);
+                sent.extend(again);
+                continue;
+            };
+            count += 1;
+            match count % 7 {
+                0 => continue,
+                3 => sent.push_back(part.clone()),
+                _ => {}
+            }
+            let (taken, table) = Incoming::take(&mut incoming, 1, &part).expect("a part");
+            assert!(arrived.is_none() || table.is_none(), "it arrives once");
+            arrived = arrived.or(table);
+            match outgoing.taken(taken) {
+                Progress::Sending => sent.extend(outgoing.fill()),
+                ended => break ended,
+            }
+        };
+        assert_eq!(ended, Progress::Complete);
+        let arrived = arrived.expect("complete");
+        assert_eq!((arrived.table.digest(), arrived.message.to), (digest, 2));
+    }
+
+    #[test]
+    fn a_receiver_that_does_not_answer_is_given_up() {
+        let (mut outgoing, _) = outgoing();
+        outgoing.fill();
+        let ticks = (1..).find(|_| outgoing.tick().0 == Progress::Stuck);
+        assert_eq!(ticks, Some(PATIENCE_TICKS + 1));
+    }
+
+    #[test]
+    fn parts_of_nothing_known_and_parts_that_are_no_table_are_refused() {
+        let (mut outgoing, _) = outgoing();
+        let parts = outgoing.fill();
+        let mut incoming = None;
+        assert!(matches!(
+            Incoming::take(&mut incoming, 1, &parts[1]),
+            Err(PartError::Unknown)
+        ));
+        let broken = SnapshotPart {
+            octets: vec![0xff; 9],
+            ..parts[0].clone()
+        };
+        assert!(matches!(
+            Incoming::take(&mut incoming, 1, &broken),
+            Err(PartError::Restore(_))
+        ));
+        assert!(incoming.is_none(), "it begins again with the first part");
+        assert!(Incoming::take(&mut incoming, 1, &parts[0]).is_ok());
+        assert!(matches!(
+            Incoming::take(&mut incoming, 3, &parts[1]),
+            Err(PartError::Unknown)
+        ));
+    }
+}

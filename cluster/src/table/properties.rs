@@ -10,7 +10,7 @@ use super::spans::Span;
 use super::{Effect, Group, Restore, Table, Verdict};
 use crate::commands::command::Kind;
 use crate::commands::{
-    Acknowledge, Assign, ChangeTunnel, Command, CommandBatch, CreateTunnel, Move, PutSession, Reclaim,
+    Acknowledge, Assign, ChangeTunnel, Command, CommandBatch, CreateTunnel, Move, PutSession, Raise, Reclaim,
     RemoveSession, RemoveTunnel, SessionChange, SessionKey, Tick, TunnelUpdate,
 };
 use crate::ids::first_life;
@@ -36,6 +36,7 @@ enum Step {
     Remove(u16),
     Tick(u64),
     Acknowledge(u64),
+    Raise(u32),
 }
 
 #[derive(Clone, Debug)]
@@ -94,6 +95,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => tunnel_ids().prop_map(Step::Remove),
         2 => (0u64..6_000).prop_map(Step::Tick),
         1 => (0u64..20).prop_map(Step::Acknowledge),
+        1 => (0u32..4).prop_map(Step::Raise),
     ]
 }
 
@@ -139,6 +141,7 @@ fn command(table: &Table, step: &Step) -> Command {
             unix_s: 1,
         }
         .into(),
+        Step::Raise(version) => Raise { version }.into(),
         Step::Acknowledge(sequence) => Acknowledge {
             sequences: vec![sequence],
         }
