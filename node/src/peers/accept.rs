@@ -12,7 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::datagram::Key;
-use super::frame::Received;
+use super::frame::{Assembly, Received};
 use super::handle::{Member, Shared};
 use super::limits::{HANDSHAKES_MAX, SETUP_TIMEOUT};
 use super::refusal::Refusal;
@@ -173,9 +173,18 @@ impl Acceptor {
     }
 
     async fn read(&self, node: u64, stream: &mut TlsStream<TcpStream>) -> Ended {
+        let mut assembly = Assembly::default();
         loop {
             match stream::read(stream).await {
                 Ok(Received::Beat) => {}
+                Ok(Received::Part(part, last)) => match assembly.add(part, last) {
+                    Ok(None) => {}
+                    Ok(Some(frame)) => {
+                        self.shared.metrics.count(Counter::PeersFramesReceived);
+                        self.events.on_frame(node, frame);
+                    }
+                    Err(error) => return Refusal::Protocol(error.to_string()).into(),
+                },
                 Ok(Received::Frame(frame)) => {
                     self.shared.metrics.count(Counter::PeersFramesReceived);
                     self.events.on_frame(node, frame);

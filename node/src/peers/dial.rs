@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::datagram::{Key, Sealer};
-use super::frame::BEAT as EMPTY;
+use super::frame::{self, BEAT as EMPTY};
 use super::handle::{Line, Member, Shared};
 use super::limits::{BEAT, REDIAL, SETUP_TIMEOUT};
 use super::refusal::Refusal;
@@ -109,7 +109,8 @@ impl Dialler {
         sealer: Sealer,
     ) -> Ended {
         let (frames, queue) = unbounded_channel();
-        let line = Arc::new(Line::new(frames, sealer));
+        let (long, long_queue) = unbounded_channel();
+        let line = Arc::new(Line::new(frames, long, sealer));
         member.line.store(Some(line.clone()));
         let _down = Down(member);
         let node = self.node;
@@ -124,7 +125,7 @@ impl Dialler {
         // Both at once: a peer that is gone is noticed while a frame waits for room.
         tokio::select! {
             ended = watch(reader) => ended,
-            ended = write(writer, queue, &line) => ended,
+            ended = write(writer, queue, long_queue, &line) => ended,
         }
     }
 
@@ -173,26 +174,48 @@ async fn watch(mut reader: impl AsyncRead + Unpin) -> Ended {
     }
 }
 
+/// Writes frames as they come, and between them one part of a long message at a time, so that a snapshot does not make
+/// heartbeats wait.
 async fn write(
     mut writer: impl AsyncWrite + Unpin,
     mut frames: UnboundedReceiver<Vec<u8>>,
+    mut long_frames: UnboundedReceiver<Vec<u8>>,
     line: &Line,
 ) -> Ended {
+    // A long message, and how much of it is written.
+    let mut long: Option<(Vec<u8>, usize)> = None;
     loop {
-        let (mut octets, mut taken) = match timeout(BEAT, frames.recv()).await {
-            Ok(Some(octets)) => {
-                let taken = octets.len();
-                (octets, taken)
+        let mut octets = Vec::new();
+        if long.is_none() {
+            // The line holds the other ends of both queues, so that neither is ever closed.
+            tokio::select! {
+                biased;
+                Some(frame) = frames.recv() => octets = frame,
+                Some(message) = long_frames.recv() => long = Some((message, 0)),
+                () = tokio::time::sleep(BEAT) => octets = EMPTY.to_vec(),
             }
-            // The line holds the other end of the queue.
-            Ok(None) => return Ended::Closed,
-            Err(_) => (EMPTY.to_vec(), 0),
-        };
+        }
+        // A beat is in no queue.
+        let mut taken = if octets == EMPTY { 0 } else { octets.len() };
         while octets.len() < TOGETHER_OCTETS
             && let Ok(more) = frames.try_recv()
         {
             taken += more.len();
             octets.extend_from_slice(&more);
+        }
+        let mut finished = 0;
+        if let Some((message, offset)) = &mut long {
+            match frame::encode_part(message, *offset) {
+                Ok((part, next)) => {
+                    octets.extend_from_slice(&part);
+                    *offset = next;
+                }
+                Err(error) => return Refusal::Protocol(error.to_string()).into(),
+            }
+            if *offset == message.len() {
+                finished = message.len();
+                long = None;
+            }
         }
         let written = async {
             writer.write_all(&octets).await?;
@@ -201,6 +224,7 @@ async fn write(
         if let Err(error) = written.await {
             return error.into();
         }
-        line.queued.fetch_sub(taken, Ordering::Relaxed);
+        line.frames.queued.fetch_sub(taken, Ordering::Relaxed);
+        line.long.queued.fetch_sub(finished, Ordering::Relaxed);
     }
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use prost::Message;
 
-use super::limits::{FRAME_OCTETS_MAX, RAFT_FRAME_OCTETS_MAX};
+use super::limits::{FRAME_OCTETS_MAX, LONG_OCTETS_MIN, PART_OCTETS, RAFT_FRAME_OCTETS_MAX, RAFT_OCTETS_MAX};
 use super::{Hello, proto};
 
 /// What a node says to another.
@@ -40,8 +40,8 @@ pub struct Relay {
 /// Octets of the length before a frame.
 pub(super) const LENGTH_OCTETS: usize = 4;
 
-/// The first octet of a `PeerFrame` that holds a Raft message: field 2, length-delimited.
-const RAFT_TAG: u8 = 0x12;
+/// The first octet of a `PeerFrame` that holds a Raft message, or a part of one: fields 2 and 6, length-delimited.
+const RAFT_TAGS: [u8; 2] = [0x12, 0x32];
 
 /// Why octets are no frame.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -59,13 +59,15 @@ pub enum FrameError {
 pub(super) enum Received {
     Hello(Hello),
     Frame(Frame),
+    /// A piece of a Raft message, and whether it is the last.
+    Part(Vec<u8>, bool),
     /// An empty frame, or one of a kind that a newer version knows.
     Beat,
 }
 
 /// How long a frame may be whose message begins with `first`.
 pub(super) fn limit(first: u8) -> usize {
-    if first == RAFT_TAG {
+    if RAFT_TAGS.contains(&first) {
         RAFT_FRAME_OCTETS_MAX
     } else {
         FRAME_OCTETS_MAX
@@ -73,15 +75,56 @@ pub(super) fn limit(first: u8) -> usize {
 }
 
 impl Frame {
-    /// Length and message, ready to be written.
-    pub(super) fn encode(self) -> Result<Vec<u8>, FrameError> {
+    /// As it is to be written.
+    pub(super) fn encode(self) -> Result<Encoded, FrameError> {
         use proto::peer_frame::Kind;
-        encode(match self {
+        let kind = match self {
+            Self::Raft(octets) if octets.len() > RAFT_OCTETS_MAX => {
+                return Err(FrameError::TooLong(octets.len()));
+            }
+            Self::Raft(octets) if octets.len() > LONG_OCTETS_MIN => return Ok(Encoded::Long(octets)),
             Self::Raft(octets) => Kind::Raft(octets),
             Self::Relay(relay) => Kind::Relay(relay.into()),
             Self::Order(octets) => Kind::Order(octets),
             Self::Counters(octets) => Kind::Counters(octets),
-        })
+        };
+        encode(kind).map(Encoded::Frame)
+    }
+}
+
+/// What is to be written.
+#[derive(Debug)]
+pub(super) enum Encoded {
+    /// A length and its message.
+    Frame(Vec<u8>),
+    /// A Raft message to be cut by [`encode_part`], behind which nothing else should wait.
+    Long(Vec<u8>),
+}
+
+/// The part of a long Raft message that begins at `offset`, as a frame; and where the next one begins.
+pub(super) fn encode_part(message: &[u8], offset: usize) -> Result<(Vec<u8>, usize), FrameError> {
+    let end = message.len().min(offset + PART_OCTETS);
+    let part = proto::RaftPart {
+        octets: message[offset..end].to_vec(),
+        last: end == message.len(),
+    };
+    let octets = encode(proto::peer_frame::Kind::RaftPart(part))?;
+    Ok((octets, end))
+}
+
+/// Puts the parts of a long Raft message together.
+#[derive(Debug, Default)]
+pub(super) struct Assembly(Vec<u8>);
+
+impl Assembly {
+    /// The whole message with its last part.
+    pub(super) fn add(&mut self, part: Vec<u8>, last: bool) -> Result<Option<Frame>, FrameError> {
+        let length = self.0.len() + part.len();
+        if length > RAFT_OCTETS_MAX {
+            return Err(FrameError::TooLong(length));
+        }
+        self.0.extend_from_slice(&part);
+        Ok(last.then(|| Frame::Raft(std::mem::take(&mut self.0))))
     }
 }
 
@@ -96,7 +139,10 @@ pub(super) const BEAT: [u8; LENGTH_OCTETS] = [0; LENGTH_OCTETS];
 fn encode(kind: proto::peer_frame::Kind) -> Result<Vec<u8>, FrameError> {
     let message = proto::PeerFrame { kind: Some(kind) };
     let length = message.encoded_len();
-    let is_raft = matches!(message.kind, Some(proto::peer_frame::Kind::Raft(_)));
+    let is_raft = matches!(
+        message.kind,
+        Some(proto::peer_frame::Kind::Raft(_) | proto::peer_frame::Kind::RaftPart(_))
+    );
     let limit = if is_raft {
         RAFT_FRAME_OCTETS_MAX
     } else {
@@ -127,6 +173,7 @@ pub(super) fn decode(octets: &[u8]) -> Result<Received, FrameError> {
         Some(Kind::Hello(hello)) => Received::Hello(hello.into()),
         Some(Kind::Raft(octets)) => Received::Frame(Frame::Raft(octets)),
         Some(Kind::Relay(relay)) => Received::Frame(Frame::Relay(relay.try_into()?)),
+        Some(Kind::RaftPart(part)) => Received::Part(part.octets, part.last),
         Some(Kind::Order(octets)) => Received::Frame(Frame::Order(octets)),
         Some(Kind::Counters(octets)) => Received::Frame(Frame::Counters(octets)),
     })

@@ -13,7 +13,8 @@ use tokio::sync::{Notify, oneshot};
 
 use super::accept::Inbound;
 use super::datagram::{Openers, Sealer};
-use super::limits::{HANDSHAKES_MAX, QUEUE_OCTETS_MAX};
+use super::frame::Encoded;
+use super::limits::{HANDSHAKES_MAX, LONG_OCTETS_MAX, QUEUE_OCTETS_MAX};
 use super::refusal::Refusals;
 use super::stream::reachable_from;
 use super::thread::{self, Sockets};
@@ -77,12 +78,20 @@ pub(super) struct Notes {
 /// A ready stream to a member, as its senders see it.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// Bounded by `queued`.
-    frames: UnboundedSender<Vec<u8>>,
-    /// Octets in `frames` or being written.
-    pub(super) queued: AtomicUsize,
+    pub(super) frames: Lane,
+    /// Raft messages that go in parts.
+    pub(super) long: Lane,
     sealer: Sealer,
     since: Instant,
+}
+
+/// A queue of a line.
+#[derive(Debug)]
+pub(super) struct Lane {
+    /// Bounded by `queued`.
+    octets: UnboundedSender<Vec<u8>>,
+    /// Octets that wait or are being written.
+    pub(super) queued: AtomicUsize,
 }
 
 impl Peers {
@@ -137,19 +146,23 @@ impl PeersHandle {
             metrics.count(Counter::PeersFramesUnreachable);
             return false;
         };
-        let Ok(octets) = frame.encode() else {
-            metrics.count(Counter::PeersFramesDropped);
-            return false;
+        let (octets, lane, limit) = match frame.encode() {
+            Ok(Encoded::Frame(octets)) => (octets, &line.frames, QUEUE_OCTETS_MAX),
+            Ok(Encoded::Long(octets)) => (octets, &line.long, LONG_OCTETS_MAX),
+            Err(_) => {
+                metrics.count(Counter::PeersFramesDropped);
+                return false;
+            }
         };
         let length = octets.len();
-        let queued = line.queued.fetch_add(length, Ordering::Relaxed);
-        if queued + length > QUEUE_OCTETS_MAX {
-            line.queued.fetch_sub(length, Ordering::Relaxed);
+        let queued = lane.queued.fetch_add(length, Ordering::Relaxed);
+        if queued > 0 && queued + length > limit {
+            lane.queued.fetch_sub(length, Ordering::Relaxed);
             metrics.hit(Limit::PeerQueue);
             metrics.count(Counter::PeersFramesDropped);
             return false;
         }
-        if line.frames.send(octets).is_err() {
+        if lane.octets.send(octets).is_err() {
             metrics.count(Counter::PeersFramesUnreachable);
             return false;
         }
@@ -234,7 +247,7 @@ impl Member {
             heard: notes.heard,
             queued_octets: line
                 .as_ref()
-                .map_or(0, |line| line.queued.load(Ordering::Relaxed)),
+                .map_or(0, |line| line.frames.queued() + line.long.queued()),
             last_error: notes.last_error.clone(),
         }
     }
@@ -242,12 +255,26 @@ impl Member {
 
 impl Line {
     /// With nothing queued.
-    pub(super) fn new(frames: UnboundedSender<Vec<u8>>, sealer: Sealer) -> Self {
-        Self {
-            frames,
+    pub(super) fn new(
+        frames: UnboundedSender<Vec<u8>>,
+        long: UnboundedSender<Vec<u8>>,
+        sealer: Sealer,
+    ) -> Self {
+        let lane = |octets| Lane {
+            octets,
             queued: AtomicUsize::new(0),
+        };
+        Self {
+            frames: lane(frames),
+            long: lane(long),
             sealer,
             since: Instant::now(),
         }
+    }
+}
+
+impl Lane {
+    fn queued(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
     }
 }

@@ -2,15 +2,28 @@
 
 use std::time::Duration;
 
-/// Octets of a frame that carries a Raft message, a snapshot at the largest. A longer one is not sent, and ends the
-/// stream on which it arrives.
-pub const RAFT_FRAME_OCTETS_MAX: usize = 64 * 1024 * 1024;
+/// Octets of a frame that carries a Raft message. A longer one goes in parts; a longer frame ends the stream on which
+/// it arrives.
+pub const RAFT_FRAME_OCTETS_MAX: usize = 2 * 1024 * 1024;
+
+/// Octets of a Raft message, a snapshot of the largest table. A longer one is not sent, and ends the stream on which it
+/// arrives.
+pub const RAFT_OCTETS_MAX: usize = 512 * 1024 * 1024;
+
+/// Octets of a part of a long Raft message: what a heartbeat may have to wait for, 2 ms at 1 Gbit/s.
+pub const PART_OCTETS: usize = 256 * 1024;
+
+/// Octets beyond which a Raft message is long and goes in parts.
+pub const LONG_OCTETS_MIN: usize = 4 * PART_OCTETS;
+
+/// Octets of long Raft messages that wait for one member. More are dropped, but one is always taken.
+pub const LONG_OCTETS_MAX: usize = RAFT_FRAME_OCTETS_MAX;
 
 /// Octets of any other frame: a datagram of 64 KiB with what a relay adds.
 pub const FRAME_OCTETS_MAX: usize = 70_000;
 
-/// Octets of frames that wait for one member. More are dropped: what matters is sent again by its owner.
-pub const QUEUE_OCTETS_MAX: usize = RAFT_FRAME_OCTETS_MAX + 1024 * 1024;
+/// Octets of frames, long Raft messages apart, that wait for one member. More are dropped: what matters is sent again by its owner.
+pub const QUEUE_OCTETS_MAX: usize = 64 * 1024 * 1024;
 
 /// Octets of a datagram as handed in: it must pass any path unfragmented once it is sealed.
 pub const DATAGRAM_OCTETS_MAX: usize = 1_200;

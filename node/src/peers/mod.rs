@@ -104,7 +104,8 @@ pub struct Hello {
 
 /// Who hears of what peers do. Called on the peers thread, one call at a time: an implementation must not block.
 pub trait PeerEvents: Send + Sync + 'static {
-    /// A frame, in the order in which `from` sent them.
+    /// A frame, in the order in which `from` sent them; but a Raft message of more than [`limits::LONG_OCTETS_MIN`] octets may
+    /// come later than what was sent after it.
     fn on_frame(&self, from: u64, frame: Frame);
 
     /// A datagram that `from`'s running process sealed; perhaps out of order, never twice.

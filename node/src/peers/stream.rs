@@ -134,7 +134,7 @@ pub(super) async fn read_hello(
             refuse("its Hello says another cluster than its certificate")
         }
         Received::Hello(hello) => Ok(hello),
-        Received::Beat | Received::Frame(_) => refuse("it did not begin with a Hello"),
+        Received::Beat | Received::Frame(_) | Received::Part(..) => refuse("it did not begin with a Hello"),
     }
 }
 

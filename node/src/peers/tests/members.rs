@@ -1,12 +1,15 @@
 //! Members among themselves.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 
 use super::world::{Event, World, hello, identity, runtime, valid, wait};
 use crate::metrics::{Counter, Limit};
-use crate::peers::limits::{DATAGRAM_OCTETS_MAX, FRAME_OCTETS_MAX, QUEUE_OCTETS_MAX, RAFT_FRAME_OCTETS_MAX};
+use crate::peers::limits::{
+    DATAGRAM_OCTETS_MAX, FRAME_OCTETS_MAX, LONG_OCTETS_MIN, QUEUE_OCTETS_MAX, RAFT_OCTETS_MAX,
+};
 use crate::peers::stream::{read_hello, write_hello};
 use crate::peers::{Frame, Relay};
 
@@ -29,7 +32,7 @@ fn frames_and_datagrams_go_both_ways_and_frames_in_order() {
         let (me, you) = (here as u64 + 1, there as u64 + 1);
         let mut expected = vec![relay(), Frame::Order(vec![1]), Frame::Counters(Vec::new())];
         expected.extend((0..500_u32).map(|n| Frame::Raft(n.to_be_bytes().repeat(n as usize))));
-        expected.push(Frame::Raft(vec![9; 5_000_000]));
+        expected.push(Frame::Raft(vec![9; LONG_OCTETS_MIN]));
         for frame in &expected {
             assert!(nodes[here].handle.send(you, frame.clone()));
         }
@@ -69,10 +72,34 @@ fn what_is_too_long_or_for_nobody_is_not_sent() {
     let _other = world.start(2, 1);
     wait("connected", || node.handle.connected() == [2]);
     assert!(!node.handle.send(2, Frame::Order(vec![0; FRAME_OCTETS_MAX])));
-    assert!(!node.handle.send(2, Frame::Raft(vec![0; RAFT_FRAME_OCTETS_MAX])));
+    assert!(!node.handle.send(2, Frame::Raft(vec![0; RAFT_OCTETS_MAX + 1])));
     assert!(!node.handle.send_datagram(2, vec![0; DATAGRAM_OCTETS_MAX + 1]));
     assert_eq!(node.count(Counter::PeersFramesDropped), 2);
     assert_eq!(node.count(Counter::PeersDatagramsDropped), 2);
+}
+
+/// A snapshot is on its way: what comes after it arrives before it.
+#[test]
+fn a_long_message_does_not_keep_short_ones_waiting() {
+    let world = World::new(2);
+    let nodes = world.start_all();
+    let long = Frame::Raft((0..100_000_000_u32).map(|n| (n >> 8) as u8).collect());
+    let short = Frame::Raft(vec![1]);
+    assert!(nodes[0].handle.send(2, long.clone()));
+    assert!(!nodes[0].handle.send(2, long.clone()), "one at a time");
+    thread::sleep(Duration::from_millis(20));
+    assert!(nodes[0].handle.send(2, short.clone()));
+    wait("both", || nodes[1].count(Counter::PeersFramesReceived) == 2);
+    let [first, second] = <[Event; 2]>::try_from(
+        nodes[1]
+            .heard
+            .events()
+            .into_iter()
+            .filter(|event| matches!(event, Event::Frame(..)))
+            .collect::<Vec<_>>(),
+    )
+    .expect("two");
+    assert!(first == Event::Frame(1, short) && second == Event::Frame(1, long));
 }
 
 #[test]
