@@ -4,8 +4,8 @@
 //! groups have to go to somebody else. What comes from peers enters by [`Incoming`], on the peers thread.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -221,6 +221,8 @@ pub struct Incoming {
     table: TableHandle,
     shards: Vec<mpsc::Sender<Inbound>>,
     metrics: Arc<Metrics>,
+    /// Whom we had a stream to since they were last gone.
+    seen: Mutex<BTreeSet<u64>>,
 }
 
 impl Incoming {
@@ -230,7 +232,12 @@ impl Incoming {
             table,
             shards,
             metrics,
+            seen: Mutex::default(),
         }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.seen.lock().expect("nothing panics with the set locked")
     }
 
     fn on_relay(&self, relayed: crate::peers::Relay) {
@@ -263,12 +270,16 @@ impl PeerEvents for Incoming {
     }
 
     fn on_up(&self, node: u64, hello: Hello) {
+        self.seen().insert(node);
         tracing::info!(node, program = hello.program, "connected to a member");
     }
 
     fn on_down(&self, node: u64, refused: bool) {
         if refused {
-            self.table.from_peer(FromPeer::Gone(node));
+            // A member that was never there has not died.
+            if self.seen().remove(&node) {
+                self.table.from_peer(FromPeer::Gone(node));
+            }
         } else {
             tracing::info!(node, "disconnected from a member");
         }
