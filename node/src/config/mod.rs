@@ -27,8 +27,8 @@ pub use diff::Reload;
 pub use load::environment;
 pub use mistake::{LoadError, Mistake, Place};
 pub use model::{
-    ApiConfig, AuthMethod, Config, L2tpConfig, LacConfig, LogConfig, LogFormat, NodeConfig, PoolConfig,
-    PppConfig, TunConfig, TunMode, UserConfig,
+    AnycastConfig, ApiConfig, AuthMethod, Config, L2tpConfig, LacConfig, LogConfig, LogFormat, NodeConfig,
+    PoolConfig, PppConfig, TunConfig, TunMode, UserConfig,
 };
 pub use parts::SOCKET as STANDARD_SOCKET;
 pub use pattern::Pattern;
