@@ -81,6 +81,10 @@ impl Leash {
         if getppid() != Pid::from_raw(parent) {
             return Err(ParentError::Orphan);
         }
+        // The parent reads these by a descriptor and so has blocked them, which we have inherited.
+        of_interest()
+            .thread_unblock()
+            .map_err(failed("unblocking signals"))?;
         let line = io::stdin().as_fd().try_clone_to_owned();
         let socket = UnixDatagram::from(line.map_err(|source| ParentError::Io {
             step: "standard input",
@@ -136,10 +140,7 @@ struct Parent {
 /// # Errors
 /// What kept the child from being started or watched; it does not run then.
 pub fn run() -> Result<ExitCode, ParentError> {
-    let mut wanted = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD] {
-        wanted.add(signal);
-    }
+    let wanted = of_interest();
     wanted.thread_block().map_err(failed("blocking signals"))?;
     let signals = SignalFd::with_flags(&wanted, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
         .map_err(failed("signalfd"))?;
@@ -167,6 +168,13 @@ pub fn run() -> Result<ExitCode, ParentError> {
         let _ = parent.child.kill();
     })?;
     Ok(exit_code(status))
+}
+
+/// What the parent passes on, and the end of its child.
+fn of_interest() -> SigSet {
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD]
+        .into_iter()
+        .collect()
 }
 
 impl Parent {

@@ -58,7 +58,7 @@ fn anycast(config: &Config, reader: &Reader) {
         return;
     };
     if anycast.addresses.is_empty() {
-        reader.mistake("anycast.addresses", "needs one address at least");
+        reader.mistake("anycast.addresses", "needs one address at least: what LACs dial");
     }
     if config.tun.enabled == TunMode::Never {
         reader.mistake(

@@ -239,9 +239,6 @@ fn anycast(root: &mut Section<'_>) -> Option<AnycastConfig> {
     if !present {
         return None;
     }
-    if !s.has("addresses") {
-        s.mistake("addresses", "is missing: which address do LACs dial?");
-    }
     let config = AnycastConfig {
         addresses: s.list("addresses").unwrap_or_default(),
         // Numbers up to 255 hold the tables that the kernel forwards by.
