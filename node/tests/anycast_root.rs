@@ -173,6 +173,7 @@ fn lives(process: Pid) -> bool {
 }
 
 #[test]
+#[ignore = "needs root: run by the test command"]
 fn a_stopped_server_loses_its_link_and_restores_it_when_it_resumes() {
     let namespace = Namespace::new();
     let mut node = Node::start(&namespace, "");
@@ -198,6 +199,22 @@ fn a_stopped_server_loses_its_link_and_restores_it_when_it_resumes() {
 }
 
 #[test]
+#[ignore = "needs root: run by the test command"]
+fn a_parent_that_was_stopped_does_no_harm() {
+    let namespace = Namespace::new();
+    let node = Node::start(&namespace, "");
+    kill(node.parent(), Signal::SIGSTOP).expect("it lives");
+    // Longer than the silence that it allows its child.
+    sleep(Duration::from_secs(1));
+    assert!(announced(&namespace));
+    kill(node.parent(), Signal::SIGCONT).expect("it lives");
+    sleep(Duration::from_secs(1));
+    assert!(namespace.link_is_up() && announced(&namespace));
+    assert!(lives(node.child()));
+}
+
+#[test]
+#[ignore = "needs root: run by the test command"]
 fn a_server_dies_with_its_parent() {
     let namespace = Namespace::new();
     let mut node = Node::start(&namespace, "");
@@ -209,6 +226,7 @@ fn a_server_dies_with_its_parent() {
 }
 
 #[test]
+#[ignore = "needs root: run by the test command"]
 fn the_parent_ends_with_its_server_and_its_code() {
     let namespace = Namespace::new();
     let mut node = Node::start(&namespace, "");
@@ -229,6 +247,7 @@ fn the_parent_ends_with_its_server_and_its_code() {
 }
 
 #[test]
+#[ignore = "needs root: run by the test command"]
 fn sighup_reaches_the_server() {
     let namespace = Namespace::new();
     let mut node = Node::start(&namespace, "");
@@ -318,6 +337,7 @@ fn bird_configuration(folder: &Path) -> String {
 }
 
 #[test]
+#[ignore = "needs root: run by the test command"]
 fn a_router_hears_of_a_node_while_it_is_ready() {
     let (namespace, router) = two_namespaces();
     let mut node = Node::start(&namespace, TO_THE_ROUTER);

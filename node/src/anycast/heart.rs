@@ -177,7 +177,7 @@ impl Beating {
         if !self.down {
             return;
         }
-        match self.link.configure() {
+        match self.link.restore() {
             Ok(()) => {
                 self.down = false;
                 self.restored.fetch_add(1, Ordering::Release);

@@ -184,3 +184,107 @@ fn serve(desk: &Desk, mut announcer: impl Announcer, restored: &AtomicU64) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::announcer::{AnnounceError, Changed};
+    use super::*;
+
+    /// Notes what it was asked for last, and fails as often as it is told to.
+    #[derive(Clone, Default)]
+    struct Notes {
+        last: Arc<Mutex<Option<Announcement>>>,
+        failures: Arc<AtomicU64>,
+    }
+
+    impl Announcer for Notes {
+        fn announce(&mut self, wanted: &Announcement) -> Result<Changed, AnnounceError> {
+            let fails = |left: u64| left.checked_sub(1);
+            if self
+                .failures
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fails)
+                .is_ok()
+            {
+                return Err(AnnounceError::Route {
+                    to: "192.0.2.1/32".parse().expect("a prefix"),
+                    table: 1701,
+                    failed: 1,
+                    source: io::ErrorKind::NetworkDown.into(),
+                });
+            }
+            *self.last.lock().expect("no panic") = Some(wanted.clone());
+            Ok(Changed::default())
+        }
+    }
+
+    struct Bench {
+        presence: Presence,
+        notes: Notes,
+        restored: Arc<AtomicU64>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let (notes, restored) = (Notes::default(), Arc::new(AtomicU64::new(0)));
+            let desk = Arc::new(Desk::default());
+            let (at_desk, announcer, count) = (desk.clone(), notes.clone(), restored.clone());
+            let thread = std::thread::spawn(move || serve(&at_desk, announcer, &count));
+            let presence = Presence {
+                heart: None,
+                desk,
+                thread: Some(thread),
+            };
+            Self {
+                presence,
+                notes,
+                restored,
+            }
+        }
+
+        #[track_caller]
+        fn wait_for(&self, standing: Standing, slices: usize) {
+            for _ in 0..1000 {
+                let last = self.notes.last.lock().expect("no panic").clone();
+                if last.is_some_and(|last| last.standing == standing && last.slices.len() == slices) {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            panic!("{standing:?} with {slices} slices was waited for in vain");
+        }
+    }
+
+    #[test]
+    fn what_is_wished_is_announced_and_tried_again() {
+        let bench = Bench::new();
+        bench.wait_for(Standing::Withdrawn, 0);
+        bench.notes.failures.store(3, Ordering::Relaxed);
+        bench.presence.set_standing(Standing::Ready);
+        bench
+            .presence
+            .set_slices(["100.64.1.0/24".parse().expect("a prefix")].into());
+        bench.wait_for(Standing::Ready, 1);
+        bench.presence.withdraw();
+        bench.wait_for(Standing::Withdrawn, 1);
+    }
+
+    #[test]
+    fn what_was_said_before_the_link_was_restored_does_not_count() {
+        let bench = Bench::new();
+        bench.presence.set_standing(Standing::Ready);
+        bench.wait_for(Standing::Ready, 0);
+        bench.restored.fetch_add(1, Ordering::Release);
+        bench.wait_for(Standing::Withdrawn, 0);
+        bench.presence.set_standing(Standing::Ready);
+        bench.wait_for(Standing::Ready, 0);
+    }
+
+    #[test]
+    fn an_end_withdraws() {
+        let Bench { presence, notes, .. } = Bench::new();
+        presence.set_standing(Standing::Ready);
+        drop(presence);
+        let last = notes.last.lock().expect("no panic").clone();
+        assert_eq!(last.expect("announced").standing, Standing::Withdrawn);
+    }
+}

@@ -136,7 +136,7 @@ impl Tun {
             config: config.clone(),
             index,
         };
-        link.configure()?;
+        link.configure(false)?;
         Ok(Self { queues, link })
     }
 
@@ -157,12 +157,16 @@ impl TunLink {
         self.index
     }
 
-    /// Gives the interface its addresses, MTU and routes, and sets it up. Also after someone has set it down, which
-    /// takes away its routes and IPv6 addresses: what is there already stays.
+    /// Sets the interface up again after someone has set it down, which takes away its routes and IPv6 addresses.
     ///
     /// # Errors
-    /// The first that went wrong.
-    pub fn configure(&self) -> Result<(), TunError> {
+    /// The first that went wrong; to be tried again then.
+    pub fn restore(&self) -> Result<(), TunError> {
+        self.configure(true)
+    }
+
+    /// Gives the interface its addresses, MTU and routes, and sets it up. With `again`, a route that is there is our own.
+    fn configure(&self, again: bool) -> Result<(), TunError> {
         let config = &self.config;
         let fail = |step| {
             move |source| TunError::Io {
@@ -184,7 +188,7 @@ impl TunLink {
         self.add_anycast().map_err(fail("adding an anycast address"))?;
         for route in &config.routes {
             match control.add_route(*route) {
-                Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
+                Err(error) if again && error.raw_os_error() == Some(libc::EEXIST) => {}
                 outcome => outcome.map_err(|source| TunError::Route {
                     name: config.name.clone(),
                     route: *route,
