@@ -101,8 +101,8 @@ pub struct BirdTable {
     always: Vec<IpNet>,
     /// What the kernel has, with its metric.
     present: BTreeSet<(IpNet, u32)>,
-    /// How often the link was restored, and at which count `present` was right: the kernel drops the routes of a link
-    /// that is set down.
+    /// How often the link was restored, and at which count all of `present` was made: the kernel drops the routes of a
+    /// link that is set down.
     restored: Arc<AtomicU64>,
     seen: u64,
 }
@@ -134,17 +134,33 @@ impl BirdTable {
             metric,
         }
     }
+
+    /// Adds a route or removes it, and notes that it is so.
+    fn apply(&mut self, key: (IpNet, u32), add: bool) -> io::Result<()> {
+        let route = self.route(key);
+        if add {
+            self.present.remove(&key);
+            self.netlink.add_route(&route)?;
+            self.present.insert(key);
+        } else {
+            self.netlink.remove_route(&route)?;
+            self.present.remove(&key);
+        }
+        Ok(())
+    }
 }
 
 impl Announcer for BirdTable {
     fn announce(&mut self, wanted: &Announcement) -> Result<Changed, AnnounceError> {
         let restored = self.restored.load(Ordering::Acquire);
-        if restored != self.seen {
-            self.seen = restored;
-            self.present.clear();
-        }
         let wanted = routes(&self.always, wanted);
-        let (added, removed) = difference(&self.present, &wanted);
+        let (mut added, removed) = difference(&self.present, &wanted);
+        if restored != self.seen {
+            // Nobody knows which of them the kernel still has: all are made again, and what is not wanted is removed
+            // even so, for it may have been made just after the link came up.
+            self.seen = restored;
+            added = wanted.into_iter().collect();
+        }
         let mut changed = Changed::default();
         let mut failure: Option<(IpNet, io::Error)> = None;
         let mut failed = 0;
@@ -154,21 +170,9 @@ impl Announcer for BirdTable {
             .map(|key| (key, true))
             .chain(removed.into_iter().map(|key| (key, false)))
         {
-            let route = self.route(key);
-            let outcome = if add {
-                self.netlink.add_route(&route)
-            } else {
-                self.netlink.remove_route(&route)
-            };
-            match outcome {
-                Ok(()) if add => {
-                    self.present.insert(key);
-                    changed.added += 1;
-                }
-                Ok(()) => {
-                    self.present.remove(&key);
-                    changed.removed += 1;
-                }
+            match self.apply(key, add) {
+                Ok(()) if add => changed.added += 1,
+                Ok(()) => changed.removed += 1,
                 Err(error) => {
                     failed += 1;
                     failure.get_or_insert((key.0, error));

@@ -95,13 +95,13 @@ impl Netlink {
         ))
     }
 
-    /// Removes a route. That it is not there is no error.
+    /// Removes a route. That it or its interface is not there is no error.
     ///
     /// # Errors
     /// The kernel's.
     pub fn remove_route(&mut self, route: &Route) -> io::Result<()> {
         match self.ask(route_request(libc::RTM_DELROUTE, 0, route)) {
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENODEV)) => Ok(()),
             outcome => outcome,
         }
     }
