@@ -19,6 +19,7 @@ use crate::actors::forwarding::{Forwarding, LinkLimits};
 use crate::actors::members::{Members, PeersTransport};
 use crate::actors::shard::inbox;
 use crate::actors::table::{self, TableThread};
+use crate::anycast::{Leash, Presence};
 use crate::api::{BindError, Listener};
 use crate::config::{Config, TunMode};
 use crate::io::{Dataplane, SocketError, SocketGroup, Tun, TunConfig, TunError, clock, host, inbound};
@@ -66,11 +67,16 @@ pub struct Node {
     pub(super) shared: Arc<Shared>,
     pub(super) table_thread: Option<JoinHandle<()>>,
     pub(super) shards: shards::Supervisor,
+    pub(super) presence: Option<Arc<Presence>>,
 }
 
 impl Node {
     /// Starts everything but the operator's socket. `stop` is told if the table's thread ends.
-    pub async fn start(config: Config, stop: mpsc::Sender<Stop>) -> Result<Self, StartError> {
+    pub async fn start(
+        config: Config,
+        stop: mpsc::Sender<Stop>,
+        leash: Option<Leash>,
+    ) -> Result<Self, StartError> {
         let count = shard_count(&config);
         let data_dir = config.node.data_dir.display().to_string();
         let metrics = Arc::new(Metrics::default());
@@ -79,8 +85,11 @@ impl Node {
         let (senders, receivers) = inbound::channels(count);
         let members = cluster::join(&config, boot, &table, &senders, &metrics)?;
         let replica = open_table(&config, boot, members.as_deref())?;
-        let sockets = SocketGroup::open(&config.node.listen, count)?;
+        // The device first: it carries the anycast address that a socket may be bound to. So whoever hears an address
+        // also has it, which an IP_FREEBIND socket would not show.
         let tun = open_tun(&config, count)?;
+        let sockets = SocketGroup::open(&config.node.listen, count)?;
+        let presence = start_presence(&config, tun.as_ref().ok(), leash)?;
         let (tun_text, has_tun) = (tun_text(&config, tun.as_ref()), tun.is_ok());
         let gateway = config.pools[0].gateway;
         let dataplane = Arc::new(Dataplane::start(gateway, sockets, tun.ok(), senders)?);
@@ -160,6 +169,7 @@ impl Node {
             shared,
             table_thread: Some(table_thread),
             shards,
+            presence,
         })
     }
 
@@ -222,6 +232,10 @@ fn open_tun(config: &Config, queues: usize) -> Result<Result<Tun, String>, Start
             .iter()
             .flat_map(|pool| pool.prefixes.clone())
             .collect(),
+        anycast: config
+            .anycast
+            .as_ref()
+            .map_or_else(Vec::new, |anycast| anycast.addresses.clone()),
     };
     match open_when_free(&wanted, queues) {
         Ok(tun) => {
@@ -251,6 +265,21 @@ fn open_when_free(wanted: &TunConfig, queues: usize) -> Result<Tun, TunError> {
             outcome => return outcome,
         }
     }
+}
+
+/// Beats and announcements, of a node behind an anycast address that has a device to carry it.
+fn start_presence(
+    config: &Config,
+    tun: Option<&Tun>,
+    leash: Option<Leash>,
+) -> Result<Option<Arc<Presence>>, StartError> {
+    let Some(tun) = tun else {
+        if config.anycast.is_some() {
+            tracing::warn!("without the TUN interface the anycast address is not announced");
+        }
+        return Ok(None);
+    };
+    Ok(Presence::start(config, tun.link(), leash)?.map(Arc::new))
 }
 
 fn tun_text(config: &Config, tun: Result<&Tun, &String>) -> String {
