@@ -163,6 +163,16 @@ impl Tunnel {
         self.channel.unanswered_since()
     }
 
+    /// From here on repeats what is not acknowledged at this pace.
+    pub fn set_repeat(&mut self, repeat: Option<Duration>) {
+        self.channel.set_repeat(repeat);
+    }
+
+    /// Whether a HELLO is not acknowledged yet.
+    pub fn awaits_hello(&self) -> bool {
+        self.hello_out
+    }
+
     /// Control messages sent again, in this opening.
     pub fn retransmitted(&self) -> u64 {
         self.channel.retransmitted

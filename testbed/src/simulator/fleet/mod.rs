@@ -11,6 +11,8 @@
 mod calls;
 mod check;
 mod dial;
+mod mark;
+mod probe;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -33,7 +35,10 @@ use super::subscriber::Subscriber;
 use super::timers::{Owner, Timers};
 use super::tunnel::{Happening, Traits, Tunnel};
 use check::Check;
+pub use check::Fast;
 use dial::Dialler;
+use mark::Mark;
+use probe::Prober;
 use report::Counts;
 
 /// A datagram to send from a LAC's socket.
@@ -58,6 +63,12 @@ pub struct Fleet {
     timers: Timers,
     dialler: Dialler,
     check: Option<Check>,
+    /// Who pings faster than the others.
+    fast: Fast,
+    prober: Option<Prober>,
+    /// Between two copies of a control message, where it is not RFC 2661's.
+    repeat: Option<Duration>,
+    mark: Option<Mark>,
     hold: bool,
     /// Who has which address.
     addresses: HashMap<Ipv4Addr, u32>,
@@ -97,6 +108,10 @@ impl Fleet {
             timers: Timers::default(),
             dialler: Dialler::default(),
             check: None,
+            fast: Fast::default(),
+            prober: None,
+            repeat: None,
+            mark: None,
             hold: false,
             addresses: HashMap::new(),
             outbox: VecDeque::new(),
@@ -137,7 +152,8 @@ impl Fleet {
     pub fn poll_timeout(&self) -> Option<Duration> {
         let check = self.check.as_ref().map(Check::poll_timeout);
         let dialler = self.dialler.poll_timeout(self.counts.pending);
-        [self.timers.poll_timeout(), dialler, check]
+        let prober = self.prober.as_ref().map(Prober::poll_timeout);
+        [self.timers.poll_timeout(), dialler, check, prober]
             .into_iter()
             .flatten()
             .min()
@@ -160,6 +176,7 @@ impl Fleet {
         }
         self.continue_dialling(now);
         self.continue_check(now);
+        self.continue_probing(now);
     }
 
     /// The next datagram to send.
@@ -233,6 +250,9 @@ impl Fleet {
     fn flush_tunnel(&mut self, now: Duration, index: u32) {
         let tunnel = &mut self.tunnels[index as usize];
         while let Some(departure) = tunnel.poll_transmit(now) {
+            if let Some(mark) = self.mark.as_mut().filter(|_| departure.hello) {
+                mark.note_hello_sent(index, now);
+            }
             if let Some(tag) = departure.first {
                 self.moments[Moment::ControlSent as usize] += 1;
                 note_departure(&mut self.subscribers, &mut self.counts, tag, now);

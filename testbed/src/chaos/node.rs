@@ -1,0 +1,219 @@
+//! One node: its namespace, its process, the BIRD beside it, and how to ask it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::Deserialize;
+
+use super::bed::{ANYCAST, POOL};
+use super::error::{Error, Result};
+use super::speaker::{self, Speaker};
+use crate::daemon::Daemon;
+use crate::lab::namespace::Namespace;
+use crate::lab::process::run;
+use crate::node_config::{self, Settings};
+
+/// The node's TUN device.
+const DEVICE: &str = "holdfast0";
+/// How long a node may take until it answers on its operator's socket.
+const START_LIMIT: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(20);
+
+/// What all nodes of a bed have in common.
+#[derive(Clone, Debug)]
+pub struct Common {
+    /// The `holdfast` program.
+    pub program: PathBuf,
+    /// The bed's folder.
+    pub folder: PathBuf,
+    pub bfd_ms: u32,
+}
+
+/// One node; dropped, it is killed.
+#[derive(Debug)]
+pub struct Node {
+    pub id: u8,
+    /// It votes and owns nothing.
+    pub witness: bool,
+    daemon: Daemon,
+    speaker: Option<Speaker>,
+    common: Common,
+    config: PathBuf,
+    pub namespace: Namespace,
+}
+
+/// `holdfast cluster status --json`, as far as it matters here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct View {
+    #[serde(default)]
+    pub leader: Option<u8>,
+    #[serde(default)]
+    pub term: u64,
+    #[serde(default)]
+    pub nodes: Vec<Member>,
+}
+
+/// One line of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Member {
+    pub id: u8,
+    #[serde(default)]
+    pub state: String,
+    /// Groups that it owns.
+    #[serde(default)]
+    pub groups: u32,
+    #[serde(default)]
+    pub applied: u64,
+}
+
+impl Node {
+    /// Writes the configuration; `sections` are those of the cluster. Starts nothing yet.
+    pub fn new(id: u8, namespace: Namespace, common: &Common, sections: &str) -> Result<Self> {
+        let folder = common.folder.join(format!("node{id}"));
+        fs::create_dir_all(&folder)?;
+        let address = (ANYCAST, 1701).into();
+        let settings = Settings {
+            id: u64::from(id),
+            shards: 1,
+            tun: "always",
+            pool: POOL,
+            sections: sections.to_owned(),
+            ..Settings::default()
+        };
+        let config = folder.join("holdfast.toml");
+        let text = node_config::config(&folder, &folder.join("data"), address, &settings);
+        fs::write(&config, text)?;
+        fs::set_permissions(&config, fs::Permissions::from_mode(0o600))?;
+        let arguments = ["netns", "exec", namespace.name()].map(str::to_owned);
+        let run = [
+            common.program.display().to_string(),
+            "run".into(),
+            "--config".into(),
+            config.display().to_string(),
+        ];
+        let arguments = arguments.into_iter().chain(run).collect();
+        let daemon = Daemon::new(Path::new("ip"), arguments, address, folder.join("log"));
+        Ok(Self {
+            id,
+            witness: sections.contains("# a witness"),
+            daemon,
+            speaker: None,
+            common: common.clone(),
+            config,
+            namespace,
+        })
+    }
+
+    /// Starts the process and waits until it answers; BIRD too, if it does not run.
+    pub fn start(&mut self) -> Result<()> {
+        self.spawn()?;
+        self.wait_ready()
+    }
+
+    /// Starts the process without waiting for anything.
+    pub fn spawn(&mut self) -> Result<()> {
+        self.daemon.spawn()?;
+        self.start_speaker()
+    }
+
+    /// Waits until the process answers on its operator's socket.
+    pub fn wait_ready(&mut self) -> Result<()> {
+        self.daemon.wait_listening()?;
+        let deadline = Instant::now() + START_LIMIT;
+        while let Err(error) = self.ask(&["status"]) {
+            if Instant::now() > deadline {
+                return Err(error);
+            }
+            std::thread::sleep(POLL);
+        }
+        self.announce()
+    }
+
+    /// The anycast address lies on the TUN device, so that the kernel takes it away with the process.
+    fn announce(&self) -> Result<()> {
+        self.namespace
+            .ip(&format!("addr replace {ANYCAST}/32 dev {DEVICE}"))?;
+        Ok(())
+    }
+
+    pub fn start_speaker(&mut self) -> Result<()> {
+        if self.speaker.is_none() && !self.witness {
+            let configuration = speaker::node(self.id, DEVICE, self.common.bfd_ms);
+            let name = format!("n{}", self.id);
+            let speaker = Speaker::start(&self.namespace, &self.common.folder, &name, &configuration)?;
+            self.speaker = Some(speaker);
+        }
+        Ok(())
+    }
+
+    /// BIRD dies without a word.
+    pub fn kill_speaker(&mut self) {
+        self.speaker = None;
+    }
+
+    /// `kill -9` of the process, and waits until it is gone.
+    pub fn kill(&mut self) -> Result<()> {
+        Ok(self.daemon.kill()?)
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub fn terminate(&mut self) -> Result<()> {
+        let status = self.daemon.terminate()?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(Error::Unmet(format!(
+                "node {} ended with {status} on SIGTERM",
+                self.id
+            )))
+        }
+    }
+
+    /// A signal to the process.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = self
+            .pid()
+            .ok_or_else(|| Error::Unmet(format!("node {} does not run", self.id)))?;
+        kill(Pid::from_raw(pid.cast_signed()), signal).map_err(std::io::Error::from)?;
+        Ok(())
+    }
+
+    /// A signal to BIRD.
+    pub fn signal_speaker(&self, signal: Signal) -> Result<()> {
+        self.speaker
+            .as_ref()
+            .map_or(Ok(()), |speaker| speaker.signal(signal))
+    }
+
+    pub fn pid(&self) -> Option<u32> {
+        self.daemon.pid()
+    }
+
+    /// Waits for a process that someone else has killed; whether that came about.
+    pub fn wait_gone(&mut self, within: Duration) -> Result<bool> {
+        Ok(self.daemon.wait_gone(within)?)
+    }
+
+    /// What an operator's command prints with `--json`.
+    pub fn ask(&self, arguments: &[&str]) -> Result<serde_json::Value> {
+        let mut command = std::process::Command::new(&self.common.program);
+        command
+            .args(arguments)
+            .arg("--json")
+            .arg("--config")
+            .arg(&self.config);
+        let text = run(&mut command)?;
+        serde_json::from_str(&text)
+            .map_err(|error| Error::Unmet(format!("{arguments:?}: {error} in {text:?}")))
+    }
+
+    /// How this node sees the cluster.
+    pub fn view(&self) -> Result<View> {
+        let value = self.ask(&["cluster", "status"])?;
+        serde_json::from_value(value).map_err(|error| Error::Unmet(format!("cluster status: {error}")))
+    }
+}
