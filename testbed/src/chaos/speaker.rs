@@ -3,19 +3,22 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use super::bed::{ANYCAST, POOL};
-use super::error::Result;
+use super::error::{Error, Result};
 use crate::lab::namespace::Namespace;
-use crate::lab::process::{ProcessGroup, run};
+use crate::lab::process::{POLL, ProcessGroup, run};
 
 /// The nodes' autonomous system, and that of the two routers.
 const NODES: u32 = 65001;
 const ROUTERS: u32 = 65000;
 /// Seconds; BFD is what counts.
 const HOLD_TIME: u32 = 9;
+/// How long BIRD may take until it answers.
+const START_LIMIT: Duration = Duration::from_secs(5);
 /// Missed BFD packets after which a neighbour counts as gone.
 const MULTIPLIER: u32 = 3;
 
@@ -46,10 +49,19 @@ impl Speaker {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        Ok(Self {
+        let mut speaker = Self {
             process: ProcessGroup::spawn(&mut command)?,
             control,
-        })
+        };
+        let deadline = Instant::now() + START_LIMIT;
+        while let Err(error) = speaker.ask(&["show", "status"]) {
+            if speaker.process.status().is_some() || Instant::now() > deadline {
+                let log = fs::read_to_string(folder.join(format!("{name}.log")))?;
+                return Err(Error::Unmet(format!("BIRD of {name}: {error}\n{log}")));
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(speaker)
     }
 
     pub fn signal(&self, signal: Signal) -> Result<()> {
@@ -92,13 +104,13 @@ protocol static pool {{ ipv4; route {POOL} via "{device}"; }}
 protocol bfd {{ interface "r*" {{ interval {bfd_ms} ms; multiplier {MULTIPLIER}; }}; }}
 filter ours {{ if net ~ [ {ANYCAST}/32, {POOL} ] then accept; reject; }}
 protocol kernel {{ ipv4 {{ import none; export where source = RTS_BGP; }}; }}
-template bgp router {{
+template bgp uplink {{
   local as {NODES}; hold time {HOLD_TIME}; keepalive time 3; graceful restart off;
   connect delay time 1; connect retry time 1; error wait time 1, 2; bfd on;
   ipv4 {{ import all; export filter ours; next hop self; }};
 }}
-protocol bgp r1 from router {{ neighbor 10.1.{node}.1 as {ROUTERS}; }}
-protocol bgp r2 from router {{ neighbor 10.2.{node}.1 as {ROUTERS}; }}
+protocol bgp r1 from uplink {{ neighbor 10.1.{node}.1 as {ROUTERS}; }}
+protocol bgp r2 from uplink {{ neighbor 10.2.{node}.1 as {ROUTERS}; }}
 "#
     )
 }

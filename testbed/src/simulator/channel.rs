@@ -51,6 +51,10 @@ pub enum Tag {
     Hello,
     /// The ICRQ of this subscriber.
     Call(u32),
+    /// An ICCN.
+    Connect,
+    /// A CDN.
+    Clear,
 }
 
 /// A message from the peer, in order.

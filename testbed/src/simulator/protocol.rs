@@ -126,6 +126,12 @@ pub enum Moment {
     ControlAcknowledged,
     /// The LNS acknowledged a HELLO.
     HelloAcknowledged,
+    /// The LNS took a call: its ICRP has arrived.
+    CallTaken,
+    /// The LNS acknowledged an ICCN.
+    CallConnected,
+    /// The LNS acknowledged a CDN.
+    CallCleared,
     /// A client acknowledged the server's IPCP request: the server's own Configure-Ack is on its way or held.
     AddressAcknowledged,
     /// A client saw IPCP open.
@@ -135,10 +141,13 @@ pub enum Moment {
 }
 
 impl Moment {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::ControlSent,
         Self::ControlAcknowledged,
         Self::HelloAcknowledged,
+        Self::CallTaken,
+        Self::CallConnected,
+        Self::CallCleared,
         Self::AddressAcknowledged,
         Self::Opened,
         Self::Held,

@@ -215,7 +215,7 @@ impl Tunnel {
 
     /// Sends the ICCN to the LNS's session `peer`.
     pub fn connect_call(&mut self, peer: SessionId, iccn: Iccn) {
-        self.send(&Message::Iccn(Box::new(iccn)), Some(peer), Tag::Plain);
+        self.send(&Message::Iccn(Box::new(iccn)), Some(peer), Tag::Connect);
     }
 
     /// Sends a CDN and forgets the call.
@@ -225,7 +225,7 @@ impl Tunnel {
             assigned_session_id: Some(session),
             ..Cdn::new(ResultCode::new(result))
         };
-        self.send(&Message::Cdn(cdn), peer, Tag::Plain);
+        self.send(&Message::Cdn(cdn), peer, Tag::Clear);
     }
 
     /// Sends a StopCCN.

@@ -130,6 +130,11 @@ impl Fleet {
 
     fn note_acknowledged(&mut self, now: Duration, index: u32, tag: Tag) {
         self.moments[Moment::ControlAcknowledged as usize] += 1;
+        match tag {
+            Tag::Connect => self.moments[Moment::CallConnected as usize] += 1,
+            Tag::Clear => self.moments[Moment::CallCleared as usize] += 1,
+            Tag::Hello | Tag::Call(_) | Tag::Plain => {}
+        }
         if tag == Tag::Hello {
             self.moments[Moment::HelloAcknowledged as usize] += 1;
             self.note_hello_answered(index);
@@ -151,6 +156,7 @@ impl Fleet {
             return;
         };
         call.peer = Some(peer);
+        self.moments[Moment::CallTaken as usize] += 1;
         let mut frames = std::mem::take(&mut self.frames);
         let mut ctx = Context {
             now,

@@ -1,0 +1,113 @@
+//! What is done to the cluster, by the numbers of what it must show.
+
+mod kill;
+mod moments;
+mod network;
+mod restart;
+
+use super::error::Result;
+use super::stage::Stage;
+
+/// A scenario: its name, what it shows, and how it is played.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    pub name: &'static str,
+    pub about: &'static str,
+    /// It makes sense with a single node, too.
+    pub alone: bool,
+    pub play: fn(&mut Stage) -> Result<()>,
+}
+
+/// All of them, in the order in which `--all` plays them.
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "kill-owner",
+        about: "kill -9 of the owner of most groups",
+        alone: true,
+        play: kill::owner,
+    },
+    Scenario {
+        name: "kill-leader",
+        about: "kill -9 of the Raft leader",
+        alone: false,
+        play: kill::leader,
+    },
+    Scenario {
+        name: "kill-forwarder",
+        about: "kill -9 of a node that owns least and does not lead",
+        alone: false,
+        play: kill::forwarder,
+    },
+    Scenario {
+        name: "kill-machine",
+        about: "the owner of most groups and its BIRD fall silent at once, as when the power fails",
+        alone: false,
+        play: kill::machine,
+    },
+    Scenario {
+        name: "stop-owner",
+        about: "SIGSTOP of the owner for 30 s, then SIGCONT",
+        alone: false,
+        play: kill::stop,
+    },
+    Scenario {
+        name: "acknowledged-kill",
+        about: "kill -9 in the millisecond of a HELLO's, an ICRQ's, an ICCN's or a CDN's answer, and of IPCP open",
+        alone: true,
+        play: moments::acknowledged,
+    },
+    Scenario {
+        name: "burst-kill",
+        about: "200 calls in 0.1 s, and kill -9 within",
+        alone: true,
+        play: moments::burst,
+    },
+    Scenario {
+        name: "rolling",
+        about: "every node is restarted in turn while calls arrive",
+        alone: true,
+        play: restart::rolling,
+    },
+    Scenario {
+        name: "power",
+        about: "kill -9 of all nodes at one instant, started again within 20 s",
+        alone: true,
+        play: restart::power,
+    },
+    Scenario {
+        name: "partition-owner",
+        about: "the owner of most groups is cut off from the other nodes for 30 s",
+        alone: false,
+        play: network::partition_owner,
+    },
+    Scenario {
+        name: "partition-leader",
+        about: "the leader is cut off from the other nodes for 30 s",
+        alone: false,
+        play: network::partition_leader,
+    },
+    Scenario {
+        name: "partition-one-way",
+        about: "the owner hears nobody, then nobody hears it, 15 s each",
+        alone: false,
+        play: network::one_way,
+    },
+    Scenario {
+        name: "routers-differ",
+        about: "each router loses the link to another node for 15 s",
+        alone: false,
+        play: network::routers_differ,
+    },
+    Scenario {
+        name: "ecmp-return",
+        about: "a node comes back and the routers move flows to it",
+        alone: false,
+        play: network::ecmp_return,
+    },
+    Scenario {
+        name: "lossy",
+        about: "5 % loss, duplication and reordering between the nodes, and kill -9 of the owner meanwhile",
+        alone: false,
+        play: network::lossy,
+    },
+];

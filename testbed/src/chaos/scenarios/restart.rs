@@ -1,0 +1,46 @@
+//! Cases 3 and 4: nodes are restarted one after the other, or all at once.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use super::super::error::Result;
+use super::super::stage::Stage;
+
+/// All nodes are away for this long at most.
+const LONGEST_DARK: Duration = Duration::from_secs(18);
+
+/// SIGTERM and a new start of each node.
+pub fn rolling(stage: &mut Stage) -> Result<()> {
+    let nodes: Vec<u8> = stage.bed.nodes.keys().copied().collect();
+    for id in nodes {
+        stage.event(|bed| bed.node(id)?.terminate())?;
+        stage.event(|bed| bed.node(id)?.start())?;
+        stage.restore()?;
+    }
+    Ok(())
+}
+
+/// Every process at once; the logs on the disks are all that is left.
+pub fn power(stage: &mut Stage) -> Result<()> {
+    let dark = LONGEST_DARK.mul_f64(stage.rng.random_range(0.2..1.0));
+    stage.note(format!("dark for {:.1} s", dark.as_secs_f64()));
+    stage.event(|bed| {
+        // All signals first: nobody may see another die.
+        for node in bed.nodes.values() {
+            node.signal(nix::sys::signal::Signal::SIGKILL)?;
+        }
+        for node in bed.nodes.values_mut() {
+            node.kill()?;
+        }
+        std::thread::sleep(dark);
+        for node in bed.nodes.values_mut() {
+            node.spawn()?;
+        }
+        for node in bed.nodes.values_mut() {
+            node.wait_ready()?;
+        }
+        Ok(())
+    })?;
+    stage.restore()
+}

@@ -1,0 +1,404 @@
+//! A bed with its subscribers, on which scenarios play one after the other.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::bed::{ANYCAST, Bed, CORE, FIRST_LAC, LACS};
+use super::error::{Error, Result};
+use super::node::View;
+use super::verdict::{Times, Verdict};
+use crate::lab::process::own_program;
+use crate::node_config::USER;
+use crate::simulator::{Command, HangUp, Moment, Plan, Report, Simulator};
+
+/// How long the sessions may take to come up.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long everything may take to give a sign of life: a LAC's full cycle of retransmissions and more.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(35);
+/// How long the calls placed after an event may take: the longest that a client or a LAC waits, and more.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(70);
+/// The quiet seconds before an event, for comparison.
+const QUIET: Duration = Duration::from_secs(1);
+/// After an event everything is watched for so long at least.
+const WATCH: Duration = Duration::from_secs(3);
+/// The cluster may take so long to agree again.
+const AGREE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Entries that a member may be behind and count as caught up: HELLOs make new ones all the time.
+const MAX_BEHIND: u64 = 500;
+const POLL: Duration = Duration::from_millis(20);
+/// Subscribers who do not dial before an event.
+pub const EXTRA: u32 = 200;
+/// Sessions that ping every millisecond; the others do every second.
+const FAST_SESSIONS: u32 = 20;
+const FAST_INTERVAL_US: u64 = 1_000;
+const SLOW_INTERVAL_MS: u64 = 1_000;
+/// Between two fresh HELLOs, and between two copies of one.
+const HELLO_INTERVAL_MS: u64 = 10;
+const HELLO_REPEAT_MS: u64 = 50;
+
+/// How to play.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    pub sessions: u32,
+    pub tunnels: u32,
+    pub seed: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Stage {
+    /// Goes first: it lives in a namespace of the bed.
+    pub simulator: Simulator,
+    pub bed: Bed,
+    pub rng: StdRng,
+    pub setting: Setting,
+    /// What was counted before the present scenario.
+    before: Report,
+    times: Times,
+    notes: Vec<String>,
+    broken: Vec<String>,
+    begun: Instant,
+}
+
+impl Stage {
+    /// Establishes the sessions.
+    pub fn open(bed: Bed, setting: Setting) -> Result<Self> {
+        let plan = Plan {
+            target: (ANYCAST, 1701).into(),
+            lacs: LACS,
+            source: FIRST_LAC.into(),
+            many_sources: true,
+            source_port: 1701,
+            tunnels: setting.tunnels,
+            sessions: setting.sessions + EXTRA.max(setting.tunnels),
+            user: USER.into(),
+            password: USER.into(),
+            seed: setting.seed,
+            ..Plan::default()
+        };
+        let simulator = Simulator::spawn_by(bed.lac.command(own_program()), &plan)?;
+        let mut stage = Self {
+            simulator,
+            bed,
+            rng: StdRng::seed_from_u64(setting.seed),
+            setting,
+            before: Report::default(),
+            times: Times::default(),
+            notes: Vec::new(),
+            broken: Vec::new(),
+            begun: Instant::now(),
+        };
+        stage.establish()?;
+        Ok(stage)
+    }
+
+    /// Dials whoever of the permanent subscribers is not in.
+    fn establish(&mut self) -> Result<()> {
+        let all = u64::from(self.setting.sessions);
+        let open = self.simulator.report()?.sessions_open;
+        let missing = u32::try_from(all.saturating_sub(open)).unwrap_or(0);
+        if missing > 0 {
+            self.simulator.dial(missing, Some(100))?;
+        }
+        self.simulator
+            .wait_until("all sessions up", DIAL_TIMEOUT, |report| {
+                report.sessions_open == all && report.sessions_pending == 0
+            })?;
+        Ok(())
+    }
+
+    /// A scenario begins: everybody is in and probed.
+    pub fn begin(&mut self) -> Result<()> {
+        self.begun = Instant::now();
+        self.establish()?;
+        self.simulator.ask(&Command::Ping {
+            interval_ms: SLOW_INTERVAL_MS,
+            host: Some(CORE),
+            fast_sessions: FAST_SESSIONS,
+            fast_interval_us: FAST_INTERVAL_US,
+        })?;
+        self.simulator.ask(&Command::Probe {
+            interval_ms: HELLO_INTERVAL_MS,
+            repeat_ms: HELLO_REPEAT_MS,
+        })?;
+        self.before = self.simulator.report()?;
+        self.times = Times::default();
+        self.notes.clear();
+        self.broken.clear();
+        Ok(())
+    }
+
+    /// Does something to the nodes and measures what the subscribers see of it, a call on each tunnel right behind it.
+    pub fn event(&mut self, action: impl FnOnce(&mut Bed) -> Result<()>) -> Result<()> {
+        self.quiet()?;
+        self.simulator.ask(&Command::Mark)?;
+        action(&mut self.bed)?;
+        self.simulator.dial(self.setting.tunnels, None)?;
+        self.observe(WATCH)
+    }
+
+    /// The same where the simulator itself kills the process at a moment of its own choice, once `provoke` has been done.
+    pub fn event_at(
+        &mut self,
+        (moment, count, delay): (Moment, u64, Duration),
+        node: u8,
+        provoke: impl FnOnce(&mut Simulator) -> Result<()>,
+    ) -> Result<()> {
+        self.quiet()?;
+        let pid = self.bed.node(node)?.pid();
+        self.simulator.ask(&Command::Disarm)?;
+        self.simulator.arm(moment, count, delay, pid)?;
+        provoke(&mut self.simulator)?;
+        if !self.bed.node(node)?.wait_gone(Duration::from_secs(10))? {
+            self.simulator.ask(&Command::Disarm)?;
+            self.simulator.ask(&Command::Mark)?;
+            self.bed.node(node)?.kill()?;
+            self.note(format!(
+                "{moment:?} number {count} did not come: killed without it"
+            ));
+        }
+        self.observe(WATCH)
+    }
+
+    /// What the gaps are while nothing happens.
+    fn quiet(&mut self) -> Result<()> {
+        self.simulator.ask(&Command::Mark)?;
+        std::thread::sleep(QUIET);
+        if let Some(quiet) = self.simulator.report()?.since_mark {
+            self.times.quiet.extend(quiet.fast_gaps_ms);
+        }
+        Ok(())
+    }
+
+    /// Watches until all has answered and no call is under way, `least` at least, and takes the measurements.
+    fn observe(&mut self, least: Duration) -> Result<()> {
+        let begun = Instant::now();
+        let report = loop {
+            let report = self.simulator.report()?;
+            let answered = report
+                .since_mark
+                .as_ref()
+                .is_some_and(|since| since.control_gaps_ms.iter().all(Option::is_some));
+            let settled = answered && report.sessions_pending == 0;
+            if begun.elapsed() > SETTLE_TIMEOUT || settled && begun.elapsed() > least {
+                break report;
+            }
+            std::thread::sleep(POLL);
+        };
+        if report.sessions_pending > 0 {
+            self.breach(format!(
+                "{} calls neither came up nor failed within {} s",
+                report.sessions_pending,
+                SETTLE_TIMEOUT.as_secs()
+            ));
+        }
+        if let Some(since) = &report.since_mark {
+            self.times.add(since);
+        }
+        self.dismiss()
+    }
+
+    /// The calls of an event hang up.
+    fn dismiss(&mut self) -> Result<()> {
+        self.simulator.ask(&Command::HangUp {
+            from: self.setting.sessions,
+            sessions: None,
+            by: HangUp::Disconnect,
+        })?;
+        Ok(())
+    }
+
+    /// Says something that the verdict will show.
+    pub fn note(&mut self, what: String) {
+        self.notes.push(what);
+    }
+
+    /// Says something that must not be.
+    pub fn breach(&mut self, what: String) {
+        self.broken.push(what);
+    }
+
+    /// Waits up to `longest`, at random.
+    pub fn sleep(&mut self, longest: Duration) {
+        std::thread::sleep(longest.mul_f64(self.rng.random()));
+    }
+
+    /// Whether there is a cluster, or a single node that must come back by itself.
+    pub fn is_cluster(&self) -> bool {
+        self.bed.nodes.len() > 1
+    }
+
+    /// The node that owns most groups.
+    pub fn owner(&self) -> Result<u8> {
+        if !self.is_cluster() {
+            return Ok(1);
+        }
+        let view = self.bed.view()?;
+        let most = view.nodes.iter().max_by_key(|member| member.groups);
+        most.map(|member| member.id)
+            .ok_or_else(|| Error::Unmet("cluster status names no node".into()))
+    }
+
+    /// The Raft leader.
+    pub fn leader(&self) -> Result<u8> {
+        if !self.is_cluster() {
+            return Ok(1);
+        }
+        self.bed
+            .view()?
+            .leader
+            .ok_or_else(|| Error::Unmet("there is no leader".into()))
+    }
+
+    /// A node that owns the fewest groups and does not lead.
+    pub fn bystander(&self) -> Result<u8> {
+        if !self.is_cluster() {
+            return Ok(1);
+        }
+        let view = self.bed.view()?;
+        let others = view.nodes.iter().filter(|member| Some(member.id) != view.leader);
+        others
+            .min_by_key(|member| member.groups)
+            .map(|member| member.id)
+            .ok_or_else(|| Error::Unmet("all lead".into()))
+    }
+
+    /// Starts whatever does not run and waits until all is as at the beginning: routes, and every node caught up.
+    pub fn restore(&mut self) -> Result<()> {
+        self.bed.mesh.heal();
+        for node in self.bed.nodes.values_mut() {
+            if node.pid().is_none() {
+                node.spawn()?;
+            }
+        }
+        for node in self.bed.nodes.values_mut() {
+            node.wait_ready()?;
+        }
+        self.bed.wait_routes()?;
+        self.agree()
+    }
+
+    /// Waits until the cluster has a leader and every node has applied the same.
+    pub fn agree(&self) -> Result<()> {
+        if !self.is_cluster() {
+            return Ok(());
+        }
+        let deadline = Instant::now() + AGREE_TIMEOUT;
+        loop {
+            let view = self.bed.view();
+            if view.as_ref().is_ok_and(|view| agreed(view, self.bed.nodes.len())) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(Error::Unmet(format!(
+                    "the cluster does not agree within {} s: {view:?}",
+                    AGREE_TIMEOUT.as_secs()
+                )));
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Asks everybody and judges.
+    pub fn finish(&mut self, scenario: &str, outcome: Result<()>) -> Result<Verdict> {
+        if let Err(error) = outcome {
+            self.breach(error.to_string());
+        }
+        self.simulator.ask(&Command::Disarm)?;
+        self.dismiss()?;
+        self.simulator.ask(&Command::Probe {
+            interval_ms: 0,
+            repeat_ms: 0,
+        })?;
+        let checked = self.simulator.check(CHECK_TIMEOUT)?;
+        let report = self.simulator.report()?;
+        let before = &self.before;
+        let mut stuck_since = report.clone();
+        stuck_since.control_channels_stuck -= before.control_channels_stuck;
+        let mut verdict = Verdict {
+            scenario: scenario.into(),
+            seed: self.setting.seed,
+            nodes: self.bed.nodes.len(),
+            sessions: report
+                .since_mark
+                .as_ref()
+                .map_or(0, |since| since.sessions_before),
+            sessions_lost: report.marked_lost - before.marked_lost,
+            sessions_renegotiated: report.marked_renegotiated - before.marked_renegotiated,
+            control_channels_stuck: checked.control_channels_stuck(&stuck_since),
+            addresses_duplicated: report.addresses_duplicated - before.addresses_duplicated,
+            sessions_silent: checked.sessions_silent(),
+            calls_failed: report.sessions_failed - before.sessions_failed,
+            losses: difference(&report.losses, &before.losses),
+            failures: difference(&report.failures, &before.failures),
+            notes: std::mem::take(&mut self.notes),
+            broken: std::mem::take(&mut self.broken),
+            seconds: self.begun.elapsed().as_secs_f64(),
+            ..Verdict::default()
+        };
+        verdict.set_times(&self.times);
+        if !verdict.passed() {
+            verdict.evidence = Some(self.keep_evidence(scenario)?);
+        }
+        Ok(verdict)
+    }
+
+    /// Copies logs, configurations and what the subscribers said to a folder that stays.
+    fn keep_evidence(&mut self, scenario: &str) -> Result<PathBuf> {
+        let name = format!("holdfast-chaos-{scenario}-{}", self.setting.seed);
+        let to = std::env::temp_dir().join(name);
+        copy_folder(self.bed.folder(), &to)?;
+        let events: Vec<_> = self
+            .simulator
+            .take_events()
+            .iter()
+            .map(|event| format!("{event:?}\n"))
+            .collect();
+        fs::write(to.join("events"), events.concat())?;
+        let sessions: Vec<_> = self.simulator.sessions()?;
+        let lines: Vec<_> = sessions.iter().map(|session| format!("{session:?}\n")).collect();
+        fs::write(to.join("sessions"), lines.concat())?;
+        Ok(to)
+    }
+}
+
+/// Whether all members have applied nearly as much as the foremost, and one leads.
+fn agreed(view: &View, nodes: usize) -> bool {
+    let most = view.nodes.iter().map(|member| member.applied).max().unwrap_or(0);
+    let close = view
+        .nodes
+        .iter()
+        .all(|member| member.applied + MAX_BEHIND >= most);
+    view.leader.is_some() && view.nodes.len() == nodes && close
+}
+
+fn difference(
+    now: &std::collections::BTreeMap<String, u64>,
+    before: &std::collections::BTreeMap<String, u64>,
+) -> std::collections::BTreeMap<String, u64> {
+    let since = now
+        .iter()
+        .map(|(reason, count)| (reason.clone(), count - before.get(reason).unwrap_or(&0)));
+    since.filter(|(_, count)| *count > 0).collect()
+}
+
+/// Copies the plain files of a folder and of those below it.
+fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        let target = to.join(entry.file_name());
+        if kind.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else if kind.is_file() {
+            // A file that goes away meanwhile is a temporary one.
+            let _ = fs::copy(entry.path(), target);
+        }
+    }
+    Ok(())
+}
