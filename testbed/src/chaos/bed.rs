@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::error::{Error, Result};
+use super::membership;
 use super::mesh::Mesh;
 use super::node::{Common, Node, View};
 use super::speaker::{self, Speaker};
@@ -103,8 +104,10 @@ impl Bed {
             },
             folder: Folder(folder),
         };
-        for id in 1..=settings.nodes {
-            bed.add_node(id, "")?;
+        let ids: Vec<u8> = (1..=settings.nodes).collect();
+        let sections = membership::sections(&bed.common, &ids, &[])?;
+        for id in ids {
+            bed.add_node(id, sections.get(&id).map_or("", String::as_str))?;
         }
         for node in bed.nodes.values_mut() {
             node.spawn()?;

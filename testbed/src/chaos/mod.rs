@@ -12,6 +12,7 @@
 
 mod bed;
 mod error;
+mod membership;
 mod mesh;
 mod node;
 mod scenarios;

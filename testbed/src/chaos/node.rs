@@ -21,6 +21,10 @@ use crate::node_config::{self, Settings};
 const DEVICE: &str = "holdfast0";
 /// How long a node may take until it answers on its operator's socket.
 const START_LIMIT: Duration = Duration::from_secs(20);
+/// `state` of a member that answers.
+const ALIVE: &str = "alive";
+/// Entries that a member may be behind and count as caught up: HELLOs make new ones all the time.
+const MAX_BEHIND: u64 = 500;
 const POLL: Duration = Duration::from_millis(20);
 
 /// What all nodes of a bed have in common.
@@ -48,26 +52,37 @@ pub struct Node {
 
 /// `holdfast cluster status --json`, as far as it matters here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
 pub struct View {
-    #[serde(default)]
-    pub leader: Option<u8>,
-    #[serde(default)]
+    /// 0: none is known.
+    pub leader: u8,
     pub term: u64,
-    #[serde(default)]
+    pub groups_without_owner: u32,
+    /// Groups that an order is about to move.
+    pub groups_moved: u32,
     pub nodes: Vec<Member>,
 }
 
 /// One line of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
 pub struct Member {
     pub id: u8,
-    #[serde(default)]
     pub state: String,
+    pub witness: bool,
     /// Groups that it owns.
-    #[serde(default)]
     pub groups: u32,
-    #[serde(default)]
+    /// Index of the last entry that it has applied.
     pub applied: u64,
+}
+
+impl View {
+    /// Whether one leads, all live, every group has its owner and nobody is far behind.
+    pub fn is_settled(&self) -> bool {
+        let most = self.nodes.iter().map(|member| member.applied).max().unwrap_or(0);
+        let well = |member: &Member| member.state == ALIVE && member.applied + MAX_BEHIND >= most;
+        self.leader != 0 && self.groups_without_owner + self.groups_moved == 0 && self.nodes.iter().all(well)
+    }
 }
 
 impl Node {
@@ -99,7 +114,7 @@ impl Node {
         let daemon = Daemon::new(Path::new("ip"), arguments, address, folder.join("log"));
         Ok(Self {
             id,
-            witness: sections.contains("# a witness"),
+            witness: false,
             daemon,
             speaker: None,
             common: common.clone(),

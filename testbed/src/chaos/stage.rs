@@ -27,8 +27,6 @@ const QUIET: Duration = Duration::from_secs(1);
 const WATCH: Duration = Duration::from_secs(3);
 /// The cluster may take so long to agree again.
 const AGREE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Entries that a member may be behind and count as caught up: HELLOs make new ones all the time.
-const MAX_BEHIND: u64 = 500;
 const POLL: Duration = Duration::from_millis(20);
 /// Subscribers who do not dial before an event.
 pub const EXTRA: u32 = 200;
@@ -141,6 +139,16 @@ impl Stage {
         self.observe(WATCH)
     }
 
+    /// The same while calls arrive, `rate` a second for some seconds.
+    pub fn event_under_load(&mut self, rate: f64, action: impl FnOnce(&mut Bed) -> Result<()>) -> Result<()> {
+        self.quiet()?;
+        self.simulator.dial_paced(EXTRA, rate)?;
+        std::thread::sleep(QUIET);
+        self.simulator.ask(&Command::Mark)?;
+        action(&mut self.bed)?;
+        self.observe(WATCH)
+    }
+
     /// The same where the simulator itself kills the process at a moment of its own choice, once `provoke` has been done.
     pub fn event_at(
         &mut self,
@@ -160,6 +168,10 @@ impl Stage {
             self.note(format!(
                 "{moment:?} number {count} did not come: killed without it"
             ));
+        }
+        if !self.is_cluster() {
+            // Nobody takes over: it has to come back itself.
+            self.bed.node(node)?.start()?;
         }
         self.observe(WATCH)
     }
@@ -202,8 +214,9 @@ impl Stage {
         self.dismiss()
     }
 
-    /// The calls of an event hang up.
+    /// No more calls; those of an event hang up.
     fn dismiss(&mut self) -> Result<()> {
+        self.simulator.dial(0, None)?;
         self.simulator.ask(&Command::HangUp {
             from: self.setting.sessions,
             sessions: None,
@@ -248,10 +261,10 @@ impl Stage {
         if !self.is_cluster() {
             return Ok(1);
         }
-        self.bed
-            .view()?
-            .leader
-            .ok_or_else(|| Error::Unmet("there is no leader".into()))
+        match self.bed.view()?.leader {
+            0 => Err(Error::Unmet("there is no leader".into())),
+            leader => Ok(leader),
+        }
     }
 
     /// A node that owns the fewest groups and does not lead.
@@ -260,7 +273,7 @@ impl Stage {
             return Ok(1);
         }
         let view = self.bed.view()?;
-        let others = view.nodes.iter().filter(|member| Some(member.id) != view.leader);
+        let others = view.nodes.iter().filter(|member| member.id != view.leader);
         others
             .min_by_key(|member| member.groups)
             .map(|member| member.id)
@@ -282,7 +295,7 @@ impl Stage {
         self.agree()
     }
 
-    /// Waits until the cluster has a leader and every node has applied the same.
+    /// Waits until the cluster is settled; see [`View::is_settled`].
     pub fn agree(&self) -> Result<()> {
         if !self.is_cluster() {
             return Ok(());
@@ -290,7 +303,8 @@ impl Stage {
         let deadline = Instant::now() + AGREE_TIMEOUT;
         loop {
             let view = self.bed.view();
-            if view.as_ref().is_ok_and(|view| agreed(view, self.bed.nodes.len())) {
+            let whole = |view: &View| view.nodes.len() == self.bed.nodes.len() && view.is_settled();
+            if view.as_ref().is_ok_and(whole) {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -364,16 +378,6 @@ impl Stage {
         fs::write(to.join("sessions"), lines.concat())?;
         Ok(to)
     }
-}
-
-/// Whether all members have applied nearly as much as the foremost, and one leads.
-fn agreed(view: &View, nodes: usize) -> bool {
-    let most = view.nodes.iter().map(|member| member.applied).max().unwrap_or(0);
-    let close = view
-        .nodes
-        .iter()
-        .all(|member| member.applied + MAX_BEHIND >= most);
-    view.leader.is_some() && view.nodes.len() == nodes && close
 }
 
 fn difference(

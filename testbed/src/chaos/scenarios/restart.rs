@@ -7,15 +7,24 @@ use rand::RngExt;
 use super::super::error::Result;
 use super::super::stage::Stage;
 
+/// Calls a second.
+const CALL_RATE: f64 = 40.0;
 /// All nodes are away for this long at most.
 const LONGEST_DARK: Duration = Duration::from_secs(18);
 
-/// SIGTERM and a new start of each node.
+/// SIGTERM and a new start of each node, while calls arrive all the time.
 pub fn rolling(stage: &mut Stage) -> Result<()> {
     let nodes: Vec<u8> = stage.bed.nodes.keys().copied().collect();
+    let alone = !stage.is_cluster();
     for id in nodes {
-        stage.event(|bed| bed.node(id)?.terminate())?;
-        stage.event(|bed| bed.node(id)?.start())?;
+        stage.event_under_load(CALL_RATE, |bed| {
+            let node = bed.node(id)?;
+            node.terminate()?;
+            if alone { node.start() } else { Ok(()) }
+        })?;
+        if !alone {
+            stage.event_under_load(CALL_RATE, |bed| bed.node(id)?.start())?;
+        }
         stage.restore()?;
     }
     Ok(())

@@ -1,0 +1,42 @@
+//! Certificates and the sections `[cluster]` and `[[member]]`, made by `holdfast cluster init`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+
+use super::error::Result;
+use super::mesh;
+use super::node::Common;
+use crate::lab::process::run;
+
+/// Port for the other members.
+const PORT: u16 = 1710;
+
+/// The sections of each member's configuration; a single node has none.
+pub fn sections(common: &Common, members: &[u8], witnesses: &[u8]) -> Result<BTreeMap<u8, String>> {
+    if members.len() < 2 {
+        return Ok(BTreeMap::new());
+    }
+    let folder = common.folder.join("cluster");
+    let mut command = Command::new(&common.program);
+    command.args(["cluster", "init"]).arg(&folder);
+    command.arg("--install").arg(&folder);
+    for member in members {
+        command
+            .arg("--member")
+            .arg(format!("{member}={}:{PORT}", mesh::address(*member)));
+    }
+    for witness in witnesses {
+        command.arg("--witness").arg(witness.to_string());
+    }
+    run(&mut command)?;
+    members
+        .iter()
+        .map(|member| {
+            Ok((
+                *member,
+                fs::read_to_string(folder.join(format!("node-{member}.toml")))?,
+            ))
+        })
+        .collect()
+}
