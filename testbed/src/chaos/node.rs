@@ -76,6 +76,17 @@ pub struct Member {
     pub applied: u64,
 }
 
+/// A line of `holdfast tunnels --json`, as far as it matters here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct TunnelInfo {
+    /// Address and port of the LAC, and its id of the tunnel.
+    pub peer: String,
+    pub peer_tunnel_id: u16,
+    /// The node that owns it; 0: the one that answers.
+    pub owner: u64,
+}
+
 impl View {
     /// Whether one leads, all live, every group has its owner and nobody is far behind.
     pub fn is_settled(&self) -> bool {
@@ -224,6 +235,15 @@ impl Node {
         let text = run(&mut command)?;
         serde_json::from_str(&text)
             .map_err(|error| Error::Unmet(format!("{arguments:?}: {error} in {text:?}")))
+    }
+
+    /// The tunnels that this node owns.
+    pub fn tunnels(&self) -> Result<Vec<TunnelInfo>> {
+        let value = self.ask(&["tunnels"])?;
+        let tunnels: Vec<TunnelInfo> =
+            serde_json::from_value(value).map_err(|error| Error::Unmet(format!("tunnels: {error}")))?;
+        let own = |tunnel: &TunnelInfo| tunnel.owner == 0 || tunnel.owner == u64::from(self.id);
+        Ok(tunnels.into_iter().filter(own).collect())
     }
 
     /// How this node sees the cluster.

@@ -1,6 +1,7 @@
 //! A bed with its subscribers, on which scenarios play one after the other.
 
 use std::fs;
+use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::bed::{ANYCAST, Bed, CORE, FIRST_LAC, LACS};
 use super::error::{Error, Result};
-use super::node::View;
+use super::node::{TunnelInfo, View};
 use super::verdict::{Times, Verdict};
 use crate::lab::process::own_program;
 use crate::node_config::USER;
@@ -149,7 +150,8 @@ impl Stage {
         self.observe(WATCH)
     }
 
-    /// The same where the simulator itself kills the process at a moment of its own choice, once `provoke` has been done.
+    /// The same where the simulator itself kills the process at a moment on one of the tunnels that the process owns, once
+    /// `provoke` has been done.
     pub fn event_at(
         &mut self,
         (moment, count, delay): (Moment, u64, Duration),
@@ -158,7 +160,12 @@ impl Stage {
     ) -> Result<()> {
         self.quiet()?;
         let pid = self.bed.node(node)?.pid();
+        let tunnels = self.bed.node(node)?.tunnels()?;
+        let tunnels = tunnels.iter().filter_map(lac_and_id).collect();
         self.simulator.ask(&Command::Disarm)?;
+        self.simulator.ask(&Command::Watch {
+            tunnels: Some(tunnels),
+        })?;
         self.simulator.arm(moment, count, delay, pid)?;
         provoke(&mut self.simulator)?;
         if !self.bed.node(node)?.wait_gone(Duration::from_secs(10))? {
@@ -169,6 +176,7 @@ impl Stage {
                 "{moment:?} number {count} did not come: killed without it"
             ));
         }
+        self.simulator.ask(&Command::Watch { tunnels: None })?;
         if !self.is_cluster() {
             // Nobody takes over: it has to come back itself.
             self.bed.node(node)?.start()?;
@@ -378,6 +386,13 @@ impl Stage {
         fs::write(to.join("sessions"), lines.concat())?;
         Ok(to)
     }
+}
+
+/// A tunnel by its LAC's number and that LAC's own id of it.
+fn lac_and_id(tunnel: &TunnelInfo) -> Option<(u16, u16)> {
+    let peer: SocketAddrV4 = tunnel.peer.parse().ok()?;
+    let number = u32::from(*peer.ip()).checked_sub(u32::from(FIRST_LAC))?;
+    Some((u16::try_from(number).ok()?, tunnel.peer_tunnel_id))
 }
 
 fn difference(

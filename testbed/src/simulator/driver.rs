@@ -337,6 +337,7 @@ impl Driver {
                     due: None,
                 });
             }
+            Command::Watch { tunnels } => fleet.watch(tunnels.as_deref()),
             Command::Disarm => self.triggers.clear(),
             Command::Inject { lac, octets } => return self.inject(lac, &octets),
             Command::InjectGarbage { count, seed } => self.inject_garbage(count, seed),

@@ -85,6 +85,11 @@ pub enum Command {
         #[serde(default)]
         kill: Option<i32>,
     },
+    /// Moments count on these tunnels alone, each named by its LAC and the LAC's own id of it; absent: on all.
+    Watch {
+        #[serde(default)]
+        tunnels: Option<Vec<(u16, u16)>>,
+    },
     /// Forgets the triggers that have not fired.
     Disarm,
     /// Sends octets (hexadecimal) from a LAC's socket to the LNS as they are.

@@ -35,7 +35,7 @@ pub fn acknowledged(stage: &mut Stage) -> Result<()> {
 
 fn at(stage: &mut Stage, moment: Moment) -> Result<()> {
     let victim = stage.owner()?;
-    let count = stage.rng.random_range(1..=u64::from(FEW / 2));
+    let count = stage.rng.random_range(1..=u64::from(FEW / 5));
     let permanent = stage.setting.sessions;
     if moment == Moment::CallCleared {
         stage.simulator.dial(FEW, None)?;
@@ -69,7 +69,7 @@ fn at(stage: &mut Stage, moment: Moment) -> Result<()> {
 pub fn burst(stage: &mut Stage) -> Result<()> {
     for _ in 0..ROUNDS {
         let victim = stage.owner()?;
-        let count = stage.rng.random_range(1..=u64::from(EXTRA));
+        let count = stage.rng.random_range(1..=u64::from(EXTRA / 5));
         let delay = Duration::from_micros(stage.rng.random_range(0..30_000));
         stage.event_at((Moment::ControlSent, count, delay), victim, |simulator| {
             Ok(simulator.dial_paced(EXTRA, f64::from(EXTRA) / 0.1)?)

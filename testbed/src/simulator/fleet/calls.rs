@@ -75,7 +75,8 @@ impl Fleet {
         };
         let event = step(client, &mut ctx);
         if !held && client.holds() {
-            self.moments[Moment::Held as usize] += 1;
+            let tunnel = self.subscribers[index as usize].tunnel;
+            self.note_moment(tunnel, Moment::Held);
         }
         for frame in frames.drain(..) {
             self.send_frame(index, &frame);
@@ -90,7 +91,10 @@ impl Fleet {
         match event {
             ppp::Event::Opened { address } => self.opened(now, index, address),
             ppp::Event::Renegotiated => self.renegotiated(now, index),
-            ppp::Event::Acknowledged => self.moments[Moment::AddressAcknowledged as usize] += 1,
+            ppp::Event::Acknowledged => {
+                let tunnel = self.subscribers[index as usize].tunnel;
+                self.note_moment(tunnel, Moment::AddressAcknowledged);
+            }
             ppp::Event::EchoAnswered => self.note_echo_answered(index),
             ppp::Event::Terminated => self.disconnect(now, index, Some("LCP Terminate-Request".into())),
             ppp::Event::Finished => self.disconnect(now, index, None),
@@ -129,14 +133,14 @@ impl Fleet {
     }
 
     fn note_acknowledged(&mut self, now: Duration, index: u32, tag: Tag) {
-        self.moments[Moment::ControlAcknowledged as usize] += 1;
+        self.note_moment(index, Moment::ControlAcknowledged);
         match tag {
-            Tag::Connect => self.moments[Moment::CallConnected as usize] += 1,
-            Tag::Clear => self.moments[Moment::CallCleared as usize] += 1,
+            Tag::Connect => self.note_moment(index, Moment::CallConnected),
+            Tag::Clear => self.note_moment(index, Moment::CallCleared),
             Tag::Hello | Tag::Call(_) | Tag::Plain => {}
         }
         if tag == Tag::Hello {
-            self.moments[Moment::HelloAcknowledged as usize] += 1;
+            self.note_moment(index, Moment::HelloAcknowledged);
             self.note_hello_answered(index);
             if let Some(mark) = &mut self.mark {
                 mark.note_hello_answered(index, now);
@@ -146,6 +150,7 @@ impl Fleet {
 
     fn call_taken(&mut self, now: Duration, index: u32, session: SessionId, peer: SessionId) {
         let (eager, proxy, sequencing) = (self.plan.eager, self.plan.proxy, self.plan.sequencing);
+        self.note_moment(self.subscribers[index as usize].tunnel, Moment::CallTaken);
         let subscriber = &mut self.subscribers[index as usize];
         let tunnel = subscriber.tunnel;
         let Some(call) = subscriber
@@ -156,7 +161,6 @@ impl Fleet {
             return;
         };
         call.peer = Some(peer);
-        self.moments[Moment::CallTaken as usize] += 1;
         let mut frames = std::mem::take(&mut self.frames);
         let mut ctx = Context {
             now,
@@ -190,7 +194,7 @@ impl Fleet {
     }
 
     fn opened(&mut self, now: Duration, index: u32, address: Ipv4Addr) {
-        self.moments[Moment::Opened as usize] += 1;
+        self.note_moment(self.subscribers[index as usize].tunnel, Moment::Opened);
         let interval = self.ping_interval(index);
         let subscriber = &mut self.subscribers[index as usize];
         let Some(call) = &mut subscriber.call else { return };

@@ -17,7 +17,7 @@ mod report;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,6 +75,8 @@ pub struct Fleet {
     outbox: VecDeque<Transmit>,
     events: VecDeque<Event>,
     moments: [u64; Moment::ALL.len()],
+    /// Moments count on these tunnels alone; absent: on all.
+    watched: Option<HashSet<u32>>,
     counts: Counts,
     serial: u32,
     /// Frames of the client at work; kept to spare allocations.
@@ -117,6 +119,7 @@ impl Fleet {
             outbox: VecDeque::new(),
             events: VecDeque::new(),
             moments: [0; Moment::ALL.len()],
+            watched: None,
             counts: Counts::default(),
             serial: 0,
             frames: Vec::new(),
@@ -136,6 +139,23 @@ impl Fleet {
     /// How often a moment has come.
     pub fn moment(&self, moment: Moment) -> u64 {
         self.moments[moment as usize]
+    }
+
+    /// From here on moments count on these tunnels alone, each named by its LAC and the LAC's own id of it; absent: on all.
+    pub fn watch(&mut self, tunnels: Option<&[(u16, u16)]>) {
+        let index = |(lac, id): &(u16, u16)| {
+            let ids = self.ids.get(usize::from(*lac))?;
+            ids.get(&TunnelId::new(*id)?).copied()
+        };
+        self.watched = tunnels.map(|tunnels| tunnels.iter().filter_map(index).collect());
+    }
+
+    fn note_moment(&mut self, tunnel: u32, moment: Moment) {
+        let counts = self
+            .watched
+            .as_ref()
+            .is_none_or(|watched| watched.contains(&tunnel));
+        self.moments[moment as usize] += u64::from(counts);
     }
 
     /// A datagram has arrived at a LAC's socket.
@@ -248,21 +268,22 @@ impl Fleet {
     }
 
     fn flush_tunnel(&mut self, now: Duration, index: u32) {
-        let tunnel = &mut self.tunnels[index as usize];
-        while let Some(departure) = tunnel.poll_transmit(now) {
+        while let Some(departure) = self.tunnels[index as usize].poll_transmit(now) {
             if let Some(mark) = self.mark.as_mut().filter(|_| departure.hello) {
                 mark.note_hello_sent(index, now);
             }
             if let Some(tag) = departure.first {
-                self.moments[Moment::ControlSent as usize] += 1;
+                self.note_moment(index, Moment::ControlSent);
                 note_departure(&mut self.subscribers, &mut self.counts, tag, now);
             }
+            let tunnel = &self.tunnels[index as usize];
             self.outbox.push_back(Transmit {
                 lac: tunnel.lac,
                 to: tunnel.remote,
                 octets: departure.octets,
             });
         }
+        let tunnel = &mut self.tunnels[index as usize];
         let due = tunnel.poll_timeout();
         self.timers
             .remind(Owner::Tunnel(index), &mut tunnel.reminder, due);
