@@ -242,7 +242,8 @@ impl Daemon {
         Ok(status)
     }
 
-    fn tail(&self) -> String {
+    /// The last lines of what the node has printed.
+    pub fn tail(&self) -> String {
         let printed = self.printed().unwrap_or_default();
         let lines: Vec<&str> = printed.lines().collect();
         lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")

@@ -15,6 +15,7 @@ mod error;
 mod membership;
 mod mesh;
 mod node;
+mod real_client;
 mod scenarios;
 mod speaker;
 mod stage;
@@ -29,11 +30,20 @@ pub use scenarios::Scenario;
 pub use stage::{Setting, Stage};
 pub use verdict::{Summary, Verdict};
 
+use crate::lab::image::Image;
 use crate::lab::{apt, cleanup};
 use crate::node_program;
 
 /// Programs that the lab calls and the packages that bring them.
 pub const NEEDED: &[(&str, &str)] = &[("ip", "iproute2"), ("bird", "bird2")];
+
+/// The same for the real client's image.
+const NEEDED_BY_CLIENT: &[(&str, &str)] = &[
+    ("cc", "gcc"),
+    ("dpkg-deb", "dpkg"),
+    ("tar", "tar"),
+    ("chroot", "coreutils"),
+];
 
 /// Options of `chaos`.
 #[derive(Debug, clap::Args)]
@@ -63,6 +73,9 @@ pub struct Options {
     /// Milliseconds between two BFD packets; a neighbour is gone after three.
     #[arg(long, default_value_t = 100)]
     bfd_ms: u32,
+    /// Leaves out the real client, a guest with xl2tpd and pppd.
+    #[arg(long)]
+    without_client: bool,
     /// The `holdfast` program; absent: built from this workspace.
     #[arg(long)]
     program: Option<PathBuf>,
@@ -84,6 +97,12 @@ impl Options {
         cleanup::install()?;
         apt::install_missing(NEEDED)?;
         let program = node_program::find_or_build(self.program.as_deref())?;
+        let image = if self.without_client {
+            None
+        } else {
+            apt::install_missing(NEEDED_BY_CLIENT)?;
+            Some(Image::prepare()?)
+        };
         let seed = self.seed.unwrap_or_else(rand::random);
         let bed = Bed::build(&Settings {
             program,
@@ -96,7 +115,7 @@ impl Options {
             tunnels: self.tunnels,
             seed,
         };
-        let mut stage = Stage::open(bed, setting)?;
+        let mut stage = Stage::open(bed, setting, image)?;
         let verdicts = play_all(&mut stage, &chosen)?;
         if verdicts.len() > 1 {
             print!("{}", verdict::table(&verdicts));

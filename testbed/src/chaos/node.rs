@@ -152,7 +152,7 @@ impl Node {
         let deadline = Instant::now() + START_LIMIT;
         while let Err(error) = self.ask(&["status"]) {
             if Instant::now() > deadline {
-                return Err(error);
+                return Err(Error::Unmet(format!("{error}\n{}", self.daemon.tail())));
             }
             std::thread::sleep(POLL);
         }

@@ -11,7 +11,9 @@ use rand::{RngExt, SeedableRng};
 use super::bed::{ANYCAST, Bed, CORE, FIRST_LAC, LACS};
 use super::error::{Error, Result};
 use super::node::{TunnelInfo, View};
-use super::verdict::{Times, Verdict};
+use super::real_client::RealClient;
+use super::verdict::{RealClientSaw, Times, Verdict};
+use crate::lab::image::Image;
 use crate::lab::process::own_program;
 use crate::node_config::USER;
 use crate::simulator::{Command, HangUp, Moment, Plan, Report, Simulator};
@@ -52,6 +54,9 @@ pub struct Setting {
 pub struct Stage {
     /// Goes first: it lives in a namespace of the bed.
     pub simulator: Simulator,
+    /// So does this one.
+    real: Option<RealClient>,
+    image: Option<Image>,
     pub bed: Bed,
     pub rng: StdRng,
     pub setting: Setting,
@@ -65,7 +70,7 @@ pub struct Stage {
 
 impl Stage {
     /// Establishes the sessions.
-    pub fn open(bed: Bed, setting: Setting) -> Result<Self> {
+    pub fn open(bed: Bed, setting: Setting, image: Option<Image>) -> Result<Self> {
         let plan = Plan {
             target: (ANYCAST, 1701).into(),
             lacs: LACS,
@@ -82,6 +87,8 @@ impl Stage {
         let simulator = Simulator::spawn_by(bed.lac.command(own_program()), &plan)?;
         let mut stage = Self {
             simulator,
+            real: None,
+            image,
             bed,
             rng: StdRng::seed_from_u64(setting.seed),
             setting,
@@ -114,6 +121,7 @@ impl Stage {
     pub fn begin(&mut self) -> Result<()> {
         self.begun = Instant::now();
         self.establish()?;
+        self.connect_real_client()?;
         self.simulator.ask(&Command::Ping {
             interval_ms: SLOW_INTERVAL_MS,
             host: Some(CORE),
@@ -129,6 +137,25 @@ impl Stage {
         self.notes.clear();
         self.broken.clear();
         Ok(())
+    }
+
+    /// Unless one is in, or none is wanted.
+    fn connect_real_client(&mut self) -> Result<()> {
+        if let (None, Some(image)) = (&self.real, &self.image) {
+            self.real = Some(RealClient::connect(image, &self.bed.lac, self.bed.folder())?);
+        }
+        Ok(())
+    }
+
+    /// What the real client noticed; one that noticed something goes.
+    fn ask_real_client(&mut self) -> Option<RealClientSaw> {
+        let disturbance = self.real.as_ref()?.expect_undisturbed().err();
+        let Some(disturbance) = disturbance else {
+            return Some(RealClientSaw::Nothing);
+        };
+        self.note(format!("the real client: {disturbance}"));
+        self.real = None;
+        Some(RealClientSaw::Something)
     }
 
     /// Does something to the nodes and measures what the subscribers see of it, a call on each tunnel right behind it.
@@ -337,6 +364,7 @@ impl Stage {
             repeat_ms: 0,
         })?;
         let checked = self.simulator.check(CHECK_TIMEOUT)?;
+        let real_client = self.ask_real_client();
         let report = self.simulator.report()?;
         let before = &self.before;
         let mut stuck_since = report.clone();
@@ -354,6 +382,7 @@ impl Stage {
             control_channels_stuck: checked.control_channels_stuck(&stuck_since),
             addresses_duplicated: report.addresses_duplicated - before.addresses_duplicated,
             sessions_silent: checked.sessions_silent(),
+            real_client,
             calls_failed: report.sessions_failed - before.sessions_failed,
             losses: difference(&report.losses, &before.losses),
             failures: difference(&report.failures, &before.failures),

@@ -27,7 +27,7 @@ pub struct Verdict {
     /// Open sessions whose LCP echo or whose ping is not answered in the end.
     pub sessions_silent: u64,
     /// What the real client noticed; absent if there was none.
-    pub real_client: Option<RealClient>,
+    pub real_client: Option<RealClientSaw>,
     /// Of the sessions that ping every millisecond: the longest time without an answer.
     pub data_gap_ms: Spread,
     /// The same in the quiet seconds before: what the machine does by itself.
@@ -55,12 +55,12 @@ pub struct Verdict {
     pub seconds: f64,
 }
 
-/// What became of the xl2tpd and pppd in the guest.
+/// What the xl2tpd and pppd in the guest noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum RealClient {
-    Undisturbed,
-    Disturbed,
+pub enum RealClientSaw {
+    Nothing,
+    Something,
 }
 
 /// Median and longest of a number of times, milliseconds.
@@ -134,7 +134,7 @@ impl Verdict {
 
     /// What must not have happened but did.
     pub fn violations(&self) -> Vec<String> {
-        let disturbed = u64::from(self.real_client == Some(RealClient::Disturbed));
+        let disturbed = u64::from(self.real_client == Some(RealClientSaw::Something));
         let counts = [
             (self.sessions_lost, "established sessions lost"),
             (self.sessions_renegotiated, "sessions renegotiated"),
