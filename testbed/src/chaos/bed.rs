@@ -20,6 +20,7 @@ use super::mesh::Mesh;
 use super::node::{Common, Node, View};
 use super::speaker::{self, Speaker};
 use crate::lab::namespace::Namespace;
+use crate::lab::process::run;
 
 /// The address that LACs see.
 pub const ANYCAST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -101,6 +102,7 @@ impl Bed {
                 program: settings.program.clone(),
                 folder: folder.clone(),
                 bfd_ms: settings.bfd_ms,
+                anycast: knows_anycast(&settings.program),
             },
             folder: Folder(folder),
         };
@@ -122,9 +124,11 @@ impl Bed {
     /// A namespace with its links for one more node, and the node, not started.
     fn add_node(&mut self, id: u8, sections: &str) -> Result<()> {
         let namespace = host(&format!("n{id}"))?;
-        // What arrives for an address that is withdrawn neither loops nor raises ICMP.
-        namespace.ip(&format!("route add blackhole {ANYCAST}/32 metric 9999"))?;
-        sysctl(&namespace, "ip_nonlocal_bind", "1")?;
+        if !self.common.anycast {
+            // What arrives for an address that is withdrawn neither loops nor raises ICMP.
+            namespace.ip(&format!("route add blackhole {ANYCAST}/32 metric 9999"))?;
+            sysctl(&namespace, "ip_nonlocal_bind", "1")?;
+        }
         for (router, number) in [(&self.r1, 1), (&self.r2, 2)] {
             let far = format!("10.{number}.{id}.1/24");
             let near = format!("10.{number}.{id}.2/24");
@@ -198,6 +202,12 @@ impl Bed {
         namespace.ip(&format!("link set n{node} {state}"))?;
         Ok(())
     }
+}
+
+/// Whether the program announces its address itself.
+fn knows_anycast(program: &Path) -> bool {
+    let mut command = std::process::Command::new(program);
+    run(command.args(["anycast", "bird-config", "--help"])).is_ok()
 }
 
 /// A namespace that forwards.

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::bed::{ANYCAST, POOL};
 use super::error::{Error, Result};
-use super::speaker::{self, Speaker};
+use super::speaker::{self, NODES_AS, ROUTERS_AS, Speaker};
 use crate::daemon::Daemon;
 use crate::lab::namespace::Namespace;
 use crate::lab::process::run;
@@ -25,6 +25,8 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 const ALIVE: &str = "alive";
 /// Entries that a member may be behind and count as caught up: HELLOs make new ones all the time.
 const MAX_BEHIND: u64 = 500;
+/// How long a killed process, and the parent that watches over it, may take to be gone.
+const END_LIMIT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
 
 /// What all nodes of a bed have in common.
@@ -35,6 +37,31 @@ pub struct Common {
     /// The bed's folder.
     pub folder: PathBuf,
     pub bfd_ms: u32,
+    /// The program announces its anycast address itself, under a parent process, and writes BIRD's configuration.
+    pub anycast: bool,
+}
+
+impl Common {
+    /// `[anycast]` of a node.
+    fn anycast_section(&self, id: u8) -> String {
+        if !self.anycast {
+            return String::new();
+        }
+        let (bfd_ms, socket) = (self.bfd_ms, self.folder.join(format!("n{id}.ctl")));
+        format!(
+            r#"[anycast]
+addresses = ["{ANYCAST}"]
+local_as = {NODES_AS}
+neighbour_as = {ROUTERS_AS}
+neighbours = ["10.1.{id}.1", "10.2.{id}.1"]
+bfd_interval = "{bfd_ms}ms"
+router_id = "10.0.0.{id}"
+bird_socket = "{socket}"
+
+"#,
+            socket = socket.display()
+        )
+    }
 }
 
 /// One node; dropped, it is killed.
@@ -107,7 +134,7 @@ impl Node {
             shards: 1,
             tun: "always",
             pool: POOL,
-            sections: sections.to_owned(),
+            sections: common.anycast_section(id) + sections,
             ..Settings::default()
         };
         let config = folder.join("holdfast.toml");
@@ -161,6 +188,9 @@ impl Node {
 
     /// The anycast address lies on the TUN device, so that the kernel takes it away with the process.
     fn announce(&self) -> Result<()> {
+        if self.common.anycast {
+            return Ok(());
+        }
         self.namespace
             .ip(&format!("addr replace {ANYCAST}/32 dev {DEVICE}"))?;
         Ok(())
@@ -168,7 +198,7 @@ impl Node {
 
     pub fn start_speaker(&mut self) -> Result<()> {
         if self.speaker.is_none() && !self.witness {
-            let configuration = speaker::node(self.id, DEVICE, self.common.bfd_ms);
+            let configuration = self.speaker_configuration()?;
             let name = format!("n{}", self.id);
             let speaker = Speaker::start(&self.namespace, &self.common.folder, &name, &configuration)?;
             self.speaker = Some(speaker);
@@ -176,14 +206,43 @@ impl Node {
         Ok(())
     }
 
+    fn speaker_configuration(&self) -> Result<String> {
+        if !self.common.anycast {
+            return Ok(speaker::node(self.id, DEVICE, self.common.bfd_ms));
+        }
+        let mut command = std::process::Command::new(&self.common.program);
+        command
+            .args(["anycast", "bird-config", "--config"])
+            .arg(&self.config);
+        Ok(run(&mut command)?)
+    }
+
     /// BIRD dies without a word.
     pub fn kill_speaker(&mut self) {
         self.speaker = None;
     }
 
-    /// `kill -9` of the process, and waits until it is gone.
+    /// `kill -9` of the process that serves, and waits until its parent is gone too.
     pub fn kill(&mut self) -> Result<()> {
-        Ok(self.daemon.kill()?)
+        if let Some(status) = self.daemon.wait_end(Duration::ZERO)? {
+            let (id, tail) = (self.id, self.daemon.tail());
+            return Err(Error::Unmet(format!("node {id} had ended with {status}\n{tail}")));
+        }
+        self.signal(Signal::SIGKILL)?;
+        self.reap()
+    }
+
+    /// Its disk is lost.
+    pub fn lose_data(&self) -> Result<()> {
+        Ok(fs::remove_dir_all(self.config.with_file_name("data"))?)
+    }
+
+    /// Waits for a process that was killed.
+    pub fn reap(&mut self) -> Result<()> {
+        if !self.daemon.wait_gone(END_LIMIT)? {
+            self.daemon.kill()?;
+        }
+        Ok(())
     }
 
     /// SIGTERM, and waits for the end.
@@ -199,7 +258,7 @@ impl Node {
         }
     }
 
-    /// A signal to the process.
+    /// A signal to the process that serves.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = self
             .pid()
@@ -215,8 +274,19 @@ impl Node {
             .map_or(Ok(()), |speaker| speaker.signal(signal))
     }
 
+    /// The process that serves: the child, where a parent watches over it.
     pub fn pid(&self) -> Option<u32> {
-        self.daemon.pid()
+        let first = self.daemon.pid()?;
+        let children = fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap_or_default();
+        let child = children.split_whitespace().find_map(|child| child.parse().ok());
+        Some(child.unwrap_or(first))
+    }
+
+    /// What the node has printed from an offset on, and where that ends.
+    pub fn printed_since(&self, offset: usize) -> (String, usize) {
+        let mut printed = self.daemon.printed().unwrap_or_default();
+        let end = printed.len();
+        (printed.split_off(offset.min(end)), end)
     }
 
     /// Waits for a process that someone else has killed; whether that came about.

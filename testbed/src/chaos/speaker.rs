@@ -13,8 +13,8 @@ use crate::lab::namespace::Namespace;
 use crate::lab::process::{POLL, ProcessGroup, run};
 
 /// The nodes' autonomous system, and that of the two routers.
-const NODES: u32 = 65001;
-const ROUTERS: u32 = 65000;
+pub const NODES_AS: u32 = 65001;
+pub const ROUTERS_AS: u32 = 65000;
 /// Seconds; BFD is what counts.
 const HOLD_TIME: u32 = 9;
 /// How long BIRD may take until it answers.
@@ -86,7 +86,7 @@ protocol bfd {{ interface "n*" {{ interval {bfd_ms} ms; multiplier {MULTIPLIER};
 protocol static {{ ipv4; route {behind} unreachable; }}
 protocol kernel {{ merge paths on limit 16; ipv4 {{ import none; export where source = RTS_BGP; }}; }}
 protocol bgp lns {{
-  local as {ROUTERS}; neighbor range 10.{number}.0.0/16 as {NODES}; dynamic name "lns"; passive on;
+  local as {ROUTERS_AS}; neighbor range 10.{number}.0.0/16 as {NODES_AS}; dynamic name "lns"; passive on;
   hold time {HOLD_TIME}; keepalive time 3; graceful restart off; bfd on;
   ipv4 {{ import all; export where source = RTS_STATIC; next hop self; }};
 }}
@@ -105,12 +105,12 @@ protocol bfd {{ interface "r*" {{ interval {bfd_ms} ms; multiplier {MULTIPLIER};
 filter ours {{ if net ~ [ {ANYCAST}/32, {POOL} ] then accept; reject; }}
 protocol kernel {{ ipv4 {{ import none; export where source = RTS_BGP; }}; }}
 template bgp uplink {{
-  local as {NODES}; hold time {HOLD_TIME}; keepalive time 3; graceful restart off;
+  local as {NODES_AS}; hold time {HOLD_TIME}; keepalive time 3; graceful restart off;
   connect delay time 1; connect retry time 1; error wait time 1, 2; bfd on;
   ipv4 {{ import all; export filter ours; next hop self; }};
 }}
-protocol bgp r1 from uplink {{ neighbor 10.1.{node}.1 as {ROUTERS}; }}
-protocol bgp r2 from uplink {{ neighbor 10.2.{node}.1 as {ROUTERS}; }}
+protocol bgp r1 from uplink {{ neighbor 10.1.{node}.1 as {ROUTERS_AS}; }}
+protocol bgp r2 from uplink {{ neighbor 10.2.{node}.1 as {ROUTERS_AS}; }}
 "#
     )
 }

@@ -1,5 +1,6 @@
 //! A bed with its subscribers, on which scenarios play one after the other.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
@@ -62,6 +63,8 @@ pub struct Stage {
     pub setting: Setting,
     /// What was counted before the present scenario.
     before: Report,
+    /// How much every node had printed by then.
+    printed: BTreeMap<u8, usize>,
     times: Times,
     notes: Vec<String>,
     broken: Vec<String>,
@@ -93,6 +96,7 @@ impl Stage {
             rng: StdRng::seed_from_u64(setting.seed),
             setting,
             before: Report::default(),
+            printed: BTreeMap::new(),
             times: Times::default(),
             notes: Vec::new(),
             broken: Vec::new(),
@@ -133,6 +137,7 @@ impl Stage {
             repeat_ms: HELLO_REPEAT_MS,
         })?;
         self.before = self.simulator.report()?;
+        self.read_logs();
         self.times = Times::default();
         self.notes.clear();
         self.broken.clear();
@@ -357,6 +362,9 @@ impl Stage {
         if let Err(error) = outcome {
             self.breach(error.to_string());
         }
+        for panic in self.read_logs() {
+            self.breach(panic);
+        }
         self.simulator.ask(&Command::Disarm)?;
         self.dismiss()?;
         self.simulator.ask(&Command::Probe {
@@ -398,6 +406,18 @@ impl Stage {
         Ok(verdict)
     }
 
+    /// The panics that the nodes have printed since the last look.
+    fn read_logs(&mut self) -> Vec<String> {
+        let mut panics = Vec::new();
+        for (id, node) in &self.bed.nodes {
+            let (text, end) = node.printed_since(self.printed.get(id).copied().unwrap_or(0));
+            self.printed.insert(*id, end);
+            let lines = text.lines().filter(|line| line.contains("panicked at"));
+            panics.extend(lines.map(|line| format!("node {id}: {line}")));
+        }
+        panics
+    }
+
     /// Copies logs, configurations and what the subscribers said to a folder that stays.
     fn keep_evidence(&mut self, scenario: &str) -> Result<PathBuf> {
         let name = format!("holdfast-chaos-{scenario}-{}", self.setting.seed);
@@ -424,10 +444,7 @@ fn lac_and_id(tunnel: &TunnelInfo) -> Option<(u16, u16)> {
     Some((u16::try_from(number).ok()?, tunnel.peer_tunnel_id))
 }
 
-fn difference(
-    now: &std::collections::BTreeMap<String, u64>,
-    before: &std::collections::BTreeMap<String, u64>,
-) -> std::collections::BTreeMap<String, u64> {
+fn difference(now: &BTreeMap<String, u64>, before: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
     let since = now
         .iter()
         .map(|(reason, count)| (reason.clone(), count - before.get(reason).unwrap_or(&0)));

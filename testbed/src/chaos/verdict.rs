@@ -174,6 +174,9 @@ impl fmt::Display for Verdict {
             self.new_calls_ms.median,
             self.new_calls_ms.longest
         )?;
+        if self.real_client == Some(RealClientSaw::Nothing) {
+            write!(f, "; the real client noticed nothing")?;
+        }
         write!(f, "; {:.0} s, seed {}", self.seconds, self.seed)?;
         for line in self.violations().iter().chain(&self.notes) {
             write!(f, "\n     {line}")?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use rand::RngExt;
 
 use super::super::error::Result;
@@ -37,10 +38,10 @@ pub fn power(stage: &mut Stage) -> Result<()> {
     stage.event(|bed| {
         // All signals first: nobody may see another die.
         for node in bed.nodes.values() {
-            node.signal(nix::sys::signal::Signal::SIGKILL)?;
+            node.signal(Signal::SIGKILL)?;
         }
         for node in bed.nodes.values_mut() {
-            node.kill()?;
+            node.reap()?;
         }
         std::thread::sleep(dark);
         for node in bed.nodes.values_mut() {
