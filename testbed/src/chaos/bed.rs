@@ -9,18 +9,21 @@
 //! BIRD with BFD on the routers and beside each node; both routers spread over all nodes that announce (ECMP).
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use super::error::{Error, Result};
 use super::membership;
-use super::mesh::Mesh;
+use super::mesh::{self, Mesh};
 use super::node::{Common, Node, View};
 use super::speaker::{self, Speaker};
 use crate::lab::namespace::Namespace;
-use crate::lab::process::run;
+use crate::lab::process::{ProcessGroup, run};
+use crate::node_config;
 
 /// The address that LACs see.
 pub const ANYCAST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -31,6 +34,8 @@ pub const CORE: Ipv4Addr = Ipv4Addr::new(10, 20, 0, 2);
 /// The first LAC; the others follow.
 pub const FIRST_LAC: Ipv4Addr = Ipv4Addr::new(10, 10, 1, 1);
 pub const LACS: u16 = 10;
+/// The number, on the network between the nodes, of the place for strangers.
+const STRANGERS_ADDRESS: u8 = 250;
 /// How long the routers may take to see what they are to see.
 const ROUTES_LIMIT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(10);
@@ -41,6 +46,8 @@ pub struct Settings {
     /// The `holdfast` program.
     pub program: PathBuf,
     pub nodes: u8,
+    /// The last of them is a witness.
+    pub witness: bool,
     pub bfd_ms: u32,
     pub seed: u64,
 }
@@ -51,12 +58,23 @@ pub struct Bed {
     pub nodes: BTreeMap<u8, Node>,
     routers: [Speaker; 2],
     pub mesh: Mesh,
+    /// A namespace on the network between the nodes for who does not belong there, and what runs in it.
+    outside: Option<Outside>,
     pub lac: Namespace,
     r1: Namespace,
     r2: Namespace,
     _core: Namespace,
     common: Common,
     folder: Folder,
+}
+
+/// Where strangers are.
+#[derive(Debug)]
+struct Outside {
+    stranger: Option<ProcessGroup>,
+    /// How many there were.
+    serial: u32,
+    namespace: Namespace,
 }
 
 /// A folder that goes with its owner.
@@ -94,6 +112,7 @@ impl Bed {
             nodes: BTreeMap::new(),
             routers: [start(&r1, 1)?, start(&r2, 2)?],
             mesh: Mesh::start(settings.seed)?,
+            outside: None,
             lac,
             r1,
             r2,
@@ -107,9 +126,11 @@ impl Bed {
             folder: Folder(folder),
         };
         let ids: Vec<u8> = (1..=settings.nodes).collect();
-        let sections = membership::sections(&bed.common, &ids, &[])?;
+        let witness = ids.last().copied().filter(|_| settings.witness);
+        let sections = membership::sections(&bed.common, "cluster", &ids, witness.as_slice())?;
         for id in ids {
-            bed.add_node(id, sections.get(&id).map_or("", String::as_str))?;
+            let sections = sections.get(&id).map_or("", String::as_str);
+            bed.add_node(id, sections, witness == Some(id))?;
         }
         for node in bed.nodes.values_mut() {
             node.spawn()?;
@@ -122,7 +143,7 @@ impl Bed {
     }
 
     /// A namespace with its links for one more node, and the node, not started.
-    fn add_node(&mut self, id: u8, sections: &str) -> Result<()> {
+    fn add_node(&mut self, id: u8, sections: &str, witness: bool) -> Result<()> {
         let namespace = host(&format!("n{id}"))?;
         if !self.common.anycast {
             // What arrives for an address that is withdrawn neither loops nor raises ICMP.
@@ -142,7 +163,7 @@ impl Bed {
             )?;
         }
         self.mesh.connect(id, &namespace)?;
-        let node = Node::new(id, namespace, &self.common, sections)?;
+        let node = Node::new(id, namespace, &self.common, sections, witness)?;
         self.nodes.insert(id, node);
         Ok(())
     }
@@ -193,6 +214,67 @@ impl Bed {
             }
             std::thread::sleep(POLL);
         }
+    }
+
+    /// Starts a node of another cluster that says it is `number`, and that takes our nodes for the other members of its own.
+    pub fn invite_stranger(&mut self, number: u8) -> Result<()> {
+        let common = self.common.clone();
+        let mut members: Vec<u8> = self.nodes.keys().copied().filter(|id| *id != number).collect();
+        members.push(number);
+        let outside = self.outside()?;
+        outside.serial += 1;
+        let name = format!("strangers{}", outside.serial);
+        let sections = membership::sections(&common, &name, &members, &[])?;
+        let folder = common.folder.join(&name);
+        let config = folder.join("holdfast.toml");
+        let settings = node_config::Settings {
+            id: u64::from(number),
+            sections: sections[&number].replace(
+                &format!("listen = \"{}:", mesh::address(number)),
+                &format!("listen = \"{}:", mesh::address(STRANGERS_ADDRESS)),
+            ),
+            ..node_config::Settings::default()
+        };
+        let address = (Ipv4Addr::LOCALHOST, 1701).into();
+        fs::write(
+            &config,
+            node_config::config(&folder, &folder.join("data"), address, &settings),
+        )?;
+        fs::set_permissions(&config, fs::Permissions::from_mode(0o600))?;
+        let log = File::create(folder.join("log"))?;
+        let mut command = outside.namespace.command(&common.program);
+        command
+            .args(["run", "--config"])
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        outside.stranger = Some(ProcessGroup::spawn(&mut command)?);
+        Ok(())
+    }
+
+    pub fn dismiss_stranger(&mut self) {
+        if let Some(outside) = &mut self.outside {
+            outside.stranger = None;
+        }
+    }
+
+    /// Does something where a stranger would be.
+    pub fn beside(&mut self, work: impl FnOnce() -> std::io::Result<()> + Send) -> Result<()> {
+        Ok(self.outside()?.namespace.enter(work)??)
+    }
+
+    fn outside(&mut self) -> Result<&mut Outside> {
+        if self.outside.is_none() {
+            let namespace = host("outside")?;
+            self.mesh.connect(STRANGERS_ADDRESS, &namespace)?;
+            self.outside = Some(Outside {
+                stranger: None,
+                serial: 0,
+                namespace,
+            });
+        }
+        Ok(self.outside.as_mut().expect("just made"))
     }
 
     /// Takes the link between a router (1 or 2) and a node down, or up again.

@@ -5,19 +5,23 @@ use std::fs;
 use std::process::Command;
 
 use super::error::Result;
-use super::mesh;
+use super::mesh::{self, PORT};
 use super::node::Common;
 use crate::lab::process::run;
 
-/// Port for the other members.
-const PORT: u16 = 1710;
-
 /// The sections of each member's configuration; a single node has none.
-pub fn sections(common: &Common, members: &[u8], witnesses: &[u8]) -> Result<BTreeMap<u8, String>> {
+///
+/// Certificates and keys go to `folder` below the bed's own, which must not have any yet.
+pub fn sections(
+    common: &Common,
+    folder: &str,
+    members: &[u8],
+    witnesses: &[u8],
+) -> Result<BTreeMap<u8, String>> {
     if members.len() < 2 {
         return Ok(BTreeMap::new());
     }
-    let folder = common.folder.join("cluster");
+    let folder = common.folder.join(folder);
     let mut command = Command::new(&common.program);
     command.args(["cluster", "init"]).arg(&folder);
     command.arg("--install").arg(&folder);

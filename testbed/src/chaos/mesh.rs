@@ -25,6 +25,8 @@ use crate::simulator::{Impairment, Link};
 /// The device's name in a node's namespace.
 const DEVICE: &str = "mesh";
 const MTU: u16 = 1500;
+/// Where members listen for each other, TCP and UDP.
+pub const PORT: u16 = 1710;
 /// Packets taken from one device before the others have their turn.
 const BATCH: usize = 64;
 /// How soon the switch notices that it was told something.

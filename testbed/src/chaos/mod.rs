@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 pub use bed::{Bed, Settings};
 pub use error::{Error, Result};
-pub use scenarios::Scenario;
+pub use scenarios::{Needs, Scenario};
 pub use stage::{Setting, Stage};
 pub use verdict::{Summary, Verdict};
 
@@ -44,6 +44,9 @@ const NEEDED_BY_CLIENT: &[(&str, &str)] = &[
     ("tar", "tar"),
     ("chroot", "coreutils"),
 ];
+
+/// Two nodes that serve, and the witness.
+const WITH_WITNESS: u8 = 3;
 
 /// Options of `chaos`.
 #[derive(Debug, clap::Args)]
@@ -104,19 +107,31 @@ impl Options {
             Some(Image::prepare()?)
         };
         let seed = self.seed.unwrap_or_else(rand::random);
-        let bed = Bed::build(&Settings {
-            program,
-            nodes: self.nodes,
-            bfd_ms: self.bfd_ms,
-            seed,
-        })?;
         let setting = Setting {
             sessions: self.sessions,
             tunnels: self.tunnels,
             seed,
         };
-        let mut stage = Stage::open(bed, setting, image)?;
-        let verdicts = play_all(&mut stage, &chosen)?;
+        let mut verdicts = Vec::new();
+        for witness in [false, true] {
+            let fit: Vec<_> = chosen
+                .iter()
+                .filter(|scenario| (scenario.needs == Needs::Witness) == witness)
+                .copied()
+                .collect();
+            if fit.is_empty() {
+                continue;
+            }
+            let bed = Bed::build(&Settings {
+                program: program.clone(),
+                nodes: if witness { WITH_WITNESS } else { self.nodes },
+                witness,
+                bfd_ms: self.bfd_ms,
+                seed,
+            })?;
+            let mut stage = Stage::open(bed, setting, image.clone())?;
+            verdicts.extend(play_all(&mut stage, &fit)?);
+        }
         if verdicts.len() > 1 {
             print!("{}", verdict::table(&verdicts));
         }
@@ -132,7 +147,7 @@ impl Options {
     }
 
     fn chosen(&self) -> std::result::Result<Vec<Scenario>, String> {
-        let fits = |scenario: &&Scenario| self.nodes > 1 || scenario.alone;
+        let fits = |scenario: &&Scenario| self.nodes > 1 || scenario.needs == Needs::Anything;
         if self.all {
             return Ok(scenarios::ALL.iter().filter(fits).copied().collect());
         }

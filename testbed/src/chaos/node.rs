@@ -1,6 +1,7 @@
 //! One node: its namespace, its process, the BIRD beside it, and how to ask it.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -125,16 +126,24 @@ impl View {
 
 impl Node {
     /// Writes the configuration; `sections` are those of the cluster. Starts nothing yet.
-    pub fn new(id: u8, namespace: Namespace, common: &Common, sections: &str) -> Result<Self> {
+    ///
+    /// A witness serves nobody: no LAC reaches it, and no BIRD runs beside it.
+    pub fn new(id: u8, namespace: Namespace, common: &Common, sections: &str, witness: bool) -> Result<Self> {
         let folder = common.folder.join(format!("node{id}"));
         fs::create_dir_all(&folder)?;
-        let address = (ANYCAST, 1701).into();
+        let own = if witness { Ipv4Addr::LOCALHOST } else { ANYCAST };
+        let address = (own, 1701).into();
+        let anycast = if witness {
+            String::new()
+        } else {
+            common.anycast_section(id)
+        };
         let settings = Settings {
             id: u64::from(id),
             shards: 1,
             tun: "always",
             pool: POOL,
-            sections: common.anycast_section(id) + sections,
+            sections: anycast + sections,
             ..Settings::default()
         };
         let config = folder.join("holdfast.toml");
@@ -152,7 +161,7 @@ impl Node {
         let daemon = Daemon::new(Path::new("ip"), arguments, address, folder.join("log"));
         Ok(Self {
             id,
-            witness: false,
+            witness,
             daemon,
             speaker: None,
             common: common.clone(),
@@ -188,7 +197,7 @@ impl Node {
 
     /// The anycast address lies on the TUN device, so that the kernel takes it away with the process.
     fn announce(&self) -> Result<()> {
-        if self.common.anycast {
+        if self.common.anycast || self.witness {
             return Ok(());
         }
         self.namespace

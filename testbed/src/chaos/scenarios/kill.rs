@@ -26,6 +26,11 @@ pub fn forwarder(stage: &mut Stage) -> Result<()> {
     kill(stage, victim)
 }
 
+pub fn each(stage: &mut Stage) -> Result<()> {
+    let nodes: Vec<u8> = stage.bed.nodes.keys().copied().collect();
+    nodes.into_iter().try_for_each(|victim| kill(stage, victim))
+}
+
 /// The process and BIRD stop running in the same instant; the links stay up, so only silence tells.
 pub fn machine(stage: &mut Stage) -> Result<()> {
     let victim = stage.owner()?;
