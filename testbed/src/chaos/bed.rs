@@ -126,8 +126,9 @@ impl Bed {
             folder: Folder(folder),
         };
         let ids: Vec<u8> = (1..=settings.nodes).collect();
+        let members = ids.iter().map(|id| (*id, mesh::address(*id))).collect();
         let witness = ids.last().copied().filter(|_| settings.witness);
-        let sections = membership::sections(&bed.common, "cluster", &ids, witness.as_slice())?;
+        let sections = membership::sections(&bed.common, "cluster", &members, witness.as_slice())?;
         for id in ids {
             let sections = sections.get(&id).map_or("", String::as_str);
             bed.add_node(id, sections, witness == Some(id))?;
@@ -219,8 +220,9 @@ impl Bed {
     /// Starts a node of another cluster that says it is `number`, and that takes our nodes for the other members of its own.
     pub fn invite_stranger(&mut self, number: u8) -> Result<()> {
         let common = self.common.clone();
-        let mut members: Vec<u8> = self.nodes.keys().copied().filter(|id| *id != number).collect();
-        members.push(number);
+        let mut members: BTreeMap<u8, Ipv4Addr> =
+            self.nodes.keys().map(|id| (*id, mesh::address(*id))).collect();
+        members.insert(number, mesh::address(STRANGERS_ADDRESS));
         let outside = self.outside()?;
         outside.serial += 1;
         let name = format!("strangers{}", outside.serial);
@@ -229,10 +231,7 @@ impl Bed {
         let config = folder.join("holdfast.toml");
         let settings = node_config::Settings {
             id: u64::from(number),
-            sections: sections[&number].replace(
-                &format!("listen = \"{}:", mesh::address(number)),
-                &format!("listen = \"{}:", mesh::address(STRANGERS_ADDRESS)),
-            ),
+            sections: sections[&number].clone(),
             ..node_config::Settings::default()
         };
         let address = (Ipv4Addr::LOCALHOST, 1701).into();

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::process::Command;
 
 use super::error::Result;
-use super::mesh::{self, PORT};
+use super::mesh::PORT;
 use super::node::Common;
 use crate::lab::process::run;
 
@@ -15,7 +16,7 @@ use crate::lab::process::run;
 pub fn sections(
     common: &Common,
     folder: &str,
-    members: &[u8],
+    members: &BTreeMap<u8, Ipv4Addr>,
     witnesses: &[u8],
 ) -> Result<BTreeMap<u8, String>> {
     if members.len() < 2 {
@@ -25,17 +26,15 @@ pub fn sections(
     let mut command = Command::new(&common.program);
     command.args(["cluster", "init"]).arg(&folder);
     command.arg("--install").arg(&folder);
-    for member in members {
-        command
-            .arg("--member")
-            .arg(format!("{member}={}:{PORT}", mesh::address(*member)));
+    for (member, address) in members {
+        command.arg("--member").arg(format!("{member}={address}:{PORT}"));
     }
     for witness in witnesses {
         command.arg("--witness").arg(witness.to_string());
     }
     run(&mut command)?;
     members
-        .iter()
+        .keys()
         .map(|member| {
             Ok((
                 *member,

@@ -27,12 +27,9 @@ pub fn knock(stage: &mut Stage) -> Result<()> {
     let seed: u64 = stage.rng.random();
     let before = refusals(&stage.bed)?;
     for number in [STRANGER, victim] {
-        stage.event(|bed| {
-            bed.invite_stranger(number)?;
-            std::thread::sleep(PERSISTENCE);
-            bed.dismiss_stranger();
-            Ok(())
-        })?;
+        stage.event(|bed| bed.invite_stranger(number))?;
+        std::thread::sleep(PERSISTENCE);
+        stage.bed.dismiss_stranger();
     }
     let strangers = refusals(&stage.bed)? - before;
     if strangers == 0 {
