@@ -137,6 +137,8 @@ impl Demo {
         self.simulator.ask(&crate::simulator::Command::Ping {
             interval_ms,
             host: None,
+            fast_sessions: 0,
+            fast_interval_us: 0,
         })?;
         self.screen
             .say("each pings the node's own address inside its session, ten times a second");

@@ -9,6 +9,7 @@ use crate::lab::process::own_program;
 
 const DEMO_LIMIT: Duration = Duration::from_secs(120);
 const RESTART_LIMIT: Duration = Duration::from_secs(600);
+const CHAOS_LIMIT: Duration = Duration::from_secs(480);
 const FAULTS_LIMIT: Duration = Duration::from_secs(400);
 
 pub fn demo(_: &Context) -> Outcome {
@@ -32,6 +33,20 @@ pub fn restart(_: &Context) -> Outcome {
         );
         outcome
     })
+}
+
+/// One case each of a killed owner, a kill within a burst of calls, a power cut and a partition, in one standing lab.
+pub fn chaos(_: &Context) -> Outcome {
+    let arguments = [
+        "chaos",
+        "kill-owner",
+        "burst-kill",
+        "power",
+        "partition-owner",
+        "--sessions",
+        "200",
+    ];
+    scenarios(&arguments, CHAOS_LIMIT)
 }
 
 pub fn faults(_: &Context) -> Outcome {
