@@ -2,6 +2,7 @@
 
 pub mod aaa;
 pub mod actors;
+pub mod anycast;
 pub mod api;
 pub mod cli;
 pub mod config;
@@ -10,4 +11,5 @@ pub mod io;
 pub mod lns;
 pub mod logging;
 pub mod metrics;
+pub mod peers;
 pub mod server;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::duration;
-use super::model::{Config, LacConfig, PoolConfig, UserConfig};
+use super::model::{Config, LacConfig, MemberConfig, PoolConfig, UserConfig};
 
 /// The outcome of comparing the running configuration with a new one.
 #[derive(Clone, Debug)]
@@ -28,7 +28,10 @@ impl Reload {
         config.node = running.node.clone();
         config.tun = running.tun.clone();
         config.api = running.api.clone();
+        config.anycast = running.anycast.clone();
         config.log.format = running.log.format;
+        config.cluster = running.cluster.clone();
+        config.members = running.members.clone();
         Self {
             applied: applied(running, file),
             needs_restart: needs_restart(running, file),
@@ -76,12 +79,49 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     d.plain("tun.name", &old.tun.name, &new.tun.name);
     d.plain("tun.mtu", &old.tun.mtu, &new.tun.mtu);
     d.debug("tun.enabled", &old.tun.enabled, &new.tun.enabled);
+    anycast(&mut d, old, new);
     d.debug("log.format", &old.log.format, &new.log.format);
     d.path("api.socket", &old.api.socket, &new.api.socket);
     d.shown("api.mode", &old.api.mode, &new.api.mode, |mode| {
         format!("{mode:04o}")
     });
+    cluster(&mut d, old, new);
     d.0
+}
+
+fn cluster(d: &mut Differences, old: &Config, new: &Config) {
+    match (&old.cluster, &new.cluster) {
+        (Some(old), Some(new)) => {
+            d.plain("cluster.id", &old.id, &new.id);
+            d.plain("cluster.listen", &old.listen, &new.listen);
+            d.path("cluster.ca", &old.ca, &new.ca);
+            d.path("cluster.certificate", &old.certificate, &new.certificate);
+            d.path("cluster.key", &old.key, &new.key);
+        }
+        (None, None) => {}
+        (None, Some(_)) => d.0.push("[cluster]: added".to_owned()),
+        (Some(_), None) => d.0.push("[cluster]: removed".to_owned()),
+    }
+    let member = |members: &Vec<MemberConfig>| {
+        let text = |m: &MemberConfig| {
+            let witness = if m.witness { " (witness)" } else { "" };
+            format!("{}={}{witness}", m.id, m.address)
+        };
+        members.iter().map(text).collect::<Vec<_>>().join(", ")
+    };
+    d.shown("member", &old.members, &new.members, member);
+}
+
+/// The section as a whole: its addresses are on the interface, its routers in BIRD's configuration.
+fn anycast(d: &mut Differences, old: &Config, new: &Config) {
+    if old.anycast != new.anycast {
+        let text = match (&old.anycast, &new.anycast) {
+            (None, _) => "anycast: added",
+            (_, None) => "anycast: removed",
+            _ => "anycast: changed",
+        };
+        d.0.push(text.to_owned());
+    }
 }
 
 fn applied(old: &Config, new: &Config) -> Vec<String> {

@@ -23,6 +23,10 @@ pub struct Config {
     pub log: LogConfig,
     /// The operator's socket.
     pub api: ApiConfig,
+    /// Who this node is among others; `None` is a cluster of one.
+    pub cluster: Option<ClusterConfig>,
+    /// All members, this node among them, in the file's order; ids and addresses are unique. Empty without `cluster`.
+    pub members: Vec<MemberConfig>,
     /// Tunnels and calls.
     pub l2tp: L2tpConfig,
     /// Sessions.
@@ -33,6 +37,31 @@ pub struct Config {
     pub lacs: Vec<LacConfig>,
     /// Local users in the file's order; names are unique.
     pub users: Vec<UserConfig>,
+    /// The address that LACs dial, when several nodes share it; `None` without `[anycast]`.
+    pub anycast: Option<AnycastConfig>,
+}
+
+/// `[anycast]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnycastConfig {
+    /// What LACs dial; not empty, no two alike. Put on the TUN interface.
+    pub addresses: Vec<IpAddr>,
+    /// Number of the kernel's routing table that says what BIRD is to announce.
+    pub table: u32,
+    /// BIRD's control socket, if the node is to see at its start whether BIRD runs.
+    pub bird_socket: Option<PathBuf>,
+    /// BGP identifier; BIRD picks an address of the host unless set.
+    pub router_id: Option<Ipv4Addr>,
+    /// Our autonomous system.
+    pub local_as: u32,
+    /// The routers' autonomous system.
+    pub neighbour_as: u32,
+    /// The routers; not empty for `holdfast anycast bird-config`.
+    pub neighbours: Vec<IpAddr>,
+    /// Between two BFD packets (RFC 5880 §6.8.7); zero runs no BFD.
+    pub bfd_interval: Duration,
+    /// Lost BFD packets after which a neighbour is dead (RFC 5880 §6.8.4).
+    pub bfd_multiplier: u8,
 }
 
 /// `[node]`
@@ -99,6 +128,32 @@ pub struct ApiConfig {
     pub socket: PathBuf,
     /// File mode of the socket; the rights to it are the rights to the API. Others never have access.
     pub mode: u32,
+}
+
+/// `[cluster]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// The same in all members and in their certificates; fit to stand in a URI.
+    pub id: String,
+    /// TCP and UDP, for the other members alone.
+    pub listen: SocketAddr,
+    /// Certificates (PEM) of who may say who is a member.
+    pub ca: PathBuf,
+    /// This node's certificate (PEM), followed by those between it and the CA.
+    pub certificate: PathBuf,
+    /// Its private key (PEM).
+    pub key: PathBuf,
+}
+
+/// `[[member]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberConfig {
+    /// Its `[node] id`; also its Raft id.
+    pub id: u64,
+    /// Where the others reach it.
+    pub address: SocketAddr,
+    /// Whether it only votes: it has the whole table and owns no group.
+    pub witness: bool,
 }
 
 /// `[l2tp]`

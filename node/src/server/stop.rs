@@ -20,6 +20,10 @@ impl Node {
     /// Stops everything. The process may end then.
     pub async fn stop(mut self, why: Stop) -> ExitCode {
         self.shared.closing.store(true, Relaxed);
+        // The routers first: what they still send meanwhile is served.
+        if let Some(presence) = self.presence.clone() {
+            let _ = tokio::task::spawn_blocking(move || presence.withdraw()).await;
+        }
         let code = match why {
             Stop::Keep => {
                 tracing::info!(
