@@ -146,7 +146,7 @@ impl Tun {
     }
 
     /// One queue a shard.
-    pub(crate) fn into_queues(self) -> Vec<OwnedFd> {
+    pub fn into_queues(self) -> Vec<OwnedFd> {
         self.queues
     }
 }
