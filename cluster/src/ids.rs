@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use holdfast_protocol::{SessionId, TunnelId};
 
 use crate::commands::{
-    Acknowledge, ChangeTunnel, CreateTunnel, PutSession, Reclaim, RemoveSession, RemoveTunnel, SessionChange,
-    SessionKey, Take, Tick, session_change,
+    Acknowledge, Assign, ChangeTunnel, CreateTunnel, Move, PutSession, Reclaim, RemoveSession, RemoveTunnel,
+    SessionChange, SessionKey, Take, Tick, session_change,
 };
 use crate::commands::{Command, command::Kind};
 use crate::records::{PppRow, Prefix, SessionRow, SocketAddress, TunnelRow};
@@ -154,5 +154,7 @@ command_from!(
     Reclaim,
     RemoveTunnel,
     Tick,
-    Acknowledge
+    Acknowledge,
+    Assign,
+    Move
 );

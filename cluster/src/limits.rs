@@ -95,3 +95,12 @@ pub const BATCH_PATIENCE_TICKS: u32 = 10;
 
 /// Raft ticks between two rounds of a log's idle work.
 pub const MAINTENANCE_TICKS: u32 = 100;
+
+/// Members of a group, learners among them. More are refused.
+pub const MEMBERS_MAX: usize = 9;
+
+/// Raft ticks after which the verdict of a batch is no longer waited for, though the next one was proposed meanwhile.
+pub const BATCH_MEMORY_TICKS: u32 = 200;
+
+/// Batches proposed and not judged. Beyond it the oldest is forgotten.
+pub const BATCHES_UNJUDGED_MAX: usize = 32;

@@ -163,7 +163,10 @@ impl LogStore for MemoryLog {
     }
 
     fn sizes(&self) -> LogSizes {
-        let entries = self.entries.iter().map(|entry| prost::Message::encoded_len(entry) as u64);
+        let entries = self
+            .entries
+            .iter()
+            .map(|entry| prost::Message::encoded_len(entry) as u64);
         LogSizes {
             log: entries.sum(),
             snapshot: self.parts.iter().map(|part| part.len() as u64).sum(),

@@ -75,6 +75,15 @@ impl<T> Batcher<T> {
         (tokens, commands)
     }
 
+    /// Puts back in front what `take` gave.
+    pub fn put_back(&mut self, tokens: Vec<T>, commands: Vec<Command>) {
+        for (token, command) in tokens.into_iter().zip(commands).rev() {
+            let octets = command.encoded_len();
+            self.octets += octets;
+            self.waiting.push_front((token, command, octets));
+        }
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()

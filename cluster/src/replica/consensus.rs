@@ -5,6 +5,7 @@
 use std::fmt::Debug;
 
 use super::ReplicaError;
+use super::members::{MemberChange, Members, MembersError, Progress, TransferError};
 use crate::log::LogStore;
 use crate::table::{Table, TableImage};
 
@@ -20,6 +21,8 @@ pub enum Committed {
     },
     /// The leader sent the whole table; what follows builds on it.
     Table(Box<Table>),
+    /// The group has these members from here on.
+    Members(Members),
 }
 
 /// Who leads.
@@ -52,10 +55,13 @@ pub trait Consensus: Debug + Send {
     /// 10 ms have passed.
     fn tick(&mut self);
 
-    /// Proposes an entry, here or by way of the leader. `false`: nobody leads.
+    /// Whether `propose` would take an entry: somebody leads, and leadership is not being passed on from here.
+    fn can_propose(&self) -> bool;
+
+    /// Proposes an entry, here or by way of the leader. `false`: it was not taken.
     fn propose(&mut self, data: Vec<u8>) -> bool;
 
-    /// Takes a message from another member.
+    /// Takes a message from another member. One that makes no sense, or that comes from a node that is gone, is dropped and counted.
     fn receive(&mut self, message: &[u8]) -> Result<(), ReplicaError>;
 
     /// Makes durable what must be, sends what is due, and appends what has been decided.
@@ -63,6 +69,30 @@ pub trait Consensus: Debug + Send {
 
     /// Who leads.
     fn leadership(&self) -> Leadership;
+
+    /// The members as of the last entry handed out.
+    fn members(&self) -> Members;
+
+    /// Proposes other members.
+    fn propose_members(&mut self, changes: &[MemberChange]) -> Result<(), MembersError>;
+
+    /// Passes leadership on.
+    fn transfer_leadership(&mut self, to: u64) -> Result<(), TransferError>;
+
+    /// How far the members are, by id. Empty unless this node leads.
+    fn progress(&self) -> Vec<Progress>;
+
+    /// The last entry known to be decided.
+    fn commit_index(&self) -> u64;
+
+    /// What was decided in the group when this process first heard of a leader; `None` while it does not know.
+    fn caught_up_at(&self) -> Option<u64>;
+
+    /// Something sent to a member did not arrive.
+    fn report_unreachable(&mut self, id: u64);
+
+    /// Messages dropped by `receive`.
+    fn messages_dropped(&self) -> u64;
 
     /// Begins a snapshot of a table that contains everything `advance` has handed out.
     fn begin_snapshot(&mut self, image: TableImage) -> Result<(), ReplicaError>;

@@ -9,10 +9,13 @@
 //! One thread owns a [`Replica`]. It takes what proposals there are, calls [`Replica::advance`], which returns when
 //! they are durable and judged, and hands the outputs out. A single node is a group of one and goes the same way.
 //!
-//! A proposal can vanish (its leader died). Nothing here resubmits it: that is its owner's part.
+//! A proposal can vanish (its leader died, or a message was lost). After `limits::BATCH_PATIENCE_TICKS` the next batch
+//! goes out; a verdict that comes late is still given. When it is no longer waited for, [`Output::Unanswered`] says
+//! so. Nothing here resubmits: that is the owner's part.
 
 mod batcher;
 mod consensus;
+mod members;
 mod raft_group;
 mod store;
 
@@ -28,10 +31,14 @@ use prost::Message;
 
 pub use batcher::{Batcher, ProposeError};
 pub use consensus::{Committed, Consensus, Leadership, NoTransport, Transport};
+pub use members::{MemberChange, Members, MembersError, Progress, TransferError};
 
 use self::raft_group::RaftGroup;
 use crate::commands::{Command, CommandBatch, Tick};
-use crate::limits::{BATCH_PATIENCE_TICKS, COMMAND_VERSION, MAINTENANCE_TICKS, TABLE_TIME_STEP_MS};
+use crate::limits::{
+    BATCH_MEMORY_TICKS, BATCH_PATIENCE_TICKS, BATCHES_UNJUDGED_MAX, COMMAND_VERSION, MAINTENANCE_TICKS,
+    TABLE_TIME_STEP_MS,
+};
 use crate::log::{LogError, LogSizes, LogStore, Recovery};
 use crate::table::{Effect, Restore, RestoreError, Table, Verdict};
 
@@ -40,7 +47,8 @@ use crate::table::{Effect, Restore, RestoreError, Table, Verdict};
 pub struct ReplicaConfig {
     /// This node; not 0.
     pub node_id: u64,
-    /// The first members of the group, this node among them. Read only when the log is new.
+    /// The first members of the group, this node among them; none: the node joins a group that exists, which has to add
+    /// it. Read only when the log is new; see [`Replica::members`] for what the log says.
     pub members: Vec<u64>,
     /// A number that no earlier process of this node used: it tells our batches from those of our past.
     pub boot: u64,
@@ -67,8 +75,15 @@ pub enum Output {
         /// What became of it.
         verdict: Verdict,
     },
+    /// Nobody knows whether the proposal will be judged; its verdict is no longer waited for.
+    Unanswered {
+        /// As given to `propose`.
+        token: u64,
+    },
     /// The table changed.
     Effect(Effect),
+    /// The group has other members now. An exchange of several ends with the second of these.
+    Members(Members),
     /// A snapshot was written up to this index, and the log in front of it dropped.
     SnapshotTaken {
         /// The last index in it.
@@ -93,9 +108,17 @@ pub enum ReplicaError {
     /// A snapshot is no table.
     #[error(transparent)]
     Restore(#[from] RestoreError),
-    /// A message of another member cannot be decoded. This one is not final: the message is dropped.
-    #[error("a member's message cannot be decoded: {0}")]
-    Message(prost::DecodeError),
+    /// The leader knows that this node had entries which its log does not hold.
+    #[error(
+        "the log ends at entry {last}, but this node acknowledged entry {acknowledged}: its disk was lost or is an \
+         older copy. Remove the node from the cluster, empty its data folder and add it with a new id"
+    )]
+    EntriesLost {
+        /// The last entry of the log.
+        last: u64,
+        /// What the leader has.
+        acknowledged: u64,
+    },
     /// A committed entry cannot be decoded.
     #[error("log entry {index} cannot be decoded: {error}")]
     Entry {
@@ -120,7 +143,7 @@ pub enum ReplicaError {
     },
 }
 
-/// The batch that was proposed and is not judged yet.
+/// A batch that was proposed and is not judged yet.
 #[derive(Debug)]
 struct InFlight {
     sequence: u64,
@@ -137,7 +160,8 @@ pub struct Replica {
     consensus: Box<dyn Consensus>,
     /// Commands without a token are the replica's own.
     batcher: Batcher<Option<u64>>,
-    in_flight: Option<InFlight>,
+    /// Oldest first. Only the newest may still hold up the next.
+    unjudged: VecDeque<InFlight>,
     sequence: u64,
     outputs: VecDeque<Output>,
     /// When the leader last proposed table time.
@@ -174,7 +198,7 @@ impl Replica {
             table,
             consensus: Box::new(consensus),
             batcher: Batcher::default(),
-            in_flight: None,
+            unjudged: VecDeque::new(),
             sequence: 0,
             outputs: VecDeque::new(),
             ticked: None,
@@ -194,7 +218,7 @@ impl Replica {
     /// 10 ms have passed. `now` is this process' monotonic clock, `unix` the wall clock since 1970.
     pub fn tick(&mut self, now: Duration, unix: Duration) -> Result<(), ReplicaError> {
         self.consensus.tick();
-        self.give_up_vanished();
+        self.forget_vanished();
         self.advance_time(now, unix);
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks.is_multiple_of(MAINTENANCE_TICKS) {
@@ -203,7 +227,8 @@ impl Replica {
         Ok(())
     }
 
-    /// Takes a message from another member.
+    /// Takes a message from another member. What is undecodable, makes no sense or comes from a node that is no member
+    /// any more is dropped and counted; an error is final.
     pub fn receive(&mut self, message: &[u8]) -> Result<(), ReplicaError> {
         self.consensus.receive(message)
     }
@@ -219,7 +244,7 @@ impl Replica {
 
     /// Whether commands wait that the next `advance` would propose.
     pub fn has_work(&self) -> bool {
-        self.in_flight.is_none() && !self.batcher.is_empty() && self.leadership().leader.is_some()
+        !self.batcher.is_empty() && self.may_propose()
     }
 
     /// The next output.
@@ -237,6 +262,48 @@ impl Replica {
         self.consensus.leadership()
     }
 
+    /// Who belongs to the group. Right after opening: as the log has it, which the configuration may contradict.
+    pub fn members(&self) -> Members {
+        self.consensus.members()
+    }
+
+    /// Proposes other members; [`Output::Members`] comes when it is decided. Only the leader can.
+    pub fn propose_members(&mut self, changes: &[MemberChange]) -> Result<(), MembersError> {
+        self.consensus.propose_members(changes)
+    }
+
+    /// Asks another voter to take the lead, as soon as it has the whole log. Given up after 200 ms; `leadership` tells.
+    /// What is proposed meanwhile waits.
+    pub fn transfer_leadership(&mut self, to: u64) -> Result<(), TransferError> {
+        self.consensus.transfer_leadership(to)
+    }
+
+    /// How far the members are, by id. Empty unless this node leads.
+    pub fn progress(&self) -> Vec<Progress> {
+        self.consensus.progress()
+    }
+
+    /// The last log entry known here to be decided.
+    pub fn commit_index(&self) -> u64 {
+        self.consensus.commit_index()
+    }
+
+    /// Whether the table holds all that the group had decided when this process first reached its leader. It stays so.
+    pub fn is_caught_up(&self) -> bool {
+        let at = self.consensus.caught_up_at();
+        at.is_some_and(|index| self.table.applied() >= index)
+    }
+
+    /// Something sent to a member did not arrive, so that it is sent again sooner.
+    pub fn report_unreachable(&mut self, id: u64) {
+        self.consensus.report_unreachable(id);
+    }
+
+    /// Messages dropped by `receive`, since the process started.
+    pub fn messages_dropped(&self) -> u64 {
+        self.consensus.messages_dropped()
+    }
+
     /// Whether the disk is full and the log lives on its reserve: new calls are to be refused, loudly.
     pub fn reserve_in_use(&self) -> bool {
         self.consensus.log().reserve_in_use()
@@ -247,35 +314,41 @@ impl Replica {
         self.consensus.log().sizes()
     }
 
+    /// Nothing is in flight, or what is has lasted too long.
+    fn may_propose(&self) -> bool {
+        let newest = self.unjudged.back();
+        newest.is_none_or(|batch| self.is_overdue(batch)) && self.consensus.can_propose()
+    }
+
+    /// A batch whose leader is gone may never come back.
+    fn is_overdue(&self, batch: &InFlight) -> bool {
+        let Leadership { term, is_self, .. } = self.leadership();
+        batch.ticks > BATCH_PATIENCE_TICKS && !(is_self && batch.term == term)
+    }
+
     fn propose_batch(&mut self) {
-        let Leadership { term, leader, .. } = self.leadership();
-        if self.in_flight.is_some() || self.batcher.is_empty() || leader.is_none() {
+        if !self.has_work() {
             return;
         }
         let (tokens, commands) = self.batcher.take();
         self.sequence += 1;
-        let sequence = self.sequence;
-        let ReplicaConfig {
-            node_id: origin,
-            boot,
-            ..
-        } = self.config;
         let batch = CommandBatch {
             version: COMMAND_VERSION,
-            origin,
-            boot,
-            sequence,
+            origin: self.config.node_id,
+            boot: self.config.boot,
+            sequence: self.sequence,
             commands,
         };
-        // Where nobody leads any more the batch is lost like one that vanished on its way.
-        if self.consensus.propose(batch.encode_to_vec()) {
-            self.in_flight = Some(InFlight {
-                sequence,
-                term,
-                ticks: 0,
-                tokens,
-            });
+        if !self.consensus.propose(batch.encode_to_vec()) {
+            self.batcher.put_back(tokens, batch.commands);
+            return;
         }
+        self.unjudged.push_back(InFlight {
+            sequence: self.sequence,
+            term: self.leadership().term,
+            ticks: 0,
+            tokens,
+        });
     }
 
     fn apply_all(&mut self, committed: Vec<Committed>) -> Result<(), ReplicaError> {
@@ -287,6 +360,7 @@ impl Replica {
                     self.table = *table;
                     self.outputs.push_back(Output::Effect(Effect::TableReplaced));
                 }
+                Committed::Members(members) => self.outputs.push_back(Output::Members(members)),
             }
         }
         Ok(())
@@ -305,8 +379,12 @@ impl Replica {
         let mut effects = Vec::new();
         let verdicts = self.table.apply(index, batch, &mut effects);
         self.outputs.extend(effects.into_iter().map(Output::Effect));
-        if let Some(in_flight) = self.in_flight.take_if(|batch| ours && batch.sequence == sequence) {
-            let answers = in_flight.tokens.into_iter().zip(verdicts);
+        let judged = self
+            .unjudged
+            .iter()
+            .position(|batch| ours && batch.sequence == sequence);
+        if let Some(batch) = judged.and_then(|position| self.unjudged.remove(position)) {
+            let answers = batch.tokens.into_iter().zip(verdicts);
             self.outputs.extend(
                 answers.filter_map(|(token, verdict)| token.map(|token| Output::Verdict { token, verdict })),
             );
@@ -314,13 +392,20 @@ impl Replica {
         Ok(())
     }
 
-    /// A batch whose leader is gone may never come back.
-    fn give_up_vanished(&mut self) {
-        let Leadership { term, is_self, .. } = self.leadership();
-        self.in_flight.take_if(|batch| {
-            batch.ticks += 1;
-            batch.ticks > BATCH_PATIENCE_TICKS && !(is_self && batch.term == term)
-        });
+    /// No longer waits for verdicts that will hardly come.
+    fn forget_vanished(&mut self) {
+        for batch in &mut self.unjudged {
+            batch.ticks = batch.ticks.saturating_add(1);
+        }
+        while let Some(oldest) = self.unjudged.front()
+            && self.is_overdue(oldest)
+            && (oldest.ticks > BATCH_MEMORY_TICKS || self.unjudged.len() > BATCHES_UNJUDGED_MAX)
+        {
+            let tokens = self.unjudged.pop_front().map(|batch| batch.tokens);
+            let tokens = tokens.into_iter().flatten().flatten();
+            self.outputs
+                .extend(tokens.map(|token| Output::Unanswered { token }));
+        }
     }
 
     /// The leader moves table time on by what its own clock has counted since its last step.

@@ -3,21 +3,30 @@
 use std::fmt;
 
 use prost::Message as _;
-use raft::eraftpb::{ConfChange, ConfChangeV2, ConfState, Entry, EntryType, Message, Snapshot};
-use raft::{Config, RawNode, StateRole};
+use raft::eraftpb::{ConfChangeV2, ConfState, Entry, EntryType, Message, MessageType, Snapshot};
+use raft::{Config, INVALID_ID, ProgressState, RawNode, ReadState, StateRole};
 use slog::{Drain, Logger, OwnedKVList, Record, o};
 
 use super::consensus::{Committed, Consensus, Leadership, Transport};
+use super::members::{self, MemberChange, Members, MembersError, Progress, TransferError};
 use super::store::Store;
 use super::{ReplicaConfig, ReplicaError};
 use crate::log::{LogError, LogStore, SnapshotMeta};
 use crate::table::{Restore, TableImage};
 
-/// Ticks of 10 ms without a leader before the member of rank 0 stands for election; each further rank waits
+/// Ticks of 10 ms without a leader before the voter of rank 0 stands for election; each further rank waits
 /// `RANK_TICKS` longer, so that two do not split the votes.
 const ELECTION_TICKS: usize = 25;
 const RANK_TICKS: usize = 5;
+/// Both the old and the new voters of an exchange have ranks.
+const RANKS: usize = 2 * crate::limits::MEMBERS_MAX;
+/// A voter that heard its leader so recently ignores candidates, and a leader that heard no quorum for so long steps
+/// down. It is less than `ELECTION_TICKS` by a heartbeat, or else the first candidate would meet voters that heard
+/// the dead leader a moment later than it did, and be ignored.
+const LEASE_TICKS: usize = 20;
 const HEARTBEAT_TICKS: usize = 4;
+/// Between two attempts to learn how far the group is.
+const ASK_TICKS: u32 = 5;
 /// Octets of entries handled or sent at once.
 const ROUND_OCTETS: u64 = 4 * 1024 * 1024;
 const MESSAGE_OCTETS: u64 = 1024 * 1024;
@@ -28,6 +37,18 @@ pub(super) struct RaftGroup {
     transport: Box<dyn Transport>,
     /// As of the last entry handed out.
     members: ConfState,
+    election_ticks: usize,
+    dropped: u64,
+    catch_up: CatchUp,
+}
+
+/// How a starting member learns how far the group was when it came: it asks the leader, which asks a quorum.
+#[derive(Debug)]
+struct CatchUp {
+    /// Tells our question from those of others and of our past.
+    context: Vec<u8>,
+    ticks: u32,
+    index: Option<u64>,
 }
 
 impl RaftGroup {
@@ -48,11 +69,21 @@ impl RaftGroup {
             node,
             transport,
             members,
+            election_ticks: 0,
+            dropped: 0,
+            catch_up: CatchUp {
+                context: [config.node_id.to_be_bytes(), config.boot.to_be_bytes()].concat(),
+                ticks: 0,
+                index: None,
+            },
         };
+        group.rank();
         // What is known to be committed comes first: raft does not campaign over an unapplied change of members.
         group.advance(committed)?;
-        if group.members.voters == [config.node_id] {
+        if group.members.voters == [config.node_id] && group.members.voters_outgoing.is_empty() {
             group.node.campaign()?;
+            group.advance(committed)?;
+            group.ask();
             group.advance(committed)?;
         }
         Ok(group)
@@ -61,6 +92,7 @@ impl RaftGroup {
     /// One round of raft's own order: send, install, apply, write, sync, and only then acknowledge.
     fn round(&mut self, committed: &mut Vec<Committed>) -> Result<(), ReplicaError> {
         let mut ready = self.node.ready();
+        self.answered(&ready.take_read_states());
         self.send(ready.take_messages());
         if !ready.snapshot().is_empty() {
             self.install(ready.snapshot(), committed)?;
@@ -92,24 +124,108 @@ impl RaftGroup {
     fn commit(&mut self, entries: Vec<Entry>, committed: &mut Vec<Committed>) -> Result<(), ReplicaError> {
         for entry in entries {
             let index = entry.index;
-            let data = match entry.entry_type() {
-                EntryType::EntryNormal => entry.data,
-                EntryType::EntryConfChange => {
-                    let change = ConfChange::decode(entry.data.as_slice());
-                    let change = change.map_err(|error| ReplicaError::Entry { index, error })?;
-                    self.members = self.node.apply_conf_change(&change)?;
-                    Vec::new()
+            let change = match entry.entry_type() {
+                EntryType::EntryNormal => {
+                    let data = entry.data;
+                    committed.push(Committed::Entry { index, data });
+                    continue;
                 }
-                EntryType::EntryConfChangeV2 => {
-                    let change = ConfChangeV2::decode(entry.data.as_slice());
-                    let change = change.map_err(|error| ReplicaError::Entry { index, error })?;
-                    self.members = self.node.apply_conf_change(&change)?;
-                    Vec::new()
+                // The second form alone is ever proposed.
+                EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
+                    ConfChangeV2::decode(entry.data.as_slice())
                 }
             };
+            let change = change.map_err(|error| ReplicaError::Entry { index, error })?;
+            self.change_members(&change)?;
+            let data = Vec::new();
             committed.push(Committed::Entry { index, data });
+            committed.push(Committed::Members(self.members()));
         }
         Ok(())
+    }
+
+    fn change_members(&mut self, change: &ConfChangeV2) -> Result<(), ReplicaError> {
+        // A leader that is left out would go on leading without a place in the group, and `raft` then panics. It comes
+        // to that only where leadership changed in the middle of an exchange.
+        if self.node.raft.state == StateRole::Leader && self.leaves_out(change) {
+            let term = self.node.raft.term;
+            self.node.raft.become_follower(term, INVALID_ID);
+        }
+        self.members = self.node.apply_conf_change(change)?;
+        self.rank();
+        Ok(())
+    }
+
+    /// Whether this node has no vote after the change.
+    fn leaves_out(&self, change: &ConfChangeV2) -> bool {
+        let id = self.node.raft.id;
+        match (change.leave_joint(), change.enter_joint()) {
+            (true, _) => !self.members.voters.contains(&id),
+            // Until the exchange is complete the old voters keep their votes.
+            (false, Some(_)) => false,
+            (false, None) => {
+                let voter = raft::eraftpb::ConfChangeType::AddNode;
+                let changes = change.changes.iter();
+                changes
+                    .into_iter()
+                    .any(|one| one.node_id == id && one.get_change_type() != voter)
+            }
+        }
+    }
+
+    /// Waits for an election as long as our rank among the voters says.
+    fn rank(&mut self) {
+        let rank = self.members().rank(self.node.raft.id).min(RANKS - 1);
+        self.election_ticks = ELECTION_TICKS + rank * RANK_TICKS;
+    }
+
+    fn ask(&mut self) {
+        self.catch_up.ticks = 0;
+        let context = self.catch_up.context.clone();
+        self.node.read_index(context);
+    }
+
+    fn answered(&mut self, states: &[ReadState]) {
+        let ours = states
+            .iter()
+            .find(|state| state.request_ctx == self.catch_up.context);
+        if let (None, Some(state)) = (self.catch_up.index, ours) {
+            self.catch_up.index = Some(state.index);
+        }
+    }
+
+    /// Whether `raft` can take the message without finding its own rules broken. It trusts more than it should.
+    fn makes_sense(&self, message: &Message) -> bool {
+        let raft = &self.node.raft;
+        let known = raft.prs().get(message.from).is_some();
+        if message.to != raft.id || message.from == INVALID_ID || message.from == raft.id {
+            return false;
+        }
+        match message.get_msg_type() {
+            // Of a member that is gone.
+            MessageType::MsgPropose => known && !message.entries.is_empty(),
+            MessageType::MsgReadIndex => message.entries.len() == 1,
+            MessageType::MsgTransferLeader => false,
+            MessageType::MsgAppend => {
+                let indexes = message.entries.iter().map(|entry| entry.index);
+                indexes.eq((message.index + 1..).take(message.entries.len()))
+            }
+            _ => true,
+        }
+    }
+
+    /// A leader speaks of entries as ours that we do not have: this log is not the one that acknowledged them.
+    fn check_log(&self, message: &Message) -> Result<(), ReplicaError> {
+        let raft = &self.node.raft;
+        let last = raft.raft_log.last_index();
+        let heartbeat = message.get_msg_type() == MessageType::MsgHeartbeat;
+        match heartbeat && message.term >= raft.term && message.commit > last {
+            true => Err(ReplicaError::EntriesLost {
+                last,
+                acknowledged: message.commit,
+            }),
+            false => Ok(()),
+        }
     }
 
     fn install(&mut self, snapshot: &Snapshot, committed: &mut Vec<Committed>) -> Result<(), ReplicaError> {
@@ -138,7 +254,28 @@ impl RaftGroup {
 
 impl Consensus for RaftGroup {
     fn tick(&mut self) {
+        // `raft` draws it anew at each election.
+        self.node
+            .raft
+            .set_randomized_election_timeout(self.election_ticks);
         self.node.tick();
+        self.catch_up.ticks += 1;
+        if self.catch_up.index.is_none() && self.catch_up.ticks >= ASK_TICKS {
+            self.ask();
+        }
+        // `raft` leaves an exchange of members by itself only where the leader that began it still leads.
+        let raft = &self.node.raft;
+        if raft.state == StateRole::Leader && self.members().is_joint() && !raft.has_pending_conf() {
+            let leave = ConfChangeV2::default();
+            // Refused now means: again at the next tick.
+            let _ = self.node.propose_conf_change(Vec::new(), leave);
+        }
+    }
+
+    fn can_propose(&self) -> bool {
+        let raft = &self.node.raft;
+        let leads = raft.state == StateRole::Leader;
+        raft.leader_id != INVALID_ID && !(leads && raft.lead_transferee.is_some())
     }
 
     fn propose(&mut self, data: Vec<u8>) -> bool {
@@ -146,12 +283,19 @@ impl Consensus for RaftGroup {
     }
 
     fn receive(&mut self, message: &[u8]) -> Result<(), ReplicaError> {
-        let message = Message::decode(message).map_err(ReplicaError::Message)?;
+        let message = Message::decode(message).ok();
+        let Some(message) = message.filter(|message| self.makes_sense(message)) else {
+            self.dropped += 1;
+            return Ok(());
+        };
+        self.check_log(&message)?;
         match self.node.step(message) {
-            // A message from a member that has left, or that raft has no use for.
-            Ok(()) | Err(raft::Error::StepPeerNotFound | raft::Error::StepLocalMsg) => Ok(()),
-            Err(raft::Error::ProposalDropped) => Ok(()),
-            Err(error) => Err(error.into()),
+            Ok(()) => Ok(()),
+            Err(error @ (raft::Error::Io(_) | raft::Error::Store(_))) => Err(error.into()),
+            Err(_) => {
+                self.dropped += 1;
+                Ok(())
+            }
         }
     }
 
@@ -170,6 +314,67 @@ impl Consensus for RaftGroup {
             leader: Some(raft.leader_id).filter(|id| *id != 0),
             is_self,
         }
+    }
+
+    fn members(&self) -> Members {
+        Members::of(&self.members)
+    }
+
+    fn propose_members(&mut self, changes: &[MemberChange]) -> Result<(), MembersError> {
+        let Leadership { leader, is_self, .. } = self.leadership();
+        if !is_self {
+            return Err(MembersError::NotLeader { leader });
+        }
+        let change = members::plan(&self.members(), self.node.raft.id, changes)?;
+        if self.node.raft.has_pending_conf() {
+            return Err(MembersError::Busy);
+        }
+        let proposed = self.node.propose_conf_change(Vec::new(), change);
+        proposed.map_err(|_| MembersError::Busy)
+    }
+
+    fn transfer_leadership(&mut self, to: u64) -> Result<(), TransferError> {
+        let Leadership { leader, is_self, .. } = self.leadership();
+        if !is_self {
+            return Err(TransferError::NotLeader { leader });
+        }
+        if !self.members.voters.contains(&to) {
+            return Err(TransferError::NoVoter(to));
+        }
+        self.node.transfer_leader(to);
+        Ok(())
+    }
+
+    fn progress(&self) -> Vec<Progress> {
+        let raft = &self.node.raft;
+        if raft.state != StateRole::Leader {
+            return Vec::new();
+        }
+        let progress = raft.prs().iter().map(|(id, progress)| Progress {
+            id: *id,
+            matched: progress.matched,
+            recently_active: progress.recent_active || *id == raft.id,
+            snapshotting: progress.state == ProgressState::Snapshot,
+        });
+        let mut progress: Vec<Progress> = progress.collect();
+        progress.sort_unstable_by_key(|progress| progress.id);
+        progress
+    }
+
+    fn commit_index(&self) -> u64 {
+        self.node.raft.raft_log.committed
+    }
+
+    fn caught_up_at(&self) -> Option<u64> {
+        self.catch_up.index
+    }
+
+    fn report_unreachable(&mut self, id: u64) {
+        self.node.report_unreachable(id);
+    }
+
+    fn messages_dropped(&self) -> u64 {
+        self.dropped
     }
 
     fn begin_snapshot(&mut self, image: TableImage) -> Result<(), ReplicaError> {
@@ -206,19 +411,13 @@ impl fmt::Debug for RaftGroup {
 }
 
 fn raft_config(config: &ReplicaConfig, applied: u64) -> Config {
-    let rank = config
-        .members
-        .iter()
-        .filter(|member| **member < config.node_id)
-        .count();
-    let election_tick = ELECTION_TICKS + rank * RANK_TICKS;
     Config {
         id: config.node_id,
-        election_tick,
+        election_tick: LEASE_TICKS,
         heartbeat_tick: HEARTBEAT_TICKS,
-        // One value only, so that raft draws no random number.
-        min_election_tick: election_tick,
-        max_election_tick: election_tick + 1,
+        // What `raft` draws from this range is never used: `RaftGroup::tick` sets it.
+        min_election_tick: ELECTION_TICKS,
+        max_election_tick: ELECTION_TICKS + RANKS * RANK_TICKS,
         applied,
         max_size_per_msg: MESSAGE_OCTETS,
         max_committed_size_per_ready: ROUND_OCTETS,

@@ -1,4 +1,4 @@
-//! Judging commands: ownership, lives of tunnels, table time. Changes of a tunnel are in `change`.
+//! Judging commands: lives of tunnels, table time. Ownership of groups is in `ownership`, changes of a tunnel in `change`.
 
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use prost::Message;
 use super::verdict::{Effect, Refusal, Verdict};
 use super::{PeerKey, Table, Tunnel};
 use crate::commands::command::Kind;
-use crate::commands::{Acknowledge, Command, CommandBatch, CreateTunnel, Reclaim, RemoveTunnel, Take, Tick};
+use crate::commands::{Acknowledge, Command, CommandBatch, CreateTunnel, Reclaim, RemoveTunnel, Tick};
 use crate::ids::tunnel_id;
-use crate::limits::{GROUPS, ID_REST_MS, TABLE_TIME_JUMP_MAX_MS, TABLE_TIME_STEP_MS, TUNNEL_ROW_OCTETS_MAX};
+use crate::limits::{ID_REST_MS, TABLE_TIME_JUMP_MAX_MS, TABLE_TIME_STEP_MS, TUNNEL_ROW_OCTETS_MAX};
 use crate::records::{TunnelRow, TunnelState};
 
 impl Table {
@@ -36,6 +36,8 @@ impl Table {
     fn judge(&mut self, command: Command, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
         match command.kind {
             Some(Kind::Take(take)) => self.take(&take, effects),
+            Some(Kind::Assign(assign)) => self.assign(&assign, effects),
+            Some(Kind::Move(groups)) => self.move_groups(&groups, effects),
             Some(Kind::CreateTunnel(create)) => self.create_tunnel(create, effects),
             Some(Kind::ChangeTunnel(change)) => self.change_tunnel(change, effects),
             Some(Kind::Reclaim(reclaim)) => self.reclaim(&reclaim, effects),
@@ -50,50 +52,6 @@ impl Table {
             }
             None => Err(Refusal::Malformed("unknown command")),
         }
-    }
-
-    /// A group that this incarnation has already is left as it is: the command may come twice.
-    fn take(&mut self, take: &Take, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
-        let Take {
-            node, incarnation, ..
-        } = *take;
-        if node == 0 || take.groups.iter().any(|group| *group as usize >= GROUPS) {
-            return Err(Refusal::Malformed("no such node or group"));
-        }
-        let current = self.incarnations.get(&node).copied().unwrap_or(0);
-        if incarnation < current || incarnation == 0 {
-            return Err(Refusal::StaleIncarnation {
-                node,
-                incarnation,
-                current,
-            });
-        }
-        if take
-            .groups
-            .iter()
-            .any(|group| self.groups[*group as usize].epoch == u32::MAX)
-        {
-            return Err(Refusal::Full("epochs of a group"));
-        }
-        self.incarnations.insert(node, incarnation);
-        for &number in &take.groups {
-            let group = &mut self.groups[number as usize];
-            if (group.owner, group.incarnation) == (node, incarnation) {
-                continue;
-            }
-            let epoch = group.epoch + 1;
-            *group = super::Group {
-                owner: node,
-                epoch,
-                incarnation,
-            };
-            effects.push(Effect::GroupTaken {
-                group: number as u8,
-                owner: node,
-                epoch,
-            });
-        }
-        Ok(())
     }
 
     fn create_tunnel(&mut self, create: CreateTunnel, effects: &mut Vec<Effect>) -> Result<(), Refusal> {

@@ -11,6 +11,8 @@ mod change;
 mod digest;
 mod image;
 mod outbox;
+mod ownership;
+mod rendezvous;
 mod restore;
 mod sequence;
 mod spans;
@@ -138,6 +140,19 @@ impl Table {
         self.incarnations
             .get(&node)
             .map_or(1, |incarnation| incarnation.saturating_add(1))
+    }
+
+    /// The newest process of `node` that the table knows; `None`: it never took part as an owner.
+    pub fn incarnation(&self, node: u64) -> Option<u64> {
+        self.incarnations.get(&node).copied()
+    }
+
+    /// The groups of a node, in order; of node 0: those that nobody owns.
+    pub fn groups_of(&self, node: u64) -> impl Iterator<Item = u8> + '_ {
+        let groups = (0u8..).zip(&self.groups);
+        groups
+            .filter(move |(_, group)| group.owner == node)
+            .map(|(number, _)| number)
     }
 
     /// A tunnel with its sessions.

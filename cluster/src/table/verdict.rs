@@ -41,6 +41,12 @@ pub enum Refusal {
         /// The highest that was seen.
         current: u64,
     },
+    /// Groups cannot go to a node of which no process has taken part.
+    #[error("node {0} has not registered")]
+    NotRegistered(u64),
+    /// None of the nodes that are named can have the groups.
+    #[error("none of the nodes named can own groups")]
+    NobodyLives,
     /// Another actor or owner is in charge of the tunnel.
     #[error("life {life:#x} is over, {current:#x} is in charge")]
     Deposed {

@@ -340,16 +340,18 @@ impl TableThread {
             Ok(()) => {
                 self.replies.insert(token, reply);
             }
-            Err(_) => {
-                self.metrics.count(Counter::ProposalsDropped);
-                if let ReplyTo::Birth {
-                    tunnel,
-                    key: Some(key),
-                } = &reply
-                {
-                    self.forwarding.directory().claim_judged(key, *tunnel, false);
-                }
-            }
+            Err(_) => self.never_judged(reply),
+        }
+    }
+
+    fn never_judged(&self, reply: ReplyTo) {
+        self.metrics.count(Counter::ProposalsDropped);
+        if let ReplyTo::Birth {
+            tunnel,
+            key: Some(key),
+        } = &reply
+        {
+            self.forwarding.directory().claim_judged(key, *tunnel, false);
         }
     }
 
@@ -385,6 +387,12 @@ impl TableThread {
         match output {
             Output::Effect(effect) => self.on_effect(&effect),
             Output::Verdict { token, verdict } => self.on_verdict(token, verdict),
+            Output::Unanswered { token } => {
+                if let Some(reply) = self.replies.remove(&token) {
+                    self.never_judged(reply);
+                }
+            }
+            Output::Members(members) => tracing::info!(?members, "the cluster has other members"),
             Output::SnapshotTaken { index } => {
                 self.metrics.count(Counter::Snapshots);
                 tracing::debug!(index, "snapshot of the session table written");
