@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use holdfast_testbed::{bench, cleanup, demo, faults, restart, simulator, suites, test_command};
+use holdfast_testbed::{bench, cleanup, demo, faults, restart, sim, simulator, suites, test_command};
 
 /// Everything that attacks Holdfast: the tests, a demonstration, benchmarks, a LAC and subscriber simulator.
 #[derive(Debug, Parser)]
@@ -25,6 +25,8 @@ enum Command {
     Restart(restart::Options),
     /// Panics, orders to stop, hostile peers, broken disks, wrong starts: what a node must bear.
     Faults(faults::Options),
+    /// Simulates a whole cluster with its LACs on virtual time, with faults, and checks what must always hold.
+    Sim(sim::Options),
     /// Dials simulated subscribers and prints what became of them, as JSON.
     Simulate(Box<simulator::command_line::Options>),
     /// Installs what the tests need and runs every test there is (as root).
@@ -49,6 +51,7 @@ impl Cli {
             Command::Bench(options) => options.run(),
             Command::Restart(options) => options.run(),
             Command::Faults(options) => options.run(),
+            Command::Sim(options) => options.run(),
             Command::Simulate(options) => {
                 let (input, output) = (std::io::stdin(), std::io::stdout());
                 let port = simulator::ControlPort::new(

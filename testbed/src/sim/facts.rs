@@ -92,6 +92,8 @@ pub enum Fact {
         session: SessionId,
         address: Ipv4Addr,
     },
+    /// A process ends by itself.
+    Died { node: u64, why: String },
     /// A node passes a datagram on, that had gone `before` so often from node to node.
     Relayed { node: u64, before: u32 },
 }

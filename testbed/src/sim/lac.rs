@@ -32,7 +32,7 @@ struct Call {
 #[derive(Clone, Copy, Debug)]
 enum Subscriber {
     Waiting { until: Duration },
-    Calling(SessionId),
+    Calling,
 }
 
 /// See the module.
@@ -386,7 +386,7 @@ impl Lac {
             client: Client::new(&user.to_string(), 0x5000_0000 | serial),
             peer: None,
         };
-        self.subscribers[subscriber] = Subscriber::Calling(local);
+        self.subscribers[subscriber] = Subscriber::Calling;
         self.calls.insert(local, call);
     }
 
