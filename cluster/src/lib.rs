@@ -44,3 +44,9 @@ mod snapshot {
 mod log_records {
     include!(concat!(env!("OUT_DIR"), "/holdfast.log.rs"));
 }
+
+/// What one member's replica sends to another's (proto/peer.proto).
+#[allow(clippy::all)]
+mod peer {
+    include!(concat!(env!("OUT_DIR"), "/holdfast.peer.rs"));
+}

@@ -1,7 +1,9 @@
 //! Every bound of the table and the log, with its unit and what happens at it.
 
-/// Version of the commands' meaning. An entry of a newer one stops the replica.
-pub const COMMAND_VERSION: u32 = 1;
+/// Version of the commands' and rows' meaning that this program knows. An entry of a newer one stops the replica. A table uses
+/// the version that all members know ([`crate::Table::version`]), and begins with version 1. Version 2 knows `Assign`, `Move` and
+/// `Raise`.
+pub const COMMAND_VERSION: u32 = 2;
 
 /// Version of the snapshot's meaning. A newer one is refused when opened.
 pub const SNAPSHOT_VERSION: u32 = 1;
@@ -104,3 +106,7 @@ pub const BATCH_MEMORY_TICKS: u32 = 200;
 
 /// Batches proposed and not judged. Beyond it the oldest is forgotten.
 pub const BATCHES_UNJUDGED_MAX: usize = 32;
+
+/// Octets of the largest message that a replica hands to its transport. Appended entries are one mebioctet, or a
+/// single larger entry; parts of a table are a quarter of one and one row.
+pub const PEER_MESSAGE_OCTETS_MAX: usize = 8 * 1024 * 1024;

@@ -88,11 +88,20 @@ pub trait Consensus: Debug + Send {
     /// What was decided in the group when this process first heard of a leader; `None` while it does not know.
     fn caught_up_at(&self) -> Option<u64>;
 
+    /// The version of commands that every member knows. `None` where this node does not lead or has not heard all.
+    fn common_version(&self) -> Option<u32>;
+
     /// Something sent to a member did not arrive.
     fn report_unreachable(&mut self, id: u64);
 
     /// Messages dropped by `receive`.
     fn messages_dropped(&self) -> u64;
+
+    /// Whether a member needs the whole table, as it is after everything that `advance` has handed out.
+    fn wants_image(&self) -> bool;
+
+    /// The table for such a member.
+    fn offer_image(&mut self, image: TableImage);
 
     /// Begins a snapshot of a table that contains everything `advance` has handed out.
     fn begin_snapshot(&mut self, image: TableImage) -> Result<(), ReplicaError>;

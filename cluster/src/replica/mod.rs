@@ -18,9 +18,12 @@ mod consensus;
 mod members;
 mod raft_group;
 mod store;
+mod transfer;
 
 #[cfg(test)]
 mod group_tests;
+#[cfg(test)]
+mod test_net;
 #[cfg(test)]
 mod tests;
 
@@ -34,7 +37,8 @@ pub use consensus::{Committed, Consensus, Leadership, NoTransport, Transport};
 pub use members::{MemberChange, Members, MembersError, Progress, TransferError};
 
 use self::raft_group::RaftGroup;
-use crate::commands::{Command, CommandBatch, Tick};
+use crate::commands::command::Kind;
+use crate::commands::{Command, CommandBatch, Raise, Tick};
 use crate::limits::{
     BATCH_MEMORY_TICKS, BATCH_PATIENCE_TICKS, BATCHES_UNJUDGED_MAX, COMMAND_VERSION, MAINTENANCE_TICKS,
     TABLE_TIME_STEP_MS,
@@ -223,6 +227,7 @@ impl Replica {
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks.is_multiple_of(MAINTENANCE_TICKS) {
             self.consensus.log_mut().maintain()?;
+            self.raise_version();
         }
         Ok(())
     }
@@ -239,6 +244,9 @@ impl Replica {
         let mut committed = Vec::new();
         self.consensus.advance(&mut committed)?;
         self.apply_all(committed)?;
+        if self.consensus.wants_image() {
+            self.consensus.offer_image(self.table.image());
+        }
         self.keep_snapshots()
     }
 
@@ -333,7 +341,7 @@ impl Replica {
         let (tokens, commands) = self.batcher.take();
         self.sequence += 1;
         let batch = CommandBatch {
-            version: COMMAND_VERSION,
+            version: self.table.version(),
             origin: self.config.node_id,
             boot: self.config.boot,
             sequence: self.sequence,
@@ -368,11 +376,13 @@ impl Replica {
 
     fn apply(&mut self, index: u64, data: &[u8]) -> Result<(), ReplicaError> {
         let batch = CommandBatch::decode(data).map_err(|error| ReplicaError::Entry { index, error })?;
-        if batch.version > COMMAND_VERSION {
-            return Err(ReplicaError::NewerCommands {
-                index,
-                found: batch.version,
-            });
+        let raised = batch.commands.iter().map(|command| match &command.kind {
+            Some(Kind::Raise(raise)) => raise.version,
+            _ => 0,
+        });
+        let found = raised.fold(batch.version, u32::max);
+        if found > COMMAND_VERSION {
+            return Err(ReplicaError::NewerCommands { index, found });
         }
         let ours = (batch.origin, batch.boot) == (self.config.node_id, self.config.boot);
         let sequence = batch.sequence;
@@ -435,6 +445,16 @@ impl Replica {
             .is_ok()
         {
             self.ticked = Some(now);
+        }
+    }
+
+    /// Once a second, until it is so.
+    fn raise_version(&mut self) {
+        if let Some(version) = self.consensus.common_version()
+            && version > self.table.version()
+        {
+            // Where the queue is full the next second finds room.
+            let _ = self.batcher.push(None, Raise { version }.into());
         }
     }
 

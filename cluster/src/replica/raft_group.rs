@@ -1,18 +1,29 @@
 //! Consensus by the `raft` crate.
+//!
+//! The group's first members are not in the log. A node that joins later has none, and learns them from the first
+//! change of members, which carries those before it; or from a snapshot.
 
+mod exchange;
+mod logging;
+mod sending;
+
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use prost::Message as _;
 use raft::eraftpb::{ConfChangeV2, ConfState, Entry, EntryType, Message, MessageType, Snapshot};
 use raft::{Config, INVALID_ID, ProgressState, RawNode, ReadState, StateRole};
-use slog::{Drain, Logger, OwnedKVList, Record, o};
 
 use super::consensus::{Committed, Consensus, Leadership, Transport};
 use super::members::{self, MemberChange, Members, MembersError, Progress, TransferError};
 use super::store::Store;
+use super::transfer::{Incoming, Outgoing};
 use super::{ReplicaConfig, ReplicaError};
+use crate::limits::COMMAND_VERSION;
 use crate::log::{LogError, LogStore, SnapshotMeta};
-use crate::table::{Restore, TableImage};
+use crate::peer::{Envelope, envelope::Kind};
+use crate::table::{RestoreError, Table, TableImage};
 
 /// Ticks of 10 ms without a leader before the voter of rank 0 stands for election; each further rank waits
 /// `RANK_TICKS` longer, so that two do not split the votes.
@@ -27,6 +38,8 @@ const LEASE_TICKS: usize = 20;
 const HEARTBEAT_TICKS: usize = 4;
 /// Between two attempts to learn how far the group is.
 const ASK_TICKS: u32 = 5;
+/// An image that nobody took is let go, with the rows that it alone still holds.
+const OFFER_TICKS: u32 = 100;
 /// Octets of entries handled or sent at once.
 const ROUND_OCTETS: u64 = 4 * 1024 * 1024;
 const MESSAGE_OCTETS: u64 = 1024 * 1024;
@@ -40,6 +53,15 @@ pub(super) struct RaftGroup {
     election_ticks: usize,
     dropped: u64,
     catch_up: CatchUp,
+    /// What the members' programs know, as they say with each message.
+    versions: BTreeMap<u64, u32>,
+    offer: Option<(Arc<TableImage>, u32)>,
+    /// Tells attempts to send the table from those of our past.
+    transfers: u64,
+    outgoing: BTreeMap<u64, Outgoing>,
+    incoming: Option<Incoming>,
+    /// The table that the snapshot which `raft` holds stands for.
+    arrived: Option<Box<Table>>,
 }
 
 /// How a starting member learns how far the group was when it came: it asks the leader, which asks a quorum.
@@ -64,7 +86,7 @@ impl RaftGroup {
             members,
             ..
         } = log.snapshot().clone();
-        let node = RawNode::new(&raft_config(config, applied), Store { log }, &logger())?;
+        let node = RawNode::new(&raft_config(config, applied), Store::new(log), &logging::logger())?;
         let mut group = Self {
             node,
             transport,
@@ -76,6 +98,12 @@ impl RaftGroup {
                 ticks: 0,
                 index: None,
             },
+            versions: BTreeMap::new(),
+            offer: None,
+            transfers: config.boot,
+            outgoing: BTreeMap::new(),
+            incoming: None,
+            arrived: None,
         };
         group.rank();
         // What is known to be committed comes first: raft does not campaign over an unapplied change of members.
@@ -136,47 +164,12 @@ impl RaftGroup {
                 }
             };
             let change = change.map_err(|error| ReplicaError::Entry { index, error })?;
-            self.change_members(&change)?;
+            self.change_members(index, &change)?;
             let data = Vec::new();
             committed.push(Committed::Entry { index, data });
             committed.push(Committed::Members(self.members()));
         }
         Ok(())
-    }
-
-    fn change_members(&mut self, change: &ConfChangeV2) -> Result<(), ReplicaError> {
-        // A leader that is left out would go on leading without a place in the group, and `raft` then panics. It comes
-        // to that only where leadership changed in the middle of an exchange.
-        if self.node.raft.state == StateRole::Leader && self.leaves_out(change) {
-            let term = self.node.raft.term;
-            self.node.raft.become_follower(term, INVALID_ID);
-        }
-        self.members = self.node.apply_conf_change(change)?;
-        self.rank();
-        Ok(())
-    }
-
-    /// Whether this node has no vote after the change.
-    fn leaves_out(&self, change: &ConfChangeV2) -> bool {
-        let id = self.node.raft.id;
-        match (change.leave_joint(), change.enter_joint()) {
-            (true, _) => !self.members.voters.contains(&id),
-            // Until the exchange is complete the old voters keep their votes.
-            (false, Some(_)) => false,
-            (false, None) => {
-                let voter = raft::eraftpb::ConfChangeType::AddNode;
-                let changes = change.changes.iter();
-                changes
-                    .into_iter()
-                    .any(|one| one.node_id == id && one.get_change_type() != voter)
-            }
-        }
-    }
-
-    /// Waits for an election as long as our rank among the voters says.
-    fn rank(&mut self) {
-        let rank = self.members().rank(self.node.raft.id).min(RANKS - 1);
-        self.election_ticks = ELECTION_TICKS + rank * RANK_TICKS;
     }
 
     fn ask(&mut self) {
@@ -229,9 +222,6 @@ impl RaftGroup {
     }
 
     fn install(&mut self, snapshot: &Snapshot, committed: &mut Vec<Committed>) -> Result<(), ReplicaError> {
-        let mut restore = Restore::default();
-        restore.part(&snapshot.data)?;
-        let table = restore.finish()?;
         let metadata = snapshot.metadata.clone().unwrap_or_default();
         let members = metadata.conf_state.unwrap_or_default();
         let meta = SnapshotMeta {
@@ -239,15 +229,29 @@ impl RaftGroup {
             term: metadata.term,
             members,
         };
+        let arrived = self.arrived.take().filter(|table| table.applied() == meta.index);
+        let table = arrived.ok_or(RestoreError::Inconsistent("another index than its message says"))?;
         self.members = meta.members.clone();
+        self.rank();
         self.node.mut_store().log.install_snapshot(meta, table.image())?;
-        committed.push(Committed::Table(Box::new(table)));
+        committed.push(Committed::Table(table));
+        committed.push(Committed::Members(self.members()));
         Ok(())
     }
 
-    fn send(&mut self, messages: Vec<Message>) {
-        for message in messages {
-            self.transport.send(message.to, message.encode_to_vec());
+    fn receive_raft(&mut self, message: Message) -> Result<(), ReplicaError> {
+        if !self.makes_sense(&message) {
+            self.dropped += 1;
+            return Ok(());
+        }
+        self.check_log(&message)?;
+        match self.node.step(message) {
+            Ok(()) => Ok(()),
+            Err(error @ (raft::Error::Io(_) | raft::Error::Store(_))) => Err(error.into()),
+            Err(_) => {
+                self.dropped += 1;
+                Ok(())
+            }
         }
     }
 }
@@ -259,16 +263,10 @@ impl Consensus for RaftGroup {
             .raft
             .set_randomized_election_timeout(self.election_ticks);
         self.node.tick();
+        self.tick_transfers();
         self.catch_up.ticks += 1;
         if self.catch_up.index.is_none() && self.catch_up.ticks >= ASK_TICKS {
             self.ask();
-        }
-        // `raft` leaves an exchange of members by itself only where the leader that began it still leads.
-        let raft = &self.node.raft;
-        if raft.state == StateRole::Leader && self.members().is_joint() && !raft.has_pending_conf() {
-            let leave = ConfChangeV2::default();
-            // Refused now means: again at the next tick.
-            let _ = self.node.propose_conf_change(Vec::new(), leave);
         }
     }
 
@@ -283,19 +281,34 @@ impl Consensus for RaftGroup {
     }
 
     fn receive(&mut self, message: &[u8]) -> Result<(), ReplicaError> {
-        let message = Message::decode(message).ok();
-        let Some(message) = message.filter(|message| self.makes_sense(message)) else {
+        let Ok(Envelope {
+            from,
+            version,
+            kind: Some(kind),
+        }) = Envelope::decode(message)
+        else {
             self.dropped += 1;
             return Ok(());
         };
-        self.check_log(&message)?;
-        match self.node.step(message) {
-            Ok(()) => Ok(()),
-            Err(error @ (raft::Error::Io(_) | raft::Error::Store(_))) => Err(error.into()),
-            Err(_) => {
-                self.dropped += 1;
+        if self.node.raft.prs().get(from).is_some() {
+            self.versions.insert(from, version);
+        }
+        match kind {
+            Kind::Part(part) => self.receive_part(from, &part),
+            Kind::Taken(taken) => {
+                self.receive_taken(from, taken);
                 Ok(())
             }
+            Kind::Raft(octets) => match Message::decode(octets.as_slice()) {
+                // The table comes in parts.
+                Ok(message) if message.from == from && message.get_msg_type() != MessageType::MsgSnapshot => {
+                    self.receive_raft(message)
+                }
+                _ => {
+                    self.dropped += 1;
+                    Ok(())
+                }
+            },
         }
     }
 
@@ -325,7 +338,8 @@ impl Consensus for RaftGroup {
         if !is_self {
             return Err(MembersError::NotLeader { leader });
         }
-        let change = members::plan(&self.members(), self.node.raft.id, changes)?;
+        let mut change = members::plan(&self.members(), self.node.raft.id, changes)?;
+        change.context = self.members.encode_to_vec();
         if self.node.raft.has_pending_conf() {
             return Err(MembersError::Busy);
         }
@@ -369,12 +383,41 @@ impl Consensus for RaftGroup {
         self.catch_up.index
     }
 
+    fn common_version(&self) -> Option<u32> {
+        let raft = &self.node.raft;
+        if raft.state != StateRole::Leader {
+            return None;
+        }
+        let others = raft.prs().iter().filter(|(id, _)| **id != raft.id);
+        others
+            .map(|(id, _)| self.versions.get(id).copied())
+            .try_fold(COMMAND_VERSION, |lowest, version| Some(lowest.min(version?)))
+    }
+
     fn report_unreachable(&mut self, id: u64) {
         self.node.report_unreachable(id);
     }
 
     fn messages_dropped(&self) -> u64 {
         self.dropped
+    }
+
+    fn wants_image(&self) -> bool {
+        self.node.store().wants_image.get()
+    }
+
+    fn offer_image(&mut self, image: TableImage) {
+        let index = image.applied();
+        let store = self.node.mut_store();
+        store.wants_image.set(false);
+        if let Some(term) = store.log.term(index) {
+            store.offer = Some(SnapshotMeta {
+                index,
+                term,
+                members: self.members.clone(),
+            });
+            self.offer = Some((Arc::new(image), 0));
+        }
     }
 
     fn begin_snapshot(&mut self, image: TableImage) -> Result<(), ReplicaError> {
@@ -425,28 +468,6 @@ fn raft_config(config: &ReplicaConfig, applied: u64) -> Config {
         pre_vote: true,
         ..Config::default()
     }
-}
-
-/// Hands raft's own log lines to `tracing`. What raft calls info is detail to an operator.
-struct Tracing;
-
-impl Drain for Tracing {
-    type Ok = ();
-    type Err = slog::Never;
-
-    fn log(&self, record: &Record<'_>, _values: &OwnedKVList) -> Result<(), slog::Never> {
-        match record.level() {
-            slog::Level::Critical | slog::Level::Error => tracing::error!("raft: {}", record.msg()),
-            slog::Level::Warning => tracing::warn!("raft: {}", record.msg()),
-            slog::Level::Info | slog::Level::Debug => tracing::debug!("raft: {}", record.msg()),
-            slog::Level::Trace => tracing::trace!("raft: {}", record.msg()),
-        }
-        Ok(())
-    }
-}
-
-fn logger() -> Logger {
-    Logger::root(Tracing, o!())
 }
 
 impl From<LogError> for ReplicaError {

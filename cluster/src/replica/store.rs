@@ -1,14 +1,30 @@
 //! The log as `raft` wants to read it.
 
+use std::cell::Cell;
+
 use raft::eraftpb::{Entry, Snapshot, SnapshotMetadata};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
-use crate::log::{LogError, LogStore};
+use crate::log::{LogError, LogStore, SnapshotMeta};
 
 /// A log store that `raft` reads. It is written past `raft`, by `RaftGroup`.
 #[derive(Debug)]
 pub(super) struct Store {
     pub(super) log: Box<dyn LogStore>,
+    /// What an image at hand contains, for a member that needs the whole table. The image itself goes its own way.
+    pub(super) offer: Option<SnapshotMeta>,
+    /// `raft` asked for an image, and none was at hand.
+    pub(super) wants_image: Cell<bool>,
+}
+
+impl Store {
+    pub(super) fn new(log: Box<dyn LogStore>) -> Self {
+        Self {
+            log,
+            offer: None,
+            wants_image: Cell::new(false),
+        }
+    }
 }
 
 fn other(error: LogError) -> raft::Error {
@@ -58,25 +74,20 @@ impl Storage for Store {
         Ok(self.log.last_index())
     }
 
+    /// Without the table, which `transfer` sends.
     fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        let meta = self.log.snapshot();
-        if meta.index == 0 || meta.index < request_index {
+        let least = request_index.max(self.log.snapshot().index);
+        let Some(meta) = self.offer.as_ref().filter(|meta| meta.index >= least) else {
+            self.wants_image.set(true);
             return Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable));
-        }
-        let mut data = Vec::new();
-        let read = self.log.read_snapshot(&mut |part| {
-            data.extend_from_slice(part);
-            Ok(())
-        });
-        read.map_err(other)?;
-        let conf_state = Some(meta.members.clone());
+        };
         let metadata = SnapshotMetadata {
-            conf_state,
+            conf_state: Some(meta.members.clone()),
             index: meta.index,
             term: meta.term,
         };
         Ok(Snapshot {
-            data,
+            data: Vec::new(),
             metadata: Some(metadata),
         })
     }

@@ -31,6 +31,7 @@ fn verdicts(outputs: &[Output]) -> Vec<(u64, bool)> {
 fn a_group_of_one_answers_at_once_and_in_order() {
     let mut replica = single(1, MemoryLog::new());
     assert!(replica.leadership().is_self, "elected without a tick");
+    assert!(replica.is_caught_up());
     replica.propose(7, take(0..256, 1, 1).into()).expect("room");
     replica.propose(8, create(0x0301).into()).expect("room");
     replica.propose(9, create(0x0000).into()).expect("room");
@@ -185,4 +186,29 @@ fn sessions_survive_in_snapshot_and_log() {
     assert_eq!(replica.table().session_count(), 1);
     assert_ne!(replica.table().digest(), digest, "raft's own entry counts");
     assert_eq!(replica.table().applied(), applied + 1);
+}
+
+#[test]
+fn a_program_that_is_too_old_for_the_table_says_so() {
+    let mut replica = single(1, MemoryLog::new());
+    let version = crate::limits::COMMAND_VERSION + 1;
+    let raise = crate::commands::Raise { version };
+    replica.propose(1, raise.into()).expect("room");
+    let error = replica.advance().expect_err("it does not know what follows");
+    assert!(
+        error.to_string().contains(&format!("has version {version}")),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_single_node_raises_the_version_by_itself() {
+    let mut replica = single(1, MemoryLog::new());
+    assert_eq!(replica.table().version(), 1);
+    for tick in 0..=crate::limits::MAINTENANCE_TICKS {
+        let now = Duration::from_millis(u64::from(tick) * 10);
+        replica.tick(now, Duration::ZERO).expect("ticks");
+        replica.advance().expect("advances");
+    }
+    assert_eq!(replica.table().version(), crate::limits::COMMAND_VERSION);
 }

@@ -8,9 +8,11 @@ use prost::Message;
 use super::verdict::{Effect, Refusal, Verdict};
 use super::{PeerKey, Table, Tunnel};
 use crate::commands::command::Kind;
-use crate::commands::{Acknowledge, Command, CommandBatch, CreateTunnel, Reclaim, RemoveTunnel, Tick};
+use crate::commands::{Acknowledge, Command, CommandBatch, CreateTunnel, Raise, Reclaim, RemoveTunnel, Tick};
 use crate::ids::tunnel_id;
-use crate::limits::{ID_REST_MS, TABLE_TIME_JUMP_MAX_MS, TABLE_TIME_STEP_MS, TUNNEL_ROW_OCTETS_MAX};
+use crate::limits::{
+    COMMAND_VERSION, ID_REST_MS, TABLE_TIME_JUMP_MAX_MS, TABLE_TIME_STEP_MS, TUNNEL_ROW_OCTETS_MAX,
+};
 use crate::records::{TunnelRow, TunnelState};
 
 impl Table {
@@ -46,6 +48,7 @@ impl Table {
                 self.tick(&tick);
                 Ok(())
             }
+            Some(Kind::Raise(raise)) => self.raise(&raise),
             Some(Kind::Acknowledge(acknowledge)) => {
                 self.acknowledge(&acknowledge);
                 Ok(())
@@ -150,6 +153,15 @@ impl Table {
                     .retain(|_, since| !id_rested(*since, now_ms));
             }
         }
+    }
+
+    /// The version never falls. One that this program does not know stops the replica before it comes here.
+    fn raise(&mut self, raise: &Raise) -> Result<(), Refusal> {
+        if raise.version > COMMAND_VERSION {
+            return Err(Refusal::Malformed("a version that this program does not know"));
+        }
+        self.version = self.version.max(raise.version);
+        Ok(())
     }
 
     fn acknowledge(&mut self, acknowledge: &Acknowledge) {

@@ -3,7 +3,9 @@
 //! Taking an image copies references to rows, not rows. It is encoded in parts of bounded size, by whatever
 //! thread has the time; the parts one after the other are one encoded `TableSnapshot`.
 
-use std::collections::BTreeMap;
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use holdfast_protocol::{SessionId, TunnelId};
@@ -36,6 +38,7 @@ impl Table {
             applied: self.applied,
             now_ms: self.now_ms,
             unix_s: self.unix_s,
+            table_version: self.version,
             next_accounting: self.outbox.next,
             accounting_dropped: self.outbox.dropped,
             groups: (0..)
@@ -71,11 +74,27 @@ impl TableImage {
 
     /// Encodes the image and hands out its parts in order, until `emit` fails.
     pub fn encode<E>(&self, mut emit: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-        emit(&self.head.encode_to_vec())?;
-        let mut part = Part::new(&mut emit);
-        for tunnel in self.tunnels.values() {
-            part.tunnel(tunnel)?;
+        ImageParts::new(self).try_for_each(|part| emit(&part))
+    }
+
+    /// Encodes the tunnels behind `after` until there is a part of them; the last one encoded.
+    fn some_tunnels(&self, after: Option<TunnelId>, parts: &mut VecDeque<Vec<u8>>) -> Option<TunnelId> {
+        let behind = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let mut part = Part::new(parts);
+        let mut last = None;
+        for (id, tunnel) in self.tunnels.range(behind) {
+            part.tunnel(tunnel);
+            last = Some(*id);
+            if !part.parts.is_empty() {
+                break;
+            }
         }
+        part.close();
+        last
+    }
+
+    fn the_rest(&self, parts: &mut VecDeque<Vec<u8>>) {
+        let mut part = Part::new(parts);
         for release in &self.releases {
             let user = release.user.to_vec();
             let prefix = Some(release.span.to_prefix());
@@ -84,34 +103,91 @@ impl TableImage {
                 since_ms: release.since_ms,
                 user,
             };
-            part.add(release.encoded_len(), |snapshot| snapshot.releases.push(release))?;
+            part.add(release.encoded_len(), |snapshot| snapshot.releases.push(release));
         }
         for owed in self.outbox.values() {
             let record = owed.to_record();
-            part.add(record.encoded_len(), |snapshot| snapshot.outbox.push(record))?;
+            part.add(record.encoded_len(), |snapshot| snapshot.outbox.push(record));
         }
-        part.close()
+        part.close();
+    }
+}
+
+/// The parts of an image, encoded as they are asked for.
+#[derive(Debug)]
+pub struct ImageParts<I> {
+    image: I,
+    stage: Stage,
+    ready: VecDeque<Vec<u8>>,
+}
+
+/// What comes next.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Head,
+    /// The tunnels behind this one.
+    Tunnels(Option<TunnelId>),
+    Rest,
+    Done,
+}
+
+impl<I: Borrow<TableImage>> ImageParts<I> {
+    /// From the first part on.
+    pub fn new(image: I) -> Self {
+        Self {
+            image,
+            stage: Stage::Head,
+            ready: VecDeque::new(),
+        }
+    }
+}
+
+impl<I: Borrow<TableImage>> Iterator for ImageParts<I> {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        loop {
+            if let Some(part) = self.ready.pop_front() {
+                return Some(part);
+            }
+            let image = self.image.borrow();
+            self.stage = match self.stage {
+                Stage::Head => {
+                    self.ready.push_back(image.head.encode_to_vec());
+                    Stage::Tunnels(None)
+                }
+                Stage::Tunnels(after) => match image.some_tunnels(after, &mut self.ready) {
+                    Some(last) => Stage::Tunnels(Some(last)),
+                    None => Stage::Rest,
+                },
+                Stage::Rest => {
+                    image.the_rest(&mut self.ready);
+                    Stage::Done
+                }
+                Stage::Done => return None,
+            };
+        }
     }
 }
 
 /// Collects rows until they are enough for a part.
-struct Part<'a, F> {
+struct Part<'a> {
     snapshot: snapshot::TableSnapshot,
     octets: usize,
-    emit: &'a mut F,
+    parts: &'a mut VecDeque<Vec<u8>>,
 }
 
-impl<'a, E, F: FnMut(&[u8]) -> Result<(), E>> Part<'a, F> {
-    fn new(emit: &'a mut F) -> Self {
+impl<'a> Part<'a> {
+    fn new(parts: &'a mut VecDeque<Vec<u8>>) -> Self {
         Self {
             snapshot: snapshot::TableSnapshot::default(),
             octets: 0,
-            emit,
+            parts,
         }
     }
 
     /// The row goes first; sessions that no longer fit in the part go on in the next one, without the row.
-    fn tunnel(&mut self, tunnel: &Tunnel) -> Result<(), E> {
+    fn tunnel(&mut self, tunnel: &Tunnel) {
         let row = TunnelRow::clone(&tunnel.row);
         let octets = row.encoded_len();
         let resting = tunnel
@@ -124,7 +200,7 @@ impl<'a, E, F: FnMut(&[u8]) -> Result<(), E>> Part<'a, F> {
             sessions: Vec::new(),
             resting,
         };
-        self.add(octets, |snapshot| snapshot.tunnels.push(record))?;
+        self.add(octets, |snapshot| snapshot.tunnels.push(record));
         for (id, session) in &tunnel.sessions {
             let record = session_record(*id, session);
             self.add(record.encoded_len(), |snapshot| {
@@ -135,23 +211,24 @@ impl<'a, E, F: FnMut(&[u8]) -> Result<(), E>> Part<'a, F> {
                         ..snapshot::Tunnel::default()
                     }),
                 }
-            })?;
+            });
         }
-        Ok(())
     }
 
-    fn add(&mut self, octets: usize, put: impl FnOnce(&mut snapshot::TableSnapshot)) -> Result<(), E> {
+    fn add(&mut self, octets: usize, put: impl FnOnce(&mut snapshot::TableSnapshot)) {
         put(&mut self.snapshot);
         self.octets += octets;
-        if self.octets < PART_OCTETS {
-            return Ok(());
+        if self.octets >= PART_OCTETS {
+            self.close();
         }
-        self.close()
     }
 
-    fn close(&mut self) -> Result<(), E> {
+    fn close(&mut self) {
         self.octets = 0;
-        (self.emit)(&std::mem::take(&mut self.snapshot).encode_to_vec())
+        let part = std::mem::take(&mut self.snapshot).encode_to_vec();
+        if !part.is_empty() {
+            self.parts.push_back(part);
+        }
     }
 }
 

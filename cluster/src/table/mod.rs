@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use holdfast_protocol::{SessionId, TunnelId};
 
-pub use image::TableImage;
+pub use image::{ImageParts, TableImage};
 pub use outbox::Owed;
 pub use restore::{Restore, RestoreError};
 pub use verdict::{AddressRefusal, Effect, Refusal, Verdict};
@@ -77,6 +77,7 @@ pub struct Table {
     applied: u64,
     now_ms: u64,
     unix_s: u64,
+    version: u32,
     groups: Vec<Group>,
     incarnations: BTreeMap<u64, u64>,
     tunnels: BTreeMap<TunnelId, Arc<Tunnel>>,
@@ -104,6 +105,7 @@ impl Table {
             applied: 0,
             now_ms: 0,
             unix_s: 0,
+            version: 1,
             groups: vec![Group::default(); GROUPS],
             incarnations: BTreeMap::new(),
             tunnels: BTreeMap::new(),
@@ -130,6 +132,12 @@ impl Table {
         self.unix_s
     }
 
+    /// The version of commands and rows that all members know. What a later version brought is not to be written yet: the others
+    /// would drop it, and their tables would differ.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
     /// Who owns a group.
     pub fn group(&self, group: u8) -> Group {
         self.groups[usize::from(group)]
@@ -149,7 +157,7 @@ impl Table {
 
     /// The groups of a node, in order; of node 0: those that nobody owns.
     pub fn groups_of(&self, node: u64) -> impl Iterator<Item = u8> + '_ {
-        let groups = (0u8..).zip(&self.groups);
+        let groups = (0u8..=255).zip(&self.groups);
         groups
             .filter(move |(_, group)| group.owner == node)
             .map(|(number, _)| number)

@@ -7,20 +7,23 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::spans::Span;
-use super::{Effect, Restore, Table, Verdict};
+use super::{Effect, Group, Restore, Table, Verdict};
 use crate::commands::command::Kind;
 use crate::commands::{
-    Acknowledge, ChangeTunnel, Command, CommandBatch, CreateTunnel, PutSession, Reclaim, RemoveSession,
-    RemoveTunnel, SessionChange, SessionKey, Tick, TunnelUpdate,
+    Acknowledge, Assign, ChangeTunnel, Command, CommandBatch, CreateTunnel, Move, PutSession, Raise, Reclaim,
+    RemoveSession, RemoveTunnel, SessionChange, SessionKey, Tick, TunnelUpdate,
 };
 use crate::ids::first_life;
+use crate::limits::GROUPS;
 use crate::records::{QueuedMessage, TunnelState};
 use crate::testing::{address, connected, create, open, take};
 
 /// A command that mostly makes sense once it has been fitted to the table.
 #[derive(Clone, Debug)]
 enum Step {
-    Take(u8, u64),
+    Take(Vec<u32>, u64, u64),
+    Assign(u64, u64, Vec<u64>),
+    Move(Vec<u32>, u64),
     Create(u16),
     Change {
         tunnel: u16,
@@ -33,6 +36,7 @@ enum Step {
     Remove(u16),
     Tick(u64),
     Acknowledge(u64),
+    Raise(u32),
 }
 
 #[derive(Clone, Debug)]
@@ -48,6 +52,10 @@ enum SessionStep {
 
 fn tunnel_ids() -> impl Strategy<Value = u16> {
     (0u16..2, 1u16..4).prop_map(|(group, index)| group << 8 | index)
+}
+
+fn groups() -> impl Strategy<Value = Vec<u32>> {
+    proptest::collection::vec(prop_oneof![9 => 0u32..2, 1 => 0u32..300], 0..3)
 }
 
 fn session_step() -> impl Strategy<Value = SessionStep> {
@@ -72,7 +80,13 @@ fn step() -> impl Strategy<Value = Step> {
     let sessions = proptest::collection::vec(session_step(), 0..4);
     let change = (tunnel_ids(), off, state, sessions, any::<bool>());
     prop_oneof![
-        1 => (0u8..2, 1u64..5).prop_map(|(group, incarnation)| Step::Take(group, incarnation)),
+        1 => (groups(), 1u64..4, 1u64..5).prop_map(|(groups, node, incarnation)| {
+            Step::Take(groups, node, incarnation)
+        }),
+        1 => (0u64..4, 0u64..5, proptest::collection::vec(0u64..5, 0..4)).prop_map(|(from, incarnation, alive)| {
+            Step::Assign(from, incarnation, alive)
+        }),
+        1 => (groups(), 0u64..5).prop_map(|(groups, to)| Step::Move(groups, to)),
         3 => tunnel_ids().prop_map(Step::Create),
         12 => change.prop_map(|(tunnel, off, state, sessions, message)| {
             Step::Change { tunnel, off, state, sessions, message }
@@ -81,6 +95,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => tunnel_ids().prop_map(Step::Remove),
         2 => (0u64..6_000).prop_map(Step::Tick),
         1 => (0u64..20).prop_map(Step::Acknowledge),
+        1 => (0u32..4).prop_map(Step::Raise),
     ]
 }
 
@@ -94,7 +109,18 @@ fn command(table: &Table, step: &Step) -> Command {
     };
     let life = |id: u16| found(id).map_or(first_life(epoch(id)), |row| table.current_life(row));
     match *step {
-        Step::Take(group, incarnation) => take([u32::from(group)], 1, incarnation).into(),
+        Step::Take(ref groups, node, incarnation) => take(groups.clone(), node, incarnation).into(),
+        Step::Assign(from, incarnation, ref alive) => Assign {
+            from,
+            incarnation,
+            alive: alive.clone(),
+        }
+        .into(),
+        Step::Move(ref groups, to) => Move {
+            groups: groups.clone(),
+            to,
+        }
+        .into(),
         Step::Create(id) => CreateTunnel {
             life: first_life(epoch(id)),
             ..create(id)
@@ -115,6 +141,7 @@ fn command(table: &Table, step: &Step) -> Command {
             unix_s: 1,
         }
         .into(),
+        Step::Raise(version) => Raise { version }.into(),
         Step::Acknowledge(sequence) => Acknowledge {
             sequences: vec![sequence],
         }
@@ -248,6 +275,24 @@ proptest! {
                 assert!(!changed || by_it && verdict.is_accepted());
             }
             revisions = now;
+        });
+    }
+
+    #[test]
+    fn owners_are_registered_and_epochs_count_their_changes(steps in proptest::collection::vec(step(), 1..80)) {
+        let mut before: Vec<Group> = vec![Group::default(); GROUPS];
+        run(&steps, |table, _, _, effects| {
+            let now: Vec<Group> = (0..=255).map(|group| table.group(group)).collect();
+            for (number, (before, now)) in (0u8..=255).zip(before.iter().zip(&now)) {
+                let Group { owner, epoch, incarnation } = *now;
+                let changed = before != now;
+                assert_eq!(epoch, before.epoch + u32::from(changed));
+                let told = effects.contains(&Effect::GroupTaken { group: number, owner, epoch });
+                assert_eq!(told, changed, "group {number}");
+                assert!(owner != 0 || !changed, "an owner is never taken away");
+                assert!(owner == 0 || table.incarnation(owner) >= Some(incarnation));
+            }
+            before = now;
         });
     }
 

@@ -10,7 +10,7 @@ use super::outbox::Owed;
 use super::spans::{Holder, Release, Span};
 use super::{Group, Session, Table, Tunnel};
 use crate::ids::{session_id, tunnel_id};
-use crate::limits::SNAPSHOT_VERSION;
+use crate::limits::{COMMAND_VERSION, SNAPSHOT_VERSION};
 use crate::records::TunnelState;
 use crate::snapshot;
 
@@ -24,6 +24,12 @@ pub enum RestoreError {
     #[error("the snapshot has version {found}, this program knows versions up to {SNAPSHOT_VERSION}")]
     Version {
         /// The snapshot's.
+        found: u32,
+    },
+    /// Uses rows that a newer program wrote.
+    #[error("the table has version {found}, this program knows versions up to {COMMAND_VERSION}")]
+    TableVersion {
+        /// The table's.
         found: u32,
     },
     /// Decodes, but contradicts itself.
@@ -73,11 +79,17 @@ impl Restore {
     }
 
     fn head(&mut self, part: &snapshot::TableSnapshot) -> Result<(), RestoreError> {
+        if part.table_version > COMMAND_VERSION {
+            return Err(RestoreError::TableVersion {
+                found: part.table_version,
+            });
+        }
         self.version = part.version;
         let table = &mut self.table;
         table.applied = part.applied;
         table.now_ms = part.now_ms;
         table.unix_s = part.unix_s;
+        table.version = part.table_version.max(1);
         table.outbox.next = part.next_accounting;
         table.outbox.dropped = part.accounting_dropped;
         for &snapshot::Group {

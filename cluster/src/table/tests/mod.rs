@@ -5,6 +5,7 @@ mod ownership;
 mod sessions;
 mod snapshots;
 mod tunnels;
+mod version;
 
 use holdfast_protocol::{SessionId, TunnelId};
 
