@@ -7,6 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "commands.proto",
         "snapshot.proto",
         "log.proto",
+        "probes.proto",
         "peer.proto",
     ];
     let files = protox::compile(sources, ["proto"])?;

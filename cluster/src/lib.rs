@@ -4,11 +4,15 @@
 //! * [`table`]: the deterministic state machine. `apply` judges, rows and effects come out.
 //! * [`replica`]: the driver of consensus: proposals in, verdicts and effects out, in order.
 //! * [`log`]: the durable log and snapshots beneath it.
+//! * [`liveness`]: who is alive, who may act, and whose groups need a new owner.
+//! * [`hold`]: the queue of relays that wait for an owner.
 //!
 //! There are no clocks, sockets or tasks here. The disk is behind [`log::Disk`], peers are behind
 //! [`replica::Transport`], and time is passed in. [`log::DiskLog`] alone starts a thread, to write snapshots.
 
+pub mod hold;
 pub mod limits;
+pub mod liveness;
 pub mod log;
 pub mod replica;
 pub mod table;
@@ -43,6 +47,12 @@ mod snapshot {
 #[allow(clippy::all)]
 mod log_records {
     include!(concat!(env!("OUT_DIR"), "/holdfast.log.rs"));
+}
+
+/// What nodes ask each other to learn who is alive (proto/probes.proto).
+#[allow(clippy::all)]
+pub mod probes {
+    include!(concat!(env!("OUT_DIR"), "/holdfast.probes.rs"));
 }
 
 /// What one member's replica sends to another's (proto/peer.proto).

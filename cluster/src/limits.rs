@@ -106,6 +106,54 @@ pub const BATCH_MEMORY_TICKS: u32 = 200;
 
 /// Batches proposed and not judged. Beyond it the oldest is forgotten.
 pub const BATCHES_UNJUDGED_MAX: usize = 32;
+/// Milliseconds between two probes of a member. Dead after [`SILENCE_MS`] and answers up to 100 ms old on their
+/// way, ten of them have to be lost in a row before a live member is taken for dead.
+pub const PROBE_INTERVAL_MS: u64 = 20;
+
+/// A member that acknowledged no probe for this long, in milliseconds, is down.
+pub const SILENCE_MS: u64 = 300;
+
+/// A member that answers but applies nothing for this long, in milliseconds, while we do, is down. Longer than
+/// the silence: a slow disk is no death.
+pub const STALL_MS: u64 = 500;
+
+/// A node may send what needs no commit for this long, in milliseconds, after it sent what was acknowledged.
+pub const LEASE_MS: u64 = 200;
+
+/// Added to [`LEASE_MS`] by whoever waits for its end, in milliseconds: clocks that differ by a tenth in their
+/// rate do no harm.
+pub const LEASE_MARGIN_MS: u64 = 20;
+
+/// A leader vouches for a member no longer when it would be down in so many milliseconds.
+pub const LEASE_DOUBT_MS: u64 = 100;
+
+/// A member that was never heard is taken for down after this long, in milliseconds: members are rarely started
+/// in one instant.
+pub const START_GRACE_MS: u64 = 2_000;
+
+/// Without a quorum or a leader for this long, in milliseconds, a node announces as a last resort.
+pub const LONELY_MS: u64 = 2_000;
+
+/// Octets of a probe or its acknowledgement. A longer one is refused undecoded.
+pub const PROBE_OCTETS_MAX: usize = 256;
+
+/// Milliseconds from one attempt to give a node's groups away to the next.
+pub const REASSIGN_RETRY_MS: u64 = 100;
+
+/// An attempt without a verdict for this long, in milliseconds, is taken for lost.
+pub const REASSIGN_PATIENCE_MS: u64 = 1_000;
+
+/// A process that registered itself in the table has this long, in milliseconds, to be heard before it is judged.
+pub const REBORN_GRACE_MS: u64 = 1_000;
+
+/// Relays held of one tunnel. The next one is dropped.
+pub const HELD_PER_TUNNEL_MAX: usize = 8;
+
+/// Relays held in all. The next one is dropped.
+pub const HELD_MAX: usize = 65_536;
+
+/// A relay is held for this long, in milliseconds: later its sender has repeated it.
+pub const HELD_MS: u64 = 1_000;
 
 /// Octets of the largest message that a replica hands to its transport. Appended entries are one mebioctet, or a
 /// single larger entry; parts of a table are a quarter of one and one row.

@@ -1,0 +1,331 @@
+//! Whose groups need a new owner, and when to propose it (again).
+//!
+//! The leader asks at each judgement. An owner that is down loses all its groups to those alive, in one command;
+//! `apply` spreads them. Nothing is given back when it returns. At most one command for a node is under way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::limits::{REASSIGN_PATIENCE_MS, REASSIGN_RETRY_MS, REBORN_GRACE_MS, START_GRACE_MS};
+use crate::table::Group;
+
+/// What a leader may act on: see [`super::Liveness::judgement`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Judgement {
+    /// Who is alive, with the incarnation heard of it (0: not registered yet).
+    pub alive: BTreeMap<u64, u64>,
+    /// Who is down, with the incarnation last heard (0: never).
+    pub down: BTreeMap<u64, u64>,
+    /// Of whom nothing can be said yet. Who is in none of the three is no member, and cannot act any more.
+    pub undecided: BTreeSet<u64>,
+}
+
+/// The command that is due (`Assign` in commands.proto).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reassign {
+    /// The owner that loses its groups; 0: the groups that nobody owns.
+    pub from: u64,
+    /// Its incarnation as it was judged. `apply` refuses if the table knows a newer one.
+    pub incarnation: u64,
+    /// Who may get them, in order; not empty.
+    pub alive: Vec<u64>,
+}
+
+/// The proposals of a leader in its term that are under way.
+#[derive(Debug, Default)]
+pub(super) struct Takeover {
+    /// When this leader first had a judgement.
+    since: Option<Duration>,
+    attempts: BTreeMap<u64, Attempt>,
+    /// The newest incarnation in the table of each owner that was not alive, and since when it is known.
+    registered: BTreeMap<u64, (u64, Duration)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Attempt {
+    proposed: Duration,
+    answered: bool,
+}
+
+impl Attempt {
+    fn next(self) -> Duration {
+        let wait = if self.answered {
+            REASSIGN_RETRY_MS
+        } else {
+            REASSIGN_PATIENCE_MS
+        };
+        self.proposed + Duration::from_millis(wait)
+    }
+}
+
+impl Takeover {
+    /// What is to be proposed now; it then counts as under way.
+    pub(super) fn due(
+        &mut self,
+        now: Duration,
+        judgement: &Judgement,
+        groups: &[Group],
+        witnesses: &BTreeSet<u64>,
+    ) -> Vec<Reassign> {
+        let since = *self.since.get_or_insert(now);
+        let starting = now < since + Duration::from_millis(START_GRACE_MS);
+        let orphaned = owners_not_alive(judgement, groups);
+        self.attempts.retain(|from, _| orphaned.contains_key(from));
+        self.registered.retain(|from, _| orphaned.contains_key(from));
+
+        let (alive, complete) = heirs(judgement, witnesses);
+        if alive.is_empty() {
+            return Vec::new();
+        }
+        let mut due = Vec::new();
+        for (from, in_table) in orphaned {
+            // A cluster that starts waits for all: the first one up would get every group.
+            if from == 0 && starting && !complete {
+                continue;
+            }
+            let heard = judgement.down.get(&from).copied();
+            let Some(incarnation) = self.judged_incarnation(now, from, heard, in_table) else {
+                continue;
+            };
+            if self
+                .attempts
+                .get(&from)
+                .is_some_and(|attempt| now < attempt.next())
+            {
+                continue;
+            }
+            self.attempts.insert(
+                from,
+                Attempt {
+                    proposed: now,
+                    answered: false,
+                },
+            );
+            due.push(Reassign {
+                from,
+                incarnation,
+                alive: alive.clone(),
+            });
+        }
+        due
+    }
+
+    /// The attempt is over.
+    pub(super) fn handle_verdict(&mut self, from: u64) {
+        if let Some(attempt) = self.attempts.get_mut(&from) {
+            attempt.answered = true;
+        }
+    }
+
+    /// Which process of the owner is to lose its groups. `None`: a new one has registered itself since it was last
+    /// heard; it gets [`REBORN_GRACE_MS`] to be heard.
+    fn judged_incarnation(
+        &mut self,
+        now: Duration,
+        from: u64,
+        heard: Option<u64>,
+        in_table: u64,
+    ) -> Option<u64> {
+        let known = self.registered.entry(from).or_insert((in_table, now));
+        if known.0 != in_table {
+            *known = (in_table, now);
+        }
+        match heard {
+            Some(heard) if heard >= in_table => Some(heard),
+            Some(0) | None => Some(in_table),
+            Some(_) => (now >= known.1 + Duration::from_millis(REBORN_GRACE_MS)).then_some(in_table),
+        }
+    }
+}
+
+/// Who may get groups, and whether that is all who ever will: nobody undecided, nobody yet to register.
+fn heirs(judgement: &Judgement, witnesses: &BTreeSet<u64>) -> (Vec<u64>, bool) {
+    let heirs = judgement
+        .alive
+        .iter()
+        .filter(|(node, _)| !witnesses.contains(node));
+    let (registered, unregistered): (Vec<_>, Vec<_>) = heirs.partition(|(_, incarnation)| **incarnation != 0);
+    let complete = judgement.undecided.is_empty() && unregistered.is_empty();
+    (registered.into_iter().map(|(node, _)| *node).collect(), complete)
+}
+
+/// The owners whose groups need a new one, 0 among them, each with its newest incarnation in the table.
+fn owners_not_alive(judgement: &Judgement, groups: &[Group]) -> BTreeMap<u64, u64> {
+    let mut owners = BTreeMap::new();
+    for group in groups {
+        let kept = judgement.alive.contains_key(&group.owner) || judgement.undecided.contains(&group.owner);
+        if !kept {
+            let incarnation = owners.entry(group.owner).or_insert(0);
+            *incarnation = group.incarnation.max(*incarnation);
+        }
+    }
+    // Nobody is no process.
+    owners.entry(0).and_modify(|incarnation| *incarnation = 0);
+    owners
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T0: Duration = Duration::from_secs(100);
+
+    fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    fn owned(owner: u64, incarnation: u64) -> Group {
+        Group {
+            owner,
+            epoch: 1,
+            incarnation,
+        }
+    }
+
+    /// Nodes 1 and 2 are alive, node 3 is down; all with incarnation 7.
+    fn judgement() -> Judgement {
+        Judgement {
+            alive: [(1, 7), (2, 7)].into(),
+            down: [(3, 7)].into(),
+            undecided: BTreeSet::new(),
+        }
+    }
+
+    fn reassign(from: u64, incarnation: u64) -> Reassign {
+        Reassign {
+            from,
+            incarnation,
+            alive: vec![1, 2],
+        }
+    }
+
+    fn due(takeover: &mut Takeover, now: Duration, judgement: &Judgement, groups: &[Group]) -> Vec<Reassign> {
+        takeover.due(now, judgement, groups, &BTreeSet::new())
+    }
+
+    #[test]
+    fn who_is_down_loses_its_groups_once() {
+        let mut takeover = Takeover::default();
+        let groups = [owned(1, 7), owned(3, 6), owned(3, 7)];
+        assert_eq!(due(&mut takeover, T0, &judgement(), &groups), [reassign(3, 7)]);
+        assert_eq!(
+            due(&mut takeover, T0 + ms(999), &judgement(), &groups),
+            [],
+            "one under way"
+        );
+        assert_eq!(
+            due(&mut takeover, T0 + ms(1_000), &judgement(), &groups),
+            [reassign(3, 7)],
+            "taken for lost"
+        );
+    }
+
+    #[test]
+    fn after_a_verdict_without_effect_it_is_repeated_every_100_ms() {
+        let mut takeover = Takeover::default();
+        let groups = [owned(3, 7)];
+        assert_eq!(due(&mut takeover, T0, &judgement(), &groups).len(), 1);
+        takeover.handle_verdict(3);
+        assert_eq!(due(&mut takeover, T0 + ms(99), &judgement(), &groups), []);
+        assert_eq!(due(&mut takeover, T0 + ms(100), &judgement(), &groups).len(), 1);
+        assert_eq!(
+            due(&mut takeover, T0 + ms(200), &judgement(), &groups),
+            [],
+            "again one under way"
+        );
+    }
+
+    #[test]
+    fn nothing_is_due_when_all_owners_live_or_nobody_can_inherit() {
+        let mut takeover = Takeover::default();
+        assert_eq!(
+            due(&mut takeover, T0, &judgement(), &[owned(1, 7), owned(2, 7)]),
+            []
+        );
+        let none = Judgement {
+            alive: [(1, 0), (2, 7)].into(),
+            ..judgement()
+        };
+        let witnesses = [2].into();
+        assert_eq!(
+            takeover.due(T0, &none, &[owned(3, 7)], &witnesses),
+            [],
+            "unregistered, and a witness"
+        );
+    }
+
+    #[test]
+    fn a_witness_inherits_nothing() {
+        let mut takeover = Takeover::default();
+        let due = takeover.due(T0, &judgement(), &[owned(3, 7)], &[1].into());
+        assert_eq!(
+            due,
+            [Reassign {
+                alive: vec![2],
+                ..reassign(3, 7)
+            }]
+        );
+    }
+
+    #[test]
+    fn groups_of_nobody_wait_for_those_who_start() {
+        let mut takeover = Takeover::default();
+        let groups = [owned(0, 0)];
+        let starting = Judgement {
+            undecided: [4].into(),
+            ..judgement()
+        };
+        assert_eq!(due(&mut takeover, T0, &starting, &groups), []);
+        let unregistered = Judgement {
+            alive: [(1, 7), (2, 0)].into(),
+            ..judgement()
+        };
+        assert_eq!(due(&mut takeover, T0 + ms(10), &unregistered, &groups), []);
+        assert_eq!(
+            due(&mut takeover, T0 + ms(20), &judgement(), &groups),
+            [reassign(0, 0)]
+        );
+
+        let mut takeover = Takeover::default();
+        assert_eq!(due(&mut takeover, T0, &starting, &groups), []);
+        let patience = ms(START_GRACE_MS);
+        assert_eq!(
+            due(&mut takeover, T0 + patience, &starting, &groups),
+            [reassign(0, 0)],
+            "not for ever"
+        );
+    }
+
+    #[test]
+    fn a_process_born_again_has_a_second_to_be_heard() {
+        let mut takeover = Takeover::default();
+        let groups = [owned(3, 8)];
+        assert_eq!(due(&mut takeover, T0, &judgement(), &groups), []);
+        assert_eq!(due(&mut takeover, T0 + ms(999), &judgement(), &groups), []);
+        assert_eq!(
+            due(&mut takeover, T0 + ms(1_000), &judgement(), &groups),
+            [reassign(3, 8)]
+        );
+    }
+
+    #[test]
+    fn an_owner_never_heard_or_no_member_loses_what_the_table_knows() {
+        let mut takeover = Takeover::default();
+        let never = Judgement {
+            down: [(3, 0)].into(),
+            ..judgement()
+        };
+        let groups = [owned(3, 5), owned(9, 4)];
+        assert_eq!(
+            due(&mut takeover, T0, &never, &groups),
+            [reassign(3, 5), reassign(9, 4)]
+        );
+        let mut takeover = Takeover::default();
+        let undecided = Judgement {
+            down: BTreeMap::new(),
+            undecided: [3, 9].into(),
+            ..judgement()
+        };
+        assert_eq!(due(&mut takeover, T0, &undecided, &groups), []);
+    }
+}
