@@ -10,4 +10,5 @@ pub mod io;
 pub mod lns;
 pub mod logging;
 pub mod metrics;
+pub mod peers;
 pub mod server;

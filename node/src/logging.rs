@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
-use tracing_subscriber::{EnvFilter, Layer, Registry, fmt as lines, reload};
+use tracing_subscriber::{Layer, Registry, fmt as lines, reload};
 
 use crate::config::{LogConfig, LogFormat};
 use crate::metrics::CounterRow;
@@ -28,7 +29,7 @@ static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
 
 /// Changes the level of a running subscriber.
 #[derive(Clone, Debug)]
-pub struct LogControl(reload::Handle<EnvFilter, Registry>);
+pub struct LogControl(reload::Handle<Targets, Registry>);
 
 /// Sets up logging for the process; fails if that has been done before.
 pub fn init(config: &LogConfig) -> Result<LogControl, TryInitError> {
@@ -61,8 +62,8 @@ impl LogControl {
     }
 }
 
-fn filter(level: &str) -> EnvFilter {
-    EnvFilter::builder().parse_lossy(level)
+fn filter(level: &str) -> Targets {
+    level.parse().expect("the configuration checked it")
 }
 
 /// Bounds the lines of one place. Use [`throttled!`], which makes one for each.

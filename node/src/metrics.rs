@@ -84,12 +84,39 @@ counters! {
     ProposalsRefused => "table_proposals_refused_total", "Changes that the session table refused.";
     ProposalsDropped => "table_proposals_dropped_total", "Changes dropped because too many were waiting; their owners send them again.";
     TunnelRebirths => "tunnel_rebirths_total", "Tunnels born again from their row because a change was refused.";
+    Takeovers => "takeovers_total", "Proposals of this node, as the leader, to give the groups of a node that is down to others.";
+    ProbesMalformed => "probes_malformed_total", "Probes of other members that were dropped: malformed, or from a node that is no member here.";
+    RelaysSent => "relays_sent_total", "Control messages and PPP control frames sent to the node that owns their tunnel.";
+    RelaysReceived => "relays_received_total", "Control messages and PPP control frames that another node relayed here.";
+    RelaysHeld => "relays_held_total", "Control messages and PPP control frames held because their tunnel's owner was dead or not known.";
+    RelaysReplayed => "relays_replayed_total", "Held messages handled here once this node owned their tunnel.";
+    RelaysExpired => "relays_expired_total", "Held messages dropped after a second.";
+    RelaysDropped => "relays_dropped_total", "Messages for another node's tunnel dropped: no connection, too many held, or the owner changed again.";
+    GroupsTaken => "groups_taken_total", "Groups of tunnels that this node became the owner of while it ran.";
     Snapshots => "table_snapshots_total", "Snapshots of the session table written.";
     DiskFull => "disk_full_total", "Times that the disk became full and the reserve had to be used.";
     SessionActorRestarts => "session_actor_restarts_total", "Session actors born again after a panic.";
     TunnelActorRestarts => "tunnel_actor_restarts_total", "Tunnel actors born again after a panic.";
     ArbiterRestarts => "arbiter_restarts_total", "Control threads born again after a panic.";
     PanicLoops => "panic_loops_total", "Sessions and tunnels closed because their actor kept panicking.";
+    PeersConnected => "peers_connected_total", "Streams to other members that became ready, each reconnection counted.";
+    PeersLost => "peers_lost_total", "Ready streams to other members that ended.";
+    PeersDialFailed => "peers_dial_failed_total", "Attempts to reach another member that failed.";
+    PeersAccepted => "peers_accepted_total", "Streams from other members that became ready.";
+    PeersRefusedCertificate => "peers_refused_certificate_total", "Streams refused for a certificate that is missing, expired, of another CA or without a node's name.";
+    PeersRefusedCluster => "peers_refused_cluster_total", "Streams refused because the other side belongs to another cluster.";
+    PeersRefusedNode => "peers_refused_node_total", "Streams refused because the other side is no member, not the member that was dialled, or says that it is us.";
+    PeersRefusedProtocol => "peers_refused_protocol_total", "Streams ended for octets that are no TLS, a missing Hello, or a frame that does not parse or is too long.";
+    PeersRefusedBusy => "peers_refused_busy_total", "Streams closed at once because too many others were still being set up.";
+    PeersFramesSent => "peers_frames_sent_total", "Frames handed to the streams of other members.";
+    PeersFramesReceived => "peers_frames_received_total", "Frames received from other members.";
+    PeersFramesUnreachable => "peers_frames_unreachable_total", "Frames not sent because the member was not connected.";
+    PeersFramesDropped => "peers_frames_dropped_total", "Frames not sent because the member's queue was full or the frame was too long.";
+    PeersDatagramsSent => "peers_datagrams_sent_total", "Sealed datagrams sent to other members.";
+    PeersDatagramsReceived => "peers_datagrams_received_total", "Sealed datagrams received from other members.";
+    PeersDatagramsDropped => "peers_datagrams_dropped_total", "Datagrams not sent: too long, no key yet, or the socket was full.";
+    PeersDatagramsRefused => "peers_datagrams_refused_total", "Datagrams received that no connected member has sealed.";
+    PeersDatagramsReplayed => "peers_datagrams_replayed_total", "Datagrams received a second time, or too late.";
     Reloads => "reloads_total", "Configurations reloaded.";
     ReloadsFailed => "reloads_failed_total", "Reloads that changed nothing because of a mistake in the file.";
 }
@@ -135,6 +162,9 @@ limits! {
     LacSessions => "lac_max_sessions", "sessions", "Sessions of one LAC profile, where it sets a limit.";
     UserSessions => "user_max_sessions", "sessions", "Sessions of one user, where he has a limit; beyond it he is rejected.";
     Mailbox => "mailbox", "messages", "Messages waiting for one tunnel (256) or session (32); beyond it they are dropped and come again.";
+    Held => "held", "messages", "Messages of one tunnel (8), or in all, that wait for their owner; beyond it they are dropped and come again.";
+    PeerQueue => "peer_queue", "octets", "Frames waiting for one member; beyond it they are dropped.";
+    PeerHandshakes => "peer_handshakes", "connections", "Connections from members' or from other addresses being set up; beyond it a new one is closed.";
     ApiConnections => "api_connections", "connections", "Operators' connections; beyond it a new one is told so and closed.";
 }
 

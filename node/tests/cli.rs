@@ -103,6 +103,85 @@ fn init_writes_a_file_that_is_right_and_never_overwrites() {
 }
 
 #[test]
+fn cluster_init_makes_what_check_accepts_and_never_overwrites() {
+    let folder = folder();
+    let dir = folder.path().join("c");
+    let install = folder.path().join("c").display().to_string();
+    let args = |more: &[&'static str]| {
+        let members = ["--member", "1=10.0.0.1:1710", "--member", "2=10.0.0.2:1710"];
+        let mut args: Vec<String> = ["cluster", "init", "c", "--install", &install]
+            .map(str::to_owned)
+            .into();
+        args.extend(members.iter().chain(more).map(|arg| (*arg).to_owned()));
+        args
+    };
+    for (more, complaint) in [
+        (&["--witness", "3"][..], "there is no --member 3="),
+        (&["--member", "1=10.0.0.3:1710"], "--member 1 is given twice"),
+        (
+            &["--member", "3=10.0.0.1:1710"],
+            "two members cannot have one address",
+        ),
+        (&["--id", "a/b"], "--id must have"),
+        (&["--member", "3"], "must be ID=ADDRESS:PORT"),
+    ] {
+        let outcome = holdfast(folder.path(), args(more));
+        assert_eq!(outcome.code, Some(2), "{}", outcome.err);
+        assert!(outcome.err.contains(complaint), "{}", outcome.err);
+        assert!(!dir.exists());
+    }
+    let third = ["--member", "3=[2001:db8::3]:1710", "--witness", "3"];
+    let outcome = holdfast(folder.path(), args(&third));
+    assert_eq!(outcome.code, Some(0), "{}", outcome.err);
+    assert!(
+        outcome
+            .out
+            .contains("node 3 ([2001:db8::3]:1710): ca.pem node-3.pem node-3.key"),
+        "{}",
+        outcome.out
+    );
+    for key in ["ca.key", "node-1.key", "node-3.key"] {
+        let mode = fs::metadata(dir.join(key)).expect("written").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{key}");
+    }
+    let again = holdfast(folder.path(), args(&third));
+    assert_eq!(again.code, Some(1));
+    assert!(
+        again.err.contains("ca.pem exists and is left as it is"),
+        "{}",
+        again.err
+    );
+    let config = |node: u8, sections: u8| {
+        let base = "[[pool]]\nname = \"p\"\nprefixes = [\"100.64.0.0/24\"]\n[[lac]]\nname = \"any\"\nhost_name = \"*\"\n";
+        let sections = fs::read_to_string(dir.join(format!("node-{sections}.toml"))).expect("written");
+        let file = folder.path().join("h.toml");
+        fs::write(&file, format!("{base}[node]\nid = {node}\n{sections}")).expect("written");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("set");
+        holdfast(folder.path(), ["check", "--config", "h.toml"])
+    };
+    for node in 1..=3 {
+        let outcome = config(node, node);
+        assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""));
+        assert!(outcome.out.contains("3 members"), "{}", outcome.out);
+    }
+    let outcome = config(2, 1);
+    assert_eq!(outcome.code, Some(2));
+    assert!(
+        outcome.err.contains("cluster.certificate: ")
+            && outcome.err.contains("is for node 1, not for node 2"),
+        "{}",
+        outcome.err
+    );
+    fs::remove_file(dir.join("node-1.key")).expect("removed");
+    let outcome = config(1, 1);
+    assert!(
+        outcome.err.contains("h.toml:15: cluster.key: cannot read"),
+        "{}",
+        outcome.err
+    );
+}
+
+#[test]
 fn check_names_every_mistake() {
     let folder = folder();
     fs::write(folder.path().join("h.toml"), "[ppp]\nmru = \"x\"\nmtv = 1\n").unwrap();

@@ -16,6 +16,9 @@ use serde_json::Value;
 /// A slow machine under load gets this long for whatever it is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long the daemon is made to stand still: well over the 200 ms that it takes for a stall.
+const STALL: Duration = Duration::from_secs(1);
+
 /// A folder with a configuration file, and a port of its own.
 struct Site {
     folder: tempfile::TempDir,
@@ -91,9 +94,20 @@ impl Site {
     }
 
     fn counter(&self, name: &str) -> u64 {
+        self.counter_where(name, |_| true)
+    }
+
+    /// Packets that the one shard has dropped for this reason.
+    fn drops(&self, reason: &str) -> u64 {
+        self.counter_where("shard_drops_total", |row| row["labels"]["reason"] == reason)
+    }
+
+    fn counter_where(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> u64 {
         let status = self.status();
-        let rows = status["counters"].as_array().expect("counters");
-        let row = rows.iter().find(|row| row["name"] == name).expect("the counter");
+        let mut rows = status["counters"].as_array().expect("counters").iter();
+        let row = rows
+            .find(|row| row["name"] == name && wanted(row))
+            .expect("the counter");
         row["value"].as_u64().expect("a number")
     }
 }
@@ -102,6 +116,21 @@ impl Daemon {
     fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.0.id()).expect("a process id");
         kill(Pid::from_raw(pid), signal).expect("signalled");
+    }
+
+    /// SIGSTOP, and waits until none of its threads runs any more.
+    fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+        let tasks = format!("/proc/{}/task", self.0.id());
+        let is_stopped = |task: fs::DirEntry| {
+            let stat = fs::read_to_string(task.path().join("stat")).expect("a thread of ours");
+            // The state follows the name, which stands in parentheses.
+            stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+        };
+        until("it stands still", || {
+            let tasks = fs::read_dir(&tasks).expect("a process of ours");
+            tasks.flatten().all(is_stopped)
+        });
     }
 
     /// The code that it ends with, of its own accord.
@@ -144,6 +173,7 @@ fn status_and_shutdown() {
     let status = site.status();
     assert_eq!(status["listen"][0], format!("127.0.0.1:{}", site.port));
     assert_eq!(status["table"]["role"], "leader");
+    assert!(status["table"]["log_octets"].as_u64() > Some(0), "{status}");
     assert_eq!(status["pools"][0]["size"], 253);
     let limits = status["limits"].as_array().expect("limits");
     assert!(
@@ -237,4 +267,31 @@ fn after_kill_9_it_starts_on_the_same_data_and_the_stale_socket() {
     let daemon = site.start();
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.end(), Some(0));
+}
+
+#[test]
+fn what_waited_through_a_stall_is_thrown_away_and_counted() {
+    const DATAGRAMS: u64 = 100;
+    let site = Site::new();
+    let daemon = site.start();
+    let lac = UdpSocket::bind("127.0.0.1:0").expect("a loopback socket");
+    // Data for a tunnel that does not exist: counted as such by whoever looks at it.
+    let send = || {
+        let sent = lac.send_to(&[0, 2, 0x12, 0x34, 0, 1, 0xff, 3], ("127.0.0.1", site.port));
+        assert!(sent.is_ok(), "{sent:?}");
+    };
+    let before = site.drops("backlog");
+    daemon.freeze();
+    (0..DATAGRAMS).for_each(|_| send());
+    std::thread::sleep(STALL);
+    daemon.signal(Signal::SIGCONT);
+    until("the backlog is gone", || {
+        site.drops("backlog") == before + DATAGRAMS
+    });
+    assert_eq!(site.drops("unknown_tunnel"), 0, "none of it was looked at");
+    assert!(site.counter("shard_stalls_total") > 0);
+    until("what comes now is", || {
+        send();
+        site.drops("unknown_tunnel") > 0
+    });
 }

@@ -40,6 +40,10 @@ pub enum Error {
     },
     #[error("the node ignores SIGTERM for {} s", STOP_TIMEOUT.as_secs())]
     NotStopping,
+    #[error("the node runs on {} s after SIGSTOP", STOP_TIMEOUT.as_secs())]
+    NotFreezing,
+    #[error("the node does not run")]
+    NotRunning,
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -153,8 +157,7 @@ impl Daemon {
 
     /// SIGTERM, and waits until the process has ended.
     pub fn terminate(&mut self) -> Result<ExitStatus, Error> {
-        let pid = self.pid().ok_or(Error::NotStopping)?;
-        kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM).map_err(io::Error::from)?;
+        self.signal(Signal::SIGTERM)?;
         let deadline = Instant::now() + STOP_TIMEOUT;
         loop {
             if let Some(status) = self.try_wait()? {
@@ -165,6 +168,24 @@ impl Daemon {
             }
             std::thread::sleep(POLL);
         }
+    }
+
+    /// SIGSTOP, and waits until none of the process's threads runs any more.
+    pub fn freeze(&self) -> Result<(), Error> {
+        let pid = self.signal(Signal::SIGSTOP)?;
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while !is_frozen(pid)? {
+            if Instant::now() > deadline {
+                return Err(Error::NotFreezing);
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    /// SIGCONT: the process goes on after [`Self::freeze`].
+    pub fn thaw(&self) -> Result<(), Error> {
+        self.signal(Signal::SIGCONT).map(drop)
     }
 
     /// Waits for a process that someone else has killed.
@@ -230,6 +251,13 @@ impl Daemon {
         })
     }
 
+    /// Signals the process; its id.
+    fn signal(&self, signal: Signal) -> Result<u32, Error> {
+        let pid = self.pid().ok_or(Error::NotRunning)?;
+        kill(Pid::from_raw(pid.cast_signed()), signal).map_err(io::Error::from)?;
+        Ok(pid)
+    }
+
     fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         let Some(child) = &mut self.child else {
             return Ok(None);
@@ -274,6 +302,19 @@ fn is_bound(address: SocketAddr) -> io::Result<bool> {
             .nth(1)
             .is_some_and(|local| local.ends_with(&port))
     }))
+}
+
+/// Whether all threads of a process are stopped.
+fn is_frozen(pid: u32) -> io::Result<bool> {
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let stat = fs::read_to_string(task?.path().join("stat"))?;
+        // The state follows the name, which stands in parentheses and may hold anything.
+        let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+        if !state.is_some_and(|rest| rest.starts_with('T')) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -312,6 +312,11 @@ impl Replica {
         self.consensus.messages_dropped()
     }
 
+    /// The last index in the log, applied or not.
+    pub fn last_index(&self) -> u64 {
+        self.consensus.log().last_index()
+    }
+
     /// Whether the disk is full and the log lives on its reserve: new calls are to be refused, loudly.
     pub fn reserve_in_use(&self) -> bool {
         self.consensus.log().reserve_in_use()
@@ -339,6 +344,10 @@ impl Replica {
             return;
         }
         let (tokens, commands) = self.batcher.take();
+        let (tokens, commands) = self.drop_judged_elsewhere(tokens, commands);
+        if commands.is_empty() {
+            return;
+        }
         self.sequence += 1;
         let batch = CommandBatch {
             version: self.table.version(),
@@ -357,6 +366,27 @@ impl Replica {
             ticks: 0,
             tokens,
         });
+    }
+
+    /// An Assign of a term that this node does not lead any more is given up.
+    fn drop_judged_elsewhere(
+        &mut self,
+        tokens: Vec<Option<u64>>,
+        commands: Vec<Command>,
+    ) -> (Vec<Option<u64>>, Vec<Command>) {
+        let Leadership { term, is_self, .. } = self.leadership();
+        let stands = |command: &Command| match &command.kind {
+            Some(Kind::Assign(assign)) => assign.term == 0 || (is_self && assign.term == term),
+            _ => true,
+        };
+        let (kept, dropped): (Vec<_>, Vec<_>) = tokens
+            .into_iter()
+            .zip(commands)
+            .partition(|(_, command)| stands(command));
+        let unanswered = dropped.into_iter().filter_map(|(token, _)| token);
+        self.outputs
+            .extend(unanswered.map(|token| Output::Unanswered { token }));
+        kept.into_iter().unzip()
     }
 
     fn apply_all(&mut self, committed: Vec<Committed>) -> Result<(), ReplicaError> {

@@ -32,6 +32,7 @@ use holdfast_protocol::{SessionId, TunnelId};
 
 pub use image::{ImageParts, TableImage};
 pub use outbox::Owed;
+pub use rendezvous::winner as preferred_owner;
 pub use restore::{Restore, RestoreError};
 pub use verdict::{AddressRefusal, Effect, Refusal, Verdict};
 

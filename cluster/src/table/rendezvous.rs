@@ -7,7 +7,7 @@
 //! group to different nodes.
 
 /// The node that gets the group, of which there is one unless `nodes` is empty. The order of `nodes` does not matter.
-pub(super) fn winner(group: u8, nodes: impl IntoIterator<Item = u64>) -> Option<u64> {
+pub fn winner(group: u8, nodes: impl IntoIterator<Item = u64>) -> Option<u64> {
     // Two nodes with the same score are told apart by their ids.
     nodes.into_iter().max_by_key(|node| (score(group, *node), *node))
 }

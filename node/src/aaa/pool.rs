@@ -38,6 +38,8 @@ pub type SessionKey = (TunnelId, SessionId);
 #[derive(Debug, Default)]
 pub struct Pools {
     pools: Vec<Pool>,
+    /// See [`Self::begin_at`].
+    share: (u32, u32),
     /// Our own addresses.
     gateways: BTreeSet<Ipv4Addr>,
     /// Addresses kept for users who always have the same one.
@@ -53,8 +55,8 @@ pub struct Pools {
 #[derive(Debug)]
 struct Pool {
     config: PoolConfig,
-    /// The prefix, by its position, and the offset in it that has been handed out to nobody yet.
-    fresh: (usize, u64),
+    /// Addresses that were looked at as fresh ones, from this node's share on.
+    fresh: u64,
     /// Its part of `released`, longest ago first.
     queue: BTreeSet<(Duration, Ipv4Addr)>,
     /// Picks that found nothing.
@@ -137,7 +139,7 @@ impl Pools {
             let exhausted = earlier.map_or(0, |pool| pool.exhausted);
             Pool {
                 config: config.clone(),
-                fresh: (0, 0),
+                fresh: 0,
                 queue,
                 exhausted,
             }
@@ -146,6 +148,12 @@ impl Pools {
         self.gateways = pools.iter().map(|pool| pool.gateway).collect();
         let fixed = |user: &UserConfig| user.address.map(|address| (address, user.name.clone()));
         self.fixed = users.iter().filter_map(fixed).collect();
+    }
+
+    /// This node begins with part `share` of `shares` of each pool: members of a cluster pick at the same time, and the
+    /// session table would refuse one of two that picked the same address.
+    pub fn begin_at(&mut self, share: u32, shares: u32) {
+        self.share = (share, shares);
     }
 
     /// An address that is in use by a row of the session table.
@@ -277,20 +285,16 @@ impl Pools {
     }
 
     fn pick_fresh(&mut self, position: usize) -> Option<Ipv4Addr> {
+        let (share, shares) = self.share;
         loop {
-            let Pool {
-                config,
-                fresh: (prefix, offset),
-                ..
-            } = &mut self.pools[position];
-            let net = *config.prefixes.get(*prefix)?;
-            if *offset > u64::from(u32::from(net.broadcast()) - u32::from(net.network())) {
-                *prefix += 1;
-                *offset = 0;
-                continue;
+            let Pool { config, fresh, .. } = &mut self.pools[position];
+            let total: u64 = config.prefixes.iter().map(|prefix| addresses_of(*prefix)).sum();
+            if *fresh >= total {
+                return None;
             }
-            let address = Ipv4Addr::from(u32::from(net.network()) + *offset as u32);
-            *offset += 1;
+            let first = total * u64::from(share) / u64::from(shares.max(1));
+            let (net, address) = nth(&config.prefixes, (first + *fresh) % total)?;
+            *fresh += 1;
             if is_host(net, address)
                 && self.free_for_anybody(address)
                 && !self.released.contains_key(&address)
@@ -408,6 +412,23 @@ impl Pools {
             exhausted: pool.exhausted,
         }
     }
+}
+
+/// Addresses of a prefix, with those that no subscriber may have.
+fn addresses_of(prefix: Ipv4Net) -> u64 {
+    u64::from(u32::from(prefix.broadcast()) - u32::from(prefix.network())) + 1
+}
+
+/// The address at `index` of all prefixes one after the other, and its prefix.
+fn nth(prefixes: &[Ipv4Net], mut index: u64) -> Option<(Ipv4Net, Ipv4Addr)> {
+    for prefix in prefixes {
+        if index < addresses_of(*prefix) {
+            let address = Ipv4Addr::from(u32::from(prefix.network()) + index as u32);
+            return Some((*prefix, address));
+        }
+        index -= addresses_of(*prefix);
+    }
+    None
 }
 
 /// Whether the address is one that the pool hands out.

@@ -9,10 +9,12 @@ use holdfast_ppp::{AuthMethod, LinkConfig};
 use holdfast_protocol::{Refusal, Settings, TunnelId};
 
 use super::context::{ShardContext, Shared};
+use super::relay;
 use super::shard::ShardInput;
 use super::table::ReplyTo;
 use super::tunnel;
 use crate::config::{self, Config, LacConfig};
+use crate::io::Inbound;
 use crate::lns::acceptor::{self, Candidate, First, NoRoom, Profile, Rejection};
 use crate::lns::admission::Dropped;
 use crate::lns::repeats::{Known, PeerKey, Repeat};
@@ -23,9 +25,15 @@ use crate::throttled;
 /// Draws of a tunnel id before the node counts as full.
 const TUNNEL_ID_DRAWS: u32 = 256;
 
-/// A control message with tunnel id 0.
-pub fn on_sccrq(shard: &Rc<ShardContext>, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
+/// A control message with tunnel id 0; `relayed`: by a node that has no groups.
+pub fn on_sccrq(shard: &Rc<ShardContext>, from: SocketAddr, to: SocketAddr, datagram: &[u8], relayed: bool) {
     let shared = &shard.shared;
+    if shared.table.published().own_groups().next().is_none() {
+        if !relayed {
+            relay::sccrq(shard, from, to, datagram);
+        }
+        return;
+    }
     shared.metrics.count(Counter::SccrqReceived);
     if let Err(dropped) = admit(shared, from) {
         return count_dropped(shared, dropped);
@@ -42,15 +50,17 @@ pub fn on_sccrq(shard: &Rc<ShardContext>, from: SocketAddr, to: SocketAddr, data
                 place.keep();
             }
         }
-        Ok(First::Stop(peer_tunnel)) => on_stop(shared, &(from, peer_tunnel), datagram),
+        Ok(First::Stop(peer_tunnel)) => on_stop(shard, from, to, peer_tunnel, datagram),
         Err(rejection) => reject(shard, from, to, rejection),
     }
 }
 
 /// A StopCCN with tunnel id 0 is the half-open tunnel's business; from a stranger it is dropped.
-fn on_stop(shared: &Shared, key: &PeerKey, datagram: &[u8]) {
-    match shared.directory.half_open(key) {
-        Some(tunnel) => hand_over(shared, tunnel, datagram),
+fn on_stop(shard: &ShardContext, from: SocketAddr, to: SocketAddr, peer_tunnel: TunnelId, datagram: &[u8]) {
+    let shared = &shard.shared;
+    let key: PeerKey = (from, peer_tunnel);
+    match shared.directory.half_open(&key) {
+        Some(tunnel) => hand_over(shard, tunnel, from, to, datagram),
         None => shared.metrics.count(Counter::ControlUnknownTunnel),
     }
 }
@@ -87,7 +97,7 @@ fn on_candidate(
     let key = (from, candidate.sccrq.assigned_tunnel_id);
     match shared.directory.repeated(&key, candidate.hash) {
         Some(Repeat::Duplicate(tunnel)) => {
-            hand_over(shared, tunnel, datagram);
+            hand_over(shard, tunnel, from, to, datagram);
             return false;
         }
         Some(Repeat::Busy) => {
@@ -126,12 +136,23 @@ fn on_candidate(
     }
 }
 
-/// To the tunnel that the datagram is for, whose shard may be another one.
-fn hand_over(shared: &Shared, tunnel: TunnelId, datagram: &[u8]) {
-    shared.shard_of(tunnel).send(ShardInput::Control {
-        tunnel,
-        datagram: datagram.to_vec(),
-    });
+/// To the tunnel that the datagram is for, whose shard may be another one, and whose node too.
+fn hand_over(shard: &ShardContext, tunnel: TunnelId, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
+    let shared = &shard.shared;
+    let datagram = datagram.to_vec();
+    if shared.table.published().owns(tunnel) {
+        shared
+            .shard_of(tunnel)
+            .send(ShardInput::Control { tunnel, datagram });
+    } else {
+        let packet = Inbound::Control {
+            from,
+            to,
+            tunnel: tunnel.get(),
+            datagram,
+        };
+        relay::away(shard, tunnel, packet);
+    }
 }
 
 fn no_room(shared: &Shared, config: &Config, profile: &str) -> Option<(Limit, NoRoom)> {
@@ -153,20 +174,21 @@ fn no_room(shared: &Shared, config: &Config, profile: &str) -> Option<(Limit, No
     }
 }
 
-/// A free id on the wanted shard, drawn at random: unpredictable.
+/// A free id on the wanted shard, of a group that this node owns, drawn at random: unpredictable.
 fn draw_tunnel_id(shard: &Rc<ShardContext>, wanted: usize) -> Option<TunnelId> {
     let directory = &shard.shared.directory;
     let shards = shard.shared.shards.len();
+    let groups: Vec<u8> = shard.shared.table.published().own_groups().collect();
     let mut entropy = shard.entropy.borrow_mut();
     (0..TUNNEL_ID_DRAWS)
         .filter_map(|_| {
             // The id's low octet settles the shard: move a random id to the wanted one.
             let random = entropy.next_u16();
-            let group = usize::from(random >> 8);
+            let group = usize::from(*groups.get(usize::from(random >> 8) * groups.len() / 256)?);
             let index = (usize::from(random & 0xff) / shards * shards
                 + (wanted + shards - group % shards) % shards)
                 & 0xff;
-            TunnelId::new(random & 0xff00 | index as u16)
+            TunnelId::new((group as u16) << 8 | index as u16)
         })
         .find(|id| id.shard(shards) == wanted && !directory.has_tunnel(*id))
 }

@@ -14,6 +14,8 @@ use holdfast_protocol::{SessionId, TunnelId};
 
 use super::accept;
 use super::directory::Directory;
+use super::members::Members;
+use super::relay;
 use super::session::SessionActor;
 use super::shard::ShardSender;
 use super::table::TableHandle;
@@ -66,6 +68,8 @@ pub struct Shared {
     pub tun_text: String,
     /// Traffic counters as last written.
     pub checkpoint: Checkpoint,
+    /// The other members of the cluster; `None` for a node alone.
+    pub members: Option<Arc<Members>>,
     /// Whether faults may be injected.
     pub fault_injection: bool,
 }
@@ -163,6 +167,8 @@ pub struct ShardContext {
     pub tunnels: RefCell<HashMap<TunnelId, Addr<TunnelActor>>>,
     /// The sessions of this shard's tunnels.
     pub sessions: RefCell<BTreeMap<(TunnelId, SessionId), Addr<SessionActor>>>,
+    /// What waits for an owner.
+    pub held: relay::Held,
     /// Seeds for the cores; itself seeded by the operating system.
     pub entropy: RefCell<Entropy>,
 }
@@ -176,6 +182,7 @@ impl ShardContext {
             timers: RefCell::default(),
             tunnels: RefCell::default(),
             sessions: RefCell::default(),
+            held: RefCell::default(),
             entropy: RefCell::new(Entropy::new(seed)),
         }
     }

@@ -177,6 +177,16 @@ impl Directory {
         self.tunnels.contains_key(&tunnel)
     }
 
+    /// Every tunnel of the table.
+    pub fn all_tunnels(&self) -> Vec<TunnelId> {
+        self.tunnels.iter().map(|entry| *entry.key()).collect()
+    }
+
+    /// Every session of the table.
+    pub fn all_sessions(&self) -> Vec<SessionIds> {
+        self.sessions.iter().map(|entry| *entry.key()).collect()
+    }
+
     /// What is known of a tunnel.
     pub fn tunnel(&self, tunnel: TunnelId) -> Option<TunnelFacts> {
         self.tunnels.get(&tunnel).map(|facts| facts.clone())

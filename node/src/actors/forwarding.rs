@@ -70,31 +70,50 @@ impl Forwarding {
         }
     }
 
+    /// Another table has taken the place of the one that was followed so far.
+    pub fn replace(&mut self, table: &Table) {
+        for (tunnel, session) in self.directory.all_sessions() {
+            if table.session(tunnel, session).is_none() {
+                self.remove_session(tunnel, session);
+            }
+        }
+        for tunnel in self.directory.all_tunnels() {
+            if table.tunnel(tunnel).is_none() {
+                self.remove_tunnel(tunnel);
+            }
+        }
+        self.rebuild(table);
+    }
+
     /// Follows one change of the table.
     pub fn apply(&mut self, effect: &Effect) {
         match effect {
             Effect::TunnelChanged { tunnel, row } => self.put_tunnel(*tunnel, row),
-            Effect::TunnelRemoved { tunnel } => {
-                self.directory.remove_tunnel(*tunnel);
-                self.update(TableUpdate::RemoveTunnel(*tunnel));
-            }
+            Effect::TunnelRemoved { tunnel } => self.remove_tunnel(*tunnel),
             Effect::SessionChanged {
                 tunnel, session, row, ..
             } => self.put_session(*tunnel, *session, row),
-            Effect::SessionRemoved { tunnel, session, .. } => {
-                let ids = (*tunnel, *session);
-                let held = self.directory.remove_session(ids).and_then(|facts| facts.address);
-                if let Some(address) = held {
-                    let mut pools = self.pools.lock().expect("nothing panics with the pools locked");
-                    pools.release(clock::since_boot(), address, ids);
-                }
-                self.update(TableUpdate::RemoveSession(*tunnel, *session));
-            }
+            Effect::SessionRemoved { tunnel, session, .. } => self.remove_session(*tunnel, *session),
             Effect::GroupTaken { .. }
             | Effect::SessionReplaced { .. }
             | Effect::AccountingOwed { .. }
             | Effect::TableReplaced => {}
         }
+    }
+
+    fn remove_tunnel(&mut self, tunnel: TunnelId) {
+        self.directory.remove_tunnel(tunnel);
+        self.update(TableUpdate::RemoveTunnel(tunnel));
+    }
+
+    fn remove_session(&mut self, tunnel: TunnelId, session: SessionId) {
+        let ids = (tunnel, session);
+        let held = self.directory.remove_session(ids).and_then(|facts| facts.address);
+        if let Some(address) = held {
+            let mut pools = self.pools.lock().expect("nothing panics with the pools locked");
+            pools.release(clock::since_boot(), address, ids);
+        }
+        self.update(TableUpdate::RemoveSession(tunnel, session));
     }
 
     fn put_tunnel(&mut self, tunnel: TunnelId, row: &TunnelRow) {

@@ -15,6 +15,8 @@ pub mod accept;
 pub mod context;
 pub mod directory;
 pub mod forwarding;
+pub mod members;
+pub mod relay;
 pub mod session;
 pub mod shard;
 pub mod subscriber;

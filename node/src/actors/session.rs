@@ -227,7 +227,7 @@ impl SessionActor {
         }
     }
 
-    /// One node is its own fresh owner, so the frame has no deadline. One that the packet thread cannot take is sent again by
+    /// In a cluster only a fresh owner may send (design invariant 3); a node alone is always one. A frame that the packet thread cannot take is sent again by
     /// PPP's restart timer.
     fn send(&self, frame: Vec<u8>) {
         let directory = &self.shard.shared.directory;
@@ -248,7 +248,9 @@ impl SessionActor {
             sequencing: session.row.sequencing_required,
             shared: session.shared,
         };
-        let _ = self.shard.shared.dataplane.send_ppp(route, frame, None);
+        let members = self.shard.shared.members.as_ref();
+        let fresh_until = members.map(|members| members.fresh_until());
+        let _ = self.shard.shared.dataplane.send_ppp(route, frame, fresh_until);
     }
 
     /// The row as the table has it, instead of a copy of our own.

@@ -19,6 +19,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot};
 
 use super::accept;
 use super::context::{ShardContext, Shared, TimerKey};
+use super::relay;
 use super::session;
 use super::table::{Image, ReplyTo};
 use super::tunnel::{self, TunnelActor};
@@ -61,6 +62,16 @@ pub enum ShardInput {
         image: Option<Box<Image>>,
         /// Why not.
         refusal: Option<Refusal>,
+    },
+    /// A group has a new owner. What acted for it here is over; if the new owner is this node, births follow.
+    GroupTaken {
+        /// 0..=255.
+        group: u8,
+    },
+    /// The births that a `GroupTaken` brings have been sent.
+    Replay {
+        /// 0..=255.
+        group: u8,
     },
     /// A session is to be born again from its row.
     SessionBirth {
@@ -213,6 +224,8 @@ impl ShardActor {
                 image,
                 refusal,
             } => self.on_birth(tunnel, image, refusal),
+            ShardInput::GroupTaken { group } => self.on_group_taken(group),
+            ShardInput::Replay { group } => self.replay(group),
             ShardInput::SessionBirth { tunnel, session, row } => match row {
                 Some(row) => session::start_again(&self.context, tunnel, session, row),
                 None => session::stop(&self.context, tunnel, session),
@@ -231,15 +244,34 @@ impl ShardActor {
         }
     }
 
+    /// Straight from this node's packet thread, or by way of another node.
     fn on_packet(&self, packet: Inbound) {
         match packet {
+            Inbound::Relayed { epoch, message } => {
+                if let Some(packet) = relay::taken_in(&self.context, epoch, *message) {
+                    self.handle_packet(packet, true);
+                }
+            }
+            packet => match relay::tunnel_of(&packet) {
+                Some(tunnel) if !self.context.shared.table.published().owns(tunnel) => {
+                    relay::away(&self.context, tunnel, packet);
+                }
+                _ => self.handle_packet(packet, false),
+            },
+        }
+    }
+
+    /// For a tunnel of this node.
+    fn handle_packet(&self, packet: Inbound, relayed: bool) {
+        match packet {
+            Inbound::Relayed { .. } => {}
             Inbound::Control {
                 tunnel: 0,
                 from,
                 to,
                 datagram,
             } => {
-                accept::on_sccrq(&self.context, from, to, &datagram);
+                accept::on_sccrq(&self.context, from, to, &datagram, relayed);
             }
             Inbound::Control { tunnel, datagram, .. } => {
                 let Some(tunnel) = TunnelId::new(tunnel) else {
@@ -270,6 +302,28 @@ impl ShardActor {
             Inbound::SequenceLow { tunnel, session, .. } => {
                 self.to_session(tunnel, session, session::Order::ReserveSequence);
             }
+        }
+    }
+
+    /// Nothing is said to any peer: the new owner does.
+    fn on_group_taken(&self, group: u8) {
+        let of_group: Vec<_> = {
+            let tunnels = self.context.tunnels.borrow();
+            tunnels
+                .keys()
+                .filter(|tunnel| tunnel.group() == group)
+                .copied()
+                .collect()
+        };
+        for tunnel in of_group {
+            tunnel::stop(&self.context, tunnel);
+        }
+    }
+
+    /// The births of a taken group are done: what has waited for it is handled.
+    fn replay(&self, group: u8) {
+        for packet in relay::on_group_taken(&self.context, group) {
+            self.handle_packet(packet, true);
         }
     }
 
@@ -305,6 +359,7 @@ impl ShardActor {
 
     fn wake_due(&self) {
         let now = self.context.now().monotonic;
+        relay::expire(&self.context);
         loop {
             let due = self.context.timers.borrow_mut().pop_due(now);
             match due {
@@ -359,7 +414,7 @@ pub async fn bear_all(shared: &Arc<Shared>, index: usize, reclaim: bool) {
     let asked = shared.table.ask(move |table| {
         for (tunnel, _) in table
             .tunnels()
-            .filter(|(tunnel, _)| tunnel.shard(shards) == index)
+            .filter(|(tunnel, _)| tunnel.shard(shards) == index && node.table.published().owns(*tunnel))
         {
             if reclaim {
                 reclaim_tunnel(&node, tunnel);

@@ -13,11 +13,13 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use holdfast_cluster::commands::{Acknowledge, Command};
 use holdfast_cluster::records::{SessionRow, TunnelRow};
 use holdfast_cluster::replica::{Output, Replica, ReplicaError};
+use holdfast_cluster::table::Group;
 use holdfast_cluster::{Effect, Table, Verdict};
 use holdfast_protocol::{SessionId, TunnelId};
 use tokio::sync::oneshot;
 
 use super::forwarding::Forwarding;
+use super::members::{FromPeer, Membership};
 use super::shard::{ShardInput, ShardSender};
 use super::subscriber;
 use crate::api::TableStatus;
@@ -64,6 +66,8 @@ pub enum ReplyTo {
         /// The tunnel.
         tunnel: TunnelId,
     },
+    /// To the failure detector: groups of this node were to be assigned to others.
+    Assign(u64),
     /// To whoever waits.
     Waiter(oneshot::Sender<Verdict>),
     /// Nobody needs to know.
@@ -104,25 +108,72 @@ type Query = Box<dyn FnOnce(&Table) + Send>;
 enum Request {
     Propose(ReplyTo, Box<Command>),
     Query(Query),
+    Peer(FromPeer),
     Stop,
 }
 
 /// What the table's thread publishes for all to read.
 #[derive(Debug)]
 pub struct Published {
+    me: u64,
     table_ms: AtomicU64,
     reserve_in_use: AtomicBool,
     epochs: [AtomicU32; 256],
+    owners: [AtomicU64; 256],
+    bearing: AtomicBool,
     term: AtomicU64,
     leader: AtomicU64,
     is_leader: AtomicBool,
     applied: AtomicU64,
     log_octets: AtomicU64,
     snapshot_octets: AtomicU64,
+    caught_up: AtomicBool,
+    incarnation: AtomicU64,
     stopped: AtomicBool,
 }
 
 impl Published {
+    fn new(me: u64) -> Self {
+        Self {
+            me,
+            table_ms: AtomicU64::new(0),
+            reserve_in_use: AtomicBool::new(false),
+            epochs: std::array::from_fn(|_| AtomicU32::new(0)),
+            owners: std::array::from_fn(|_| AtomicU64::new(0)),
+            bearing: AtomicBool::new(false),
+            term: AtomicU64::new(0),
+            leader: AtomicU64::new(0),
+            is_leader: AtomicBool::new(false),
+            applied: AtomicU64::new(0),
+            log_octets: AtomicU64::new(0),
+            snapshot_octets: AtomicU64::new(0),
+            caught_up: AtomicBool::new(false),
+            incarnation: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+        }
+    }
+
+    /// What the table says before anything more is applied to it, or after it was replaced.
+    fn adopt(&self, table: &Table) {
+        self.table_ms.store(table.now_ms(), Relaxed);
+        self.applied.store(table.applied(), Relaxed);
+        for group in 0..=u8::MAX {
+            let Group { owner, epoch, .. } = table.group(group);
+            self.owners[usize::from(group)].store(owner, Relaxed);
+            self.epochs[usize::from(group)].store(epoch, Relaxed);
+        }
+    }
+
+    /// The incarnation under which this process has taken its groups.
+    pub fn set_incarnation(&self, incarnation: u64) {
+        self.incarnation.store(incarnation, Relaxed);
+    }
+
+    /// Whether this node knows a leader and has applied what that has committed.
+    pub fn caught_up(&self) -> bool {
+        self.caught_up.load(Relaxed)
+    }
+
     /// Table time in milliseconds, as last applied.
     pub fn table_ms(&self) -> u64 {
         self.table_ms.load(Relaxed)
@@ -160,6 +211,26 @@ impl Published {
     pub fn epoch(&self, group: u8) -> u32 {
         self.epochs[usize::from(group)].load(Relaxed)
     }
+
+    /// The node that owns a group; 0: nobody yet.
+    pub fn owner(&self, group: u8) -> u64 {
+        self.owners[usize::from(group)].load(Relaxed)
+    }
+
+    /// Whether this node acts for a tunnel.
+    pub fn owns(&self, tunnel: TunnelId) -> bool {
+        self.owner(tunnel.group()) == self.me
+    }
+
+    /// The groups that this node acts for.
+    pub fn own_groups(&self) -> impl Iterator<Item = u8> {
+        (0..=u8::MAX).filter(|group| self.owner(*group) == self.me)
+    }
+
+    /// From now on the tunnels of each group that this node is given are born at once.
+    pub fn bear(&self) {
+        self.bearing.store(true, Relaxed);
+    }
 }
 
 /// The way to the table's thread.
@@ -175,6 +246,7 @@ impl std::fmt::Debug for Request {
         match self {
             Self::Propose(reply, _) => f.debug_tuple("Propose").field(reply).finish(),
             Self::Query(_) => f.write_str("Query"),
+            Self::Peer(from) => f.debug_tuple("Peer").field(from).finish(),
             Self::Stop => f.write_str("Stop"),
         }
     }
@@ -184,6 +256,13 @@ impl TableHandle {
     /// What anyone may read without asking.
     pub fn published(&self) -> &Published {
         &self.published
+    }
+
+    /// Hands in what came from another member. Should the queue be full it is lost, as on any network.
+    pub fn from_peer(&self, from: FromPeer) {
+        if self.requests.try_send(Request::Peer(from)).is_err() {
+            self.metrics.count(Counter::PeersFramesDropped);
+        }
     }
 
     /// Proposes a command. Should the queue be full the proposal vanishes, as one can in a
@@ -221,6 +300,25 @@ impl TableHandle {
     }
 }
 
+/// The thread's end of a [`TableHandle`].
+#[derive(Debug)]
+pub struct TableEnd {
+    requests: Receiver<Request>,
+    published: Arc<Published>,
+}
+
+/// The way to a table's thread that is yet to be started: what is handed in waits for it.
+pub fn channel(node: u64, metrics: Arc<Metrics>) -> (TableHandle, TableEnd) {
+    let (sender, requests) = bounded(REQUESTS_MAX);
+    let published = Arc::new(Published::new(node));
+    let handle = TableHandle {
+        requests: sender,
+        published: published.clone(),
+        metrics,
+    };
+    (handle, TableEnd { requests, published })
+}
+
 /// Everything the thread works with.
 pub struct TableThread {
     replica: Replica,
@@ -228,6 +326,8 @@ pub struct TableThread {
     published: Arc<Published>,
     forwarding: Forwarding,
     shards: Vec<ShardSender>,
+    /// `None` for a node alone.
+    membership: Option<Membership>,
     replies: HashMap<u64, ReplyTo>,
     next_token: u64,
     metrics: Arc<Metrics>,
@@ -248,30 +348,15 @@ impl TableThread {
     /// Starts the thread; it ends with [`TableHandle::stop`], or with an error of the disk, after which nothing more may be
     /// promised to anyone.
     pub fn start(
+        end: TableEnd,
         replica: Replica,
         forwarding: Forwarding,
         shards: Vec<ShardSender>,
+        membership: Option<Membership>,
         metrics: Arc<Metrics>,
-    ) -> std::io::Result<(TableHandle, thread::JoinHandle<Result<(), ReplicaError>>)> {
-        let (sender, requests) = bounded(REQUESTS_MAX);
-        let published = Arc::new(Published {
-            table_ms: AtomicU64::new(replica.table().now_ms()),
-            reserve_in_use: AtomicBool::new(false),
-            epochs: std::array::from_fn(|group| AtomicU32::new(replica.table().group(group as u8).epoch)),
-            term: AtomicU64::new(0),
-            leader: AtomicU64::new(0),
-            is_leader: AtomicBool::new(false),
-            applied: AtomicU64::new(replica.table().applied()),
-            log_octets: AtomicU64::new(0),
-            snapshot_octets: AtomicU64::new(0),
-            stopped: AtomicBool::new(false),
-        });
-        let handle = TableHandle {
-            requests: sender,
-            published: published.clone(),
-            metrics: metrics.clone(),
-        };
-        let replies = HashMap::new();
+    ) -> std::io::Result<thread::JoinHandle<Result<(), ReplicaError>>> {
+        let TableEnd { requests, published } = end;
+        published.adopt(replica.table());
         // Left by an earlier process.
         let undeliverable = replica.table().outbox().map(|owed| owed.sequence).collect();
         let mut thread = Self {
@@ -280,30 +365,31 @@ impl TableThread {
             published,
             forwarding,
             shards,
-            replies,
+            membership,
+            replies: HashMap::new(),
             next_token: 0,
             metrics,
             undeliverable,
             settled_at_tick: 0,
         };
-        let joined = thread::Builder::new().name("table".into()).spawn(move || {
+        thread::Builder::new().name("table".into()).spawn(move || {
             let outcome = thread.run();
             thread.published.stopped.store(true, Relaxed);
             outcome
-        })?;
-        Ok((handle, joined))
+        })
     }
 
     fn run(&mut self) -> Result<(), ReplicaError> {
         let mut ticked = clock::since_boot();
         loop {
             let mut queries = Vec::new();
-            let stop = self.gather(&mut queries);
+            let stop = self.gather(&mut queries)?;
             let now = clock::since_boot();
             if now.saturating_sub(ticked) >= TICK {
                 ticked = now;
                 self.replica.tick(now, clock::unix())?;
                 self.settle_accounting();
+                self.judge(now);
             }
             self.advance()?;
             for query in queries {
@@ -316,21 +402,22 @@ impl TableThread {
     }
 
     /// Takes what waits, at least for one tick; `true` if the thread is to end.
-    fn gather(&mut self, queries: &mut Vec<Query>) -> bool {
+    fn gather(&mut self, queries: &mut Vec<Query>) -> Result<bool, ReplicaError> {
         let first = match self.requests.recv_timeout(TICK) {
             Ok(first) => first,
-            Err(RecvTimeoutError::Timeout) => return false,
-            Err(RecvTimeoutError::Disconnected) => return true,
+            Err(RecvTimeoutError::Timeout) => return Ok(false),
+            Err(RecvTimeoutError::Disconnected) => return Ok(true),
         };
         let requests = self.requests.clone();
         for request in std::iter::once(first).chain(requests.try_iter().take(REQUESTS_PER_TURN)) {
             match request {
                 Request::Propose(reply, command) => self.propose(reply, *command),
                 Request::Query(query) => queries.push(query),
-                Request::Stop => return true,
+                Request::Peer(from) => self.on_peer(from)?,
+                Request::Stop => return Ok(true),
             }
         }
-        false
+        Ok(false)
     }
 
     fn propose(&mut self, reply: ReplyTo, command: Command) {
@@ -344,20 +431,47 @@ impl TableThread {
         }
     }
 
-    fn never_judged(&self, reply: ReplyTo) {
+    fn never_judged(&mut self, reply: ReplyTo) {
         self.metrics.count(Counter::ProposalsDropped);
-        if let ReplyTo::Birth {
-            tunnel,
-            key: Some(key),
-        } = &reply
-        {
-            self.forwarding.directory().claim_judged(key, *tunnel, false);
+        match reply {
+            ReplyTo::Birth {
+                tunnel,
+                key: Some(key),
+            } => self.forwarding.directory().claim_judged(&key, tunnel, false),
+            ReplyTo::Assign(from) => self.on_assign_judged(from),
+            _ => {}
         }
+    }
+
+    fn on_peer(&mut self, from: FromPeer) -> Result<(), ReplicaError> {
+        if let FromPeer::Raft(message) = from {
+            return self.replica.receive(&message);
+        }
+        if let Some(membership) = &mut self.membership {
+            membership.handle(clock::since_boot(), from);
+        }
+        Ok(())
+    }
+
+    /// Looks after the other members, and has the groups of dead ones assigned if this node leads.
+    fn judge(&mut self, now: Duration) {
+        let Some(mut membership) = self.membership.take() else {
+            return;
+        };
+        let incarnation = self.published.incarnation.load(Relaxed);
+        for assign in membership.judge(now, &self.replica, incarnation) {
+            self.propose(ReplyTo::Assign(assign.from), assign.into());
+        }
+        self.membership = Some(membership);
     }
 
     /// No accounting server can be configured yet, so what is owed has nobody to be delivered to: it is taken off the table
     /// instead of filling it.
     fn settle_accounting(&mut self) {
+        if !self.replica.leadership().is_self {
+            self.undeliverable.clear();
+            return;
+        }
         if self.undeliverable.len() >= SETTLE_AT_ONCE || self.settled_at_tick >= SETTLE_TICKS {
             self.settled_at_tick = 0;
             if !self.undeliverable.is_empty() {
@@ -420,6 +534,9 @@ impl TableThread {
         let sizes = self.replica.log_sizes();
         self.published.log_octets.store(sizes.log, Relaxed);
         self.published.snapshot_octets.store(sizes.snapshot, Relaxed);
+        self.published
+            .caught_up
+            .store(self.replica.is_caught_up(), Relaxed);
         let reserve = self.replica.reserve_in_use();
         if reserve != self.published.reserve_in_use.swap(reserve, Relaxed) {
             if reserve {
@@ -430,8 +547,11 @@ impl TableThread {
     }
 
     fn on_effect(&mut self, effect: &Effect) {
-        if let Effect::GroupTaken { group, epoch, .. } = effect {
-            self.published.epochs[usize::from(*group)].store(*epoch, Relaxed);
+        if let Effect::GroupTaken { group, owner, epoch } = effect {
+            self.on_group_taken(*group, *owner, *epoch);
+        }
+        if *effect == Effect::TableReplaced {
+            self.on_table_replaced();
         }
         self.forwarding.apply(effect);
         if let Effect::AccountingOwed { sequence } = effect {
@@ -448,6 +568,51 @@ impl TableThread {
                 session: *session,
             };
             self.shards[tunnel.shard(self.shards.len())].send(input);
+        }
+    }
+
+    /// Its actors elsewhere are over; here they are born, or end without a word.
+    fn on_group_taken(&self, group: u8, owner: u64, epoch: u32) {
+        self.published.epochs[usize::from(group)].store(epoch, Relaxed);
+        self.published.owners[usize::from(group)].store(owner, Relaxed);
+        if !self.published.bearing.load(Relaxed) {
+            return;
+        }
+        for shard in &self.shards {
+            shard.send(ShardInput::GroupTaken { group });
+        }
+        if owner == self.published.me {
+            for (tunnel, _) in self.replica.table().tunnels_of(group) {
+                self.bear(tunnel);
+            }
+        }
+        for shard in &self.shards {
+            shard.send(ShardInput::Replay { group });
+        }
+    }
+
+    /// A snapshot took the table's place: whatever was derived from it is derived anew.
+    fn on_table_replaced(&mut self) {
+        self.forwarding.replace(self.replica.table());
+        self.published.adopt(self.replica.table());
+        for group in 0..=u8::MAX {
+            let Group { owner, epoch, .. } = self.replica.table().group(group);
+            self.on_group_taken(group, owner, epoch);
+        }
+    }
+
+    fn bear(&self, tunnel: TunnelId) {
+        let image = Image::of(self.replica.table(), tunnel).map(Box::new);
+        self.shards[tunnel.shard(self.shards.len())].send(ShardInput::Birth {
+            tunnel,
+            image,
+            refusal: None,
+        });
+    }
+
+    fn on_assign_judged(&mut self, from: u64) {
+        if let Some(membership) = &mut self.membership {
+            membership.assign_judged(from, self.replica.table().applied());
         }
     }
 
@@ -468,6 +633,7 @@ impl TableThread {
                 let _ = waiter.send(verdict);
                 return;
             }
+            ReplyTo::Assign(from) => return self.on_assign_judged(from),
             ReplyTo::Nobody => return,
             ReplyTo::Change {
                 tunnel,

@@ -4,6 +4,7 @@
 //! what the program's own subcommands use.
 
 pub mod client;
+pub mod cluster;
 pub mod listener;
 pub mod server;
 #[cfg(test)]
@@ -11,6 +12,7 @@ mod tests;
 pub mod types;
 
 pub use client::{Client, ClientError};
+pub use cluster::{ClusterOrder, ClusterStatus, NodeStatus};
 pub use listener::{BindError, Listener};
 pub use server::{Backend, serve};
 pub use types::{

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::Listener;
+use super::cluster::{ClusterOrder, ClusterStatus};
 use super::types::{
     ApiError, Envelope, ErrorCode, Fault, Page, ReloadReport, Reply, Request, SessionInfo, StatusReport,
     Target, TunnelInfo, VERSION,
@@ -62,6 +63,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Reads the configuration again.
     fn reload(&self) -> impl Future<Output = Result<ReloadReport, ApiError>> + Send;
+
+    /// Carries out an order for the cluster, and says how that is then.
+    fn cluster(&self, order: ClusterOrder) -> impl Future<Output = Result<ClusterStatus, ApiError>> + Send;
 
     /// Has an actor panic, where the process was started for that.
     fn inject(&self, fault: Fault) -> impl Future<Output = Result<(), ApiError>> + Send;
@@ -205,6 +209,10 @@ async fn answer<B: Backend>(
             .await
             .map(|sessions| Reply::ShuttingDown { sessions }),
         Request::Reload => backend.reload().await.map(Reply::Reloaded),
+        Request::Cluster { order } => backend
+            .cluster(order)
+            .await
+            .map(|status| Reply::Cluster(Box::new(status))),
         Request::Inject { fault } => backend.inject(fault).await.map(|()| Reply::Injected),
     };
     match reply {

@@ -100,6 +100,10 @@ impl Backend for Fake {
         })
     }
 
+    async fn cluster(&self, _: ClusterOrder) -> Result<ClusterStatus, ApiError> {
+        Err(ApiError::new(ErrorCode::NotFound, "alone"))
+    }
+
     async fn inject(&self, _: Fault) -> Result<(), ApiError> {
         Err(ApiError::new(ErrorCode::NotAllowed, "not for fault injection"))
     }

@@ -10,6 +10,7 @@ use std::str::FromStr;
 use holdfast_protocol::{SessionId, TunnelId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::cluster::{ClusterOrder, ClusterStatus};
 use crate::metrics::{CounterRow, LimitRow};
 
 /// Version of everything in this file.
@@ -55,6 +56,11 @@ pub enum Request {
     },
     /// Answered by [`Reply::Reloaded`].
     Reload,
+    /// Answered by [`Reply::Cluster`].
+    Cluster {
+        /// What to do first.
+        order: ClusterOrder,
+    },
     /// Answered by [`Reply::Injected`]; for tests. Refused by a process that was not started for fault injection.
     Inject {
         /// What goes wrong.
@@ -96,6 +102,8 @@ pub enum Reply {
     },
     /// To [`Request::Reload`].
     Reloaded(ReloadReport),
+    /// To [`Request::Cluster`].
+    Cluster(Box<ClusterStatus>),
     /// To [`Request::Inject`].
     Injected,
     /// Nothing more comes.

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{CliError, human, output};
 use crate::config::{Config, LoadError, Mistake, Place, host_count};
+use crate::peers::credentials;
 
 /// Checks `file` with the environment.
 pub fn check(file: &Path, json: bool) -> Result<(), CliError> {
@@ -21,15 +22,28 @@ pub fn check(file: &Path, json: bool) -> Result<(), CliError> {
         output::print_json(&json!({ "mistakes": mistakes }))?;
     }
     let config = result?;
-    warn_of_readers(file);
+    warn(file, &config);
     if json {
         return Ok(());
     }
     output::print(summary(file, &config))
 }
 
+/// Says what is allowed and hardly meant.
+pub fn warn(file: &Path, config: &Config) {
+    warn_of_readers(file);
+    for warning in config.warnings() {
+        eprintln!("holdfast: {warning}");
+    }
+    let Some(cluster) = &config.cluster else { return };
+    warn_of_readers(&cluster.key);
+    if let Some(warning) = credentials::ends_soon(cluster, config.node.id) {
+        eprintln!("holdfast: {warning}");
+    }
+}
+
 /// Says so if others than the owner can read the secrets in `file`.
-pub fn warn_of_readers(file: &Path) {
+fn warn_of_readers(file: &Path) {
     let mode = fs::metadata(file).map_or(0, |file| file.permissions().mode());
     if mode & 0o077 != 0 {
         eprintln!(
@@ -47,8 +61,12 @@ fn summary(file: &Path, config: &Config) -> String {
         .flat_map(|pool| &pool.prefixes)
         .map(|prefix| host_count(*prefix))
         .sum();
+    let members = match config.members.len() {
+        0 => String::new(),
+        number => format!(", {}", count(number, "member")),
+    };
     format!(
-        "{}: no mistakes. {}, {} of {addresses} addresses, {}, {}.",
+        "{}: no mistakes. {}, {} of {addresses} addresses, {}, {}{members}.",
         file.display(),
         count(config.node.listen.len(), "listener"),
         count(config.pools.len(), "pool"),

@@ -3,6 +3,8 @@
 //! Code 0 is success, 1 a failure, 2 a mistake in the command line or in the configuration.
 
 mod check;
+mod cluster;
+mod cluster_orders;
 mod connect;
 mod human;
 mod init;
@@ -55,6 +57,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Prepare a cluster, show it, or move groups of tunnels between its nodes
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// Show how the node is
     Status {
         /// Show every counter and limit too
@@ -203,6 +208,7 @@ pub fn main() -> ExitCode {
         Some(Command::Tunnels { node, json }) => query::tunnels(&node, json),
         Some(Command::Sessions { user, node, json }) => query::sessions(&node, user, json),
         Some(Command::Disconnect { id, node, json }) => query::disconnect(&node, id, json),
+        Some(Command::Cluster(command)) => cluster::run(command),
         Some(Command::Reload { node, json }) => query::reload(&node, json),
         Some(Command::Shutdown {
             disconnect,

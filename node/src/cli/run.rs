@@ -21,7 +21,7 @@ fn start(args: RunArgs) -> Result<ExitCode, CliError> {
     let (config, source): (Config, ConfigSource) = match args.config {
         Some(file) => {
             let config = Config::load(&file)?;
-            check::warn_of_readers(&file);
+            check::warn(&file, &config);
             (
                 config,
                 Arc::new(move || Config::load(&file).map_err(|error| error.to_string())),

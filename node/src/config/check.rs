@@ -6,8 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 
 use ipnet::{IpNet, Ipv4Net};
 
+use super::cluster;
 use super::model::{Config, LacConfig, UserConfig};
 use super::read::Reader;
+use crate::peers::credentials;
 
 /// Longest path of a Unix socket, octets: `sun_path` without its final zero.
 const SOCKET_PATH: usize = 107;
@@ -29,9 +31,23 @@ pub fn check(config: &Config, reader: &Reader) {
     unique("pool", config.pools.iter().map(|pool| pool.name.as_str()), reader);
     unique("lac", config.lacs.iter().map(|lac| lac.name.as_str()), reader);
     unique("user", config.users.iter().map(|user| user.name.as_str()), reader);
+    cluster::check(config, reader);
     pools(config, reader);
     lacs(&config.lacs, reader);
     users(config, reader);
+}
+
+/// Notes what is wrong with the files that the configuration names.
+pub fn files(config: &Config, reader: &Reader) {
+    let Some(cluster) = &config.cluster else { return };
+    let named = [&cluster.ca, &cluster.certificate, &cluster.key];
+    if cluster.id.is_empty() || named.iter().any(|path| path.as_os_str().is_empty()) {
+        // Said already.
+        return;
+    }
+    for finding in credentials::examine(cluster, config.node.id) {
+        reader.mistake(&format!("cluster.{}", finding.key), finding.text);
+    }
 }
 
 fn listen(config: &Config, reader: &Reader) {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::duration;
-use super::model::{Config, LacConfig, PoolConfig, UserConfig};
+use super::model::{Config, LacConfig, MemberConfig, PoolConfig, UserConfig};
 
 /// The outcome of comparing the running configuration with a new one.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ impl Reload {
         config.tun = running.tun.clone();
         config.api = running.api.clone();
         config.log.format = running.log.format;
+        config.cluster = running.cluster.clone();
+        config.members = running.members.clone();
         Self {
             applied: applied(running, file),
             needs_restart: needs_restart(running, file),
@@ -81,7 +83,31 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     d.shown("api.mode", &old.api.mode, &new.api.mode, |mode| {
         format!("{mode:04o}")
     });
+    cluster(&mut d, old, new);
     d.0
+}
+
+fn cluster(d: &mut Differences, old: &Config, new: &Config) {
+    match (&old.cluster, &new.cluster) {
+        (Some(old), Some(new)) => {
+            d.plain("cluster.id", &old.id, &new.id);
+            d.plain("cluster.listen", &old.listen, &new.listen);
+            d.path("cluster.ca", &old.ca, &new.ca);
+            d.path("cluster.certificate", &old.certificate, &new.certificate);
+            d.path("cluster.key", &old.key, &new.key);
+        }
+        (None, None) => {}
+        (None, Some(_)) => d.0.push("[cluster]: added".to_owned()),
+        (Some(_), None) => d.0.push("[cluster]: removed".to_owned()),
+    }
+    let member = |members: &Vec<MemberConfig>| {
+        let text = |m: &MemberConfig| {
+            let witness = if m.witness { " (witness)" } else { "" };
+            format!("{}={}{witness}", m.id, m.address)
+        };
+        members.iter().map(text).collect::<Vec<_>>().join(", ")
+    };
+    d.shown("member", &old.members, &new.members, member);
 }
 
 fn applied(old: &Config, new: &Config) -> Vec<String> {

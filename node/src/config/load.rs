@@ -17,13 +17,13 @@ use super::read::{Reader, Section};
 const PREFIX: &str = "HOLDFAST_";
 
 impl Config {
-    /// Reads the file and the environment of this process.
+    /// Reads the file, those that it names, and the environment of this process.
     pub fn load(file: &Path) -> Result<Self, LoadError> {
         let text = fs::read_to_string(file).map_err(|source| LoadError::Read {
             path: file.to_owned(),
             source,
         })?;
-        Self::parse(file, &text, environment())
+        Self::read(file, &text, environment(), check::files)
     }
 
     /// Parses the text of `file` and the given environment; reads neither.
@@ -31,6 +31,16 @@ impl Config {
         file: &Path,
         text: &str,
         environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, LoadError> {
+        Self::read(file, text, environment, |_, _| {})
+    }
+
+    /// `files` looks at the files that the configuration names.
+    fn read(
+        file: &Path,
+        text: &str,
+        environment: impl IntoIterator<Item = (String, String)>,
+        files: fn(&Self, &Reader),
     ) -> Result<Self, LoadError> {
         let lines = Lines::of(text).map_err(|error| {
             let place = Place::File {
@@ -53,6 +63,7 @@ impl Config {
             Ok(values) => {
                 let config = parts::read(Section::root(&reader, values));
                 check::check(&config, &reader);
+                files(&config, &reader);
                 mistakes.splice(0..0, reader.into_mistakes());
                 if mistakes.is_empty() {
                     Ok(config)

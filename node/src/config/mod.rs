@@ -5,6 +5,7 @@
 //! the line of a key, `diff` compares two configurations for a reload, `dev` and `starter` are the embedded ones.
 
 mod check;
+mod cluster;
 pub mod dev;
 mod diff;
 mod duration;
@@ -22,13 +23,14 @@ mod tests;
 mod values;
 
 pub use check::{host_count, is_host};
+pub use cluster::{PORT as STANDARD_PEER_PORT, is_cluster_id};
 pub use dev::{Dev, DevOptions, DialIn};
 pub use diff::Reload;
 pub use load::environment;
 pub use mistake::{LoadError, Mistake, Place};
 pub use model::{
-    ApiConfig, AuthMethod, Config, L2tpConfig, LacConfig, LogConfig, LogFormat, NodeConfig, PoolConfig,
-    PppConfig, TunConfig, TunMode, UserConfig,
+    ApiConfig, AuthMethod, ClusterConfig, Config, L2tpConfig, LacConfig, LogConfig, LogFormat, MemberConfig,
+    NodeConfig, PoolConfig, PppConfig, TunConfig, TunMode, UserConfig,
 };
 pub use parts::SOCKET as STANDARD_SOCKET;
 pub use pattern::Pattern;

@@ -23,6 +23,10 @@ pub struct Config {
     pub log: LogConfig,
     /// The operator's socket.
     pub api: ApiConfig,
+    /// Who this node is among others; `None` is a cluster of one.
+    pub cluster: Option<ClusterConfig>,
+    /// All members, this node among them, in the file's order; ids and addresses are unique. Empty without `cluster`.
+    pub members: Vec<MemberConfig>,
     /// Tunnels and calls.
     pub l2tp: L2tpConfig,
     /// Sessions.
@@ -99,6 +103,32 @@ pub struct ApiConfig {
     pub socket: PathBuf,
     /// File mode of the socket; the rights to it are the rights to the API. Others never have access.
     pub mode: u32,
+}
+
+/// `[cluster]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// The same in all members and in their certificates; fit to stand in a URI.
+    pub id: String,
+    /// TCP and UDP, for the other members alone.
+    pub listen: SocketAddr,
+    /// Certificates (PEM) of who may say who is a member.
+    pub ca: PathBuf,
+    /// This node's certificate (PEM), followed by those between it and the CA.
+    pub certificate: PathBuf,
+    /// Its private key (PEM).
+    pub key: PathBuf,
+}
+
+/// `[[member]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberConfig {
+    /// Its `[node] id`; also its Raft id.
+    pub id: u64,
+    /// Where the others reach it.
+    pub address: SocketAddr,
+    /// Whether it only votes: it has the whole table and owns no group.
+    pub witness: bool,
 }
 
 /// `[l2tp]`

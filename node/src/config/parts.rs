@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::cluster;
 use super::model::{
     ApiConfig, AuthMethod, Config, L2tpConfig, LacConfig, LogConfig, LogFormat, NodeConfig, PoolConfig,
     PppConfig, TunConfig, TunMode, UserConfig,
@@ -12,9 +13,9 @@ use super::values::{InterfaceName, LogLevel, Name, SocketMode};
 use super::{Pattern, Secret};
 
 /// The sections that are lists of tables; the environment cannot reach into them.
-pub const LISTS: [&str; 3] = ["pool", "lac", "user"];
+pub const LISTS: [&str; 4] = ["member", "pool", "lac", "user"];
 /// The sections that exist once.
-pub const SECTIONS: [&str; 6] = ["node", "tun", "log", "api", "l2tp", "ppp"];
+pub const SECTIONS: [&str; 7] = ["node", "tun", "log", "api", "cluster", "l2tp", "ppp"];
 
 /// Where the session table lives unless the file says otherwise.
 pub const DATA_DIR: &str = "/var/lib/holdfast";
@@ -32,6 +33,12 @@ pub fn read(mut root: Section<'_>) -> Config {
         tun: tun(root.section("tun")),
         log: log(root.section("log")),
         api: api(root.section("api")),
+        cluster: {
+            let present = root.has("cluster");
+            let section = root.section("cluster");
+            present.then(|| cluster::cluster(section))
+        },
+        members: root.sections("member").into_iter().map(cluster::member).collect(),
         l2tp: l2tp(root.section("l2tp")),
         ppp: ppp(root.section("ppp")),
         pools: root.sections("pool").into_iter().map(pool).collect(),

@@ -25,6 +25,7 @@ mod tests {
         assert_eq!(config.api, ApiConfig::default());
         assert_eq!(config.l2tp, L2tpConfig::default());
         assert_eq!(config.ppp, PppConfig::default());
+        assert_eq!(config.cluster, None);
         assert_eq!(config.lacs[0].secret, Some(Secret::new("s1")));
         assert!(config.lacs[0].require_challenge);
         assert_eq!(config.users[0].password, Secret::new("s2"));
@@ -36,6 +37,7 @@ mod tests {
             .lines()
             .map(|line| match line.strip_prefix("# ") {
                 Some(rest) if rest.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')) => rest,
+                Some(rest) if rest.starts_with('[') => rest,
                 _ => line,
             })
             .flat_map(|line| [line, "\n"])
@@ -47,6 +49,9 @@ mod tests {
         assert_eq!(config.api, ApiConfig::default());
         assert_eq!(config.l2tp, L2tpConfig::default());
         assert_eq!(config.ppp, PppConfig::default());
+        let cluster = config.cluster.expect("its section is uncommented");
+        assert_eq!(cluster.listen, config.members[0].address);
+        assert_eq!(config.members.len(), 3);
         assert_eq!(config.users[0].address, Some([100, 64, 0, 10].into()));
     }
 }

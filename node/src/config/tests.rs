@@ -92,6 +92,117 @@ fn sections() {
     );
 }
 
+/// A right `[cluster]` of node 1 and its members; begins with line 9.
+const CLUSTER: &str = "\
+[cluster]
+id = \"c-1\"
+listen = \"10.0.0.1:1710\"
+ca = \"/c/ca.pem\"
+certificate = \"/c/node-1.pem\"
+key = \"/c/node-1.key\"
+[[member]]
+id = 1
+address = \"10.0.0.1:1710\"
+[[member]]
+id = 2
+address = \"10.0.0.2:1710\"
+";
+
+#[test]
+fn a_cluster() {
+    let config = parse(BASE).expect("no mistake");
+    assert_eq!((config.cluster, config.members.len()), (None, 0));
+    let config = parse(&format!("{BASE}{CLUSTER}")).expect("no mistake");
+    let warnings = config.warnings();
+    assert!(
+        warnings.len() == 1 && warnings[0].starts_with("2 members survive the loss of 0"),
+        "{warnings:?}"
+    );
+    let third = "[[member]]\nid = 3\naddress = \"[2001:db8::3]:1710\"\nwitness = true\n";
+    let config = parse(&format!("{BASE}{CLUSTER}{third}")).expect("no mistake");
+    assert_eq!(config.warnings(), [""; 0]);
+    assert_eq!(config.cluster.expect("there").id, "c-1");
+    let members: Vec<_> = config.members.iter().map(|m| (m.id, m.witness)).collect();
+    assert_eq!(members, [(1, false), (2, false), (3, true)]);
+}
+
+#[test]
+fn mistakes_in_a_cluster() {
+    let with = |from: &str, to: &str| CLUSTER.replacen(from, to, 1);
+    let cases = [
+        (
+            with("id = \"c-1\"", "id = \"c/1\""),
+            "h.toml:10: cluster.id: must have letters",
+        ),
+        (with("id = \"c-1\"\n", ""), "h.toml:9: cluster.id: is missing"),
+        (
+            with("listen = \"10.0.0.1:1710\"\n", ""),
+            "h.toml:9: cluster.listen: is missing",
+        ),
+        (
+            with("10.0.0.1:1710", "10.0.0.1"),
+            "h.toml:11: cluster.listen: needs a port: \"10.0.0.1:1710\"",
+        ),
+        (
+            with("10.0.0.1:1710", "10.0.0.3:1710"),
+            "h.toml:11: cluster.listen: 10.0.0.3:1710 is not where the others look",
+        ),
+        (
+            with("/c/ca.pem", "ca.pem"),
+            "h.toml:12: cluster.ca: must be an absolute path",
+        ),
+        (
+            with("id = 2", "id = 1"),
+            "h.toml:19: member[1].id: 1 is taken by the [[member]] number 1",
+        ),
+        (
+            with("10.0.0.2:1710", "10.0.0.1:1710"),
+            "h.toml:20: member[1].address: 10.0.0.1:1710 is taken by the [[member]] number 1",
+        ),
+        (
+            with("10.0.0.2:1710", "0.0.0.0:1710"),
+            "h.toml:20: member[1].address: 0.0.0.0 is no address that others can reach",
+        ),
+        (
+            with("id = 1\n", "id = 5\n"),
+            "h.toml:9: cluster: there is no [[member]] with id = 1, which is this node's",
+        ),
+        (with("id = 2\n", ""), "h.toml:18: member[1].id: is missing"),
+        (
+            with("id = 2\n", "id = 0\n"),
+            "h.toml:19: member[1].id: 0 is out of range",
+        ),
+        (
+            with("id = 2\n", "id = 2\nwitnes = true\n"),
+            "h.toml:20: member[1].witnes: unknown key; did you mean \"witness\"?",
+        ),
+        (
+            CLUSTER
+                .replace("id = 1\n", "id = 1\nwitness = true\n")
+                .replace("id = 2\n", "id = 2\nwitness = true\n"),
+            "h.toml:17: member[0].witness: all members are witnesses",
+        ),
+        (
+            "[[member]]\nid = 1\naddress = \"10.0.0.1:1710\"\n".to_owned(),
+            "h.toml:9: member[0]: there are members but no [cluster]",
+        ),
+    ];
+    for (text, expected) in cases {
+        expect(&text, &[expected]);
+    }
+    let file = format!("listen = [\"10.0.0.1:1710\"]\n{CLUSTER}");
+    expect(
+        &file,
+        &["h.toml:9: node.listen[0]: 10.0.0.1:1710 is listened on for peers"],
+    );
+    let variable = [("HOLDFAST_MEMBER__ID", "1")];
+    let found = parse_with(&format!("{BASE}{CLUSTER}"), &variable).expect_err("a list");
+    assert!(found[0].contains("[[member]] is a list of tables"), "{found:?}");
+    let variable = [("HOLDFAST_CLUSTER__ID", "c-2")];
+    let config = parse_with(&format!("{BASE}{CLUSTER}"), &variable).expect("no mistake");
+    assert_eq!(config.cluster.expect("there").id, "c-2");
+}
+
 #[test]
 fn users() {
     let user = |name: &str, more: &str| format!("[[user]]\nname = \"{name}\"\npassword = \"x\"\n{more}\n");
@@ -341,6 +452,24 @@ mod reload {
         ];
         assert_eq!(reload.applied, expected);
         assert_eq!(reload.config.l2tp.max_sessions, 7);
+    }
+
+    #[test]
+    fn a_cluster_waits_for_the_next_start() {
+        let reload = between("", CLUSTER);
+        let members = "member:  -> 1=10.0.0.1:1710, 2=10.0.0.2:1710";
+        assert_eq!(reload.needs_restart, ["[cluster]: added", members]);
+        assert_eq!((reload.config.cluster, reload.config.members.len()), (None, 0));
+        let changed = CLUSTER
+            .replace("node-1.pem", "n.pem")
+            .replace("id = 2\n", "id = 2\nwitness = true\n");
+        let reload = between(CLUSTER, &changed);
+        let expected = [
+            "cluster.certificate: /c/node-1.pem -> /c/n.pem",
+            "member: 1=10.0.0.1:1710, 2=10.0.0.2:1710 -> 1=10.0.0.1:1710, 2=10.0.0.2:1710 (witness)",
+        ];
+        assert_eq!(reload.needs_restart, expected);
+        assert!(reload.applied.is_empty());
     }
 
     #[test]

@@ -77,6 +77,8 @@ drop_reasons! {
     SetupFull = "setup_full",
     /// The shard to which a datagram was to be handed over was slower than we.
     HandOverFull = "hand_over_full",
+    /// It had waited in a socket, the TUN device or a mailbox while its packet thread stalled.
+    Backlog = "backlog",
     /// A PPP frame whose deadline had passed when its turn to be sent came.
     Stale = "stale",
     /// No socket of ours has the address family of the peer.
@@ -117,6 +119,7 @@ pub struct ShardCounters {
     ppp: AtomicU64,
     handed_over: AtomicU64,
     taken_over: AtomicU64,
+    stalls: AtomicU64,
     drops: [AtomicU64; DropReason::ALL.len()],
 }
 
@@ -131,6 +134,7 @@ impl Default for ShardCounters {
             ppp: AtomicU64::new(0),
             handed_over: AtomicU64::new(0),
             taken_over: AtomicU64::new(0),
+            stalls: AtomicU64::new(0),
             drops: [const { AtomicU64::new(0) }; DropReason::ALL.len()],
         }
     }
@@ -155,6 +159,8 @@ pub struct ShardTotals {
     pub handed_over: u64,
     /// Datagrams that other shards handed to this one.
     pub taken_over: u64,
+    /// Times that the packet thread did not run for more than 200 ms and threw away what had waited.
+    pub stalls: u64,
     /// Drops by `DropReason as usize`.
     pub drops: Vec<u64>,
 }
@@ -167,8 +173,8 @@ impl ShardTotals {
 }
 
 impl ShardCounters {
-    pub(crate) fn count_received(&self) {
-        add(&self.received, 1);
+    pub(crate) fn count_received(&self, datagrams: u64) {
+        add(&self.received, datagrams);
     }
     pub(crate) fn count_sent(&self, datagrams: u64) {
         add(&self.sent, datagrams);
@@ -188,8 +194,11 @@ impl ShardCounters {
     pub(crate) fn count_handed_over(&self) {
         add(&self.handed_over, 1);
     }
-    pub(crate) fn count_taken_over(&self) {
-        add(&self.taken_over, 1);
+    pub(crate) fn count_taken_over(&self, datagrams: u64) {
+        add(&self.taken_over, datagrams);
+    }
+    pub(crate) fn count_stall(&self) {
+        add(&self.stalls, 1);
     }
     pub(crate) fn count_drop(&self, reason: DropReason) {
         self.count_drops(reason, 1);
@@ -209,6 +218,7 @@ impl ShardCounters {
             ppp: self.ppp.load(Relaxed),
             handed_over: self.handed_over.load(Relaxed),
             taken_over: self.taken_over.load(Relaxed),
+            stalls: self.stalls.load(Relaxed),
             drops: self.drops.iter().map(|counter| counter.load(Relaxed)).collect(),
         }
     }

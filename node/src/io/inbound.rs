@@ -34,6 +34,13 @@ pub enum Inbound {
         /// The frame.
         frame: Vec<u8>,
     },
+    /// What another node received for a tunnel of ours, as it thought.
+    Relayed {
+        /// Of the tunnel's group, as the other node knew it.
+        epoch: u32,
+        /// A control message or a PPP frame.
+        message: Box<Inbound>,
+    },
     /// Half of the last block of Ns is used: commit the next one and grant it
     /// ([`crate::dataplane::sequence::SendSequence::grant`]).
     SequenceLow {

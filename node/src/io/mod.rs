@@ -22,6 +22,7 @@ pub mod mailbox;
 mod poller;
 mod shard;
 pub mod socket;
+mod stall;
 mod steering;
 pub mod tun;
 mod wake;

@@ -2,8 +2,9 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
 
-use libc::{POLLERR, POLLHUP, POLLIN, POLLNVAL, pollfd};
+use libc::{POLLERR, POLLHUP, POLLIN, POLLNVAL, c_int, pollfd};
 
 /// A fixed list of descriptors to wait for. Whoever makes it keeps them open as long.
 #[derive(Debug, Default)]
@@ -23,9 +24,9 @@ impl Poller {
         self.descriptors.len() - 1
     }
 
-    /// Waits until one is ready, for ever if `block`, else not at all.
-    pub(crate) fn wait(&mut self, block: bool) -> io::Result<()> {
-        let timeout = if block { -1 } else { 0 };
+    /// Waits until one is ready or `timeout`, counted in whole milliseconds, is over.
+    pub(crate) fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+        let timeout = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
         // SAFETY: the pointer and the count describe the vector.
         let result = unsafe {
             libc::poll(

@@ -5,6 +5,8 @@
 //!
 //! Updates are taken again after each receive and before the batch is looked at: so whatever was announced before a
 //! datagram arrived is known when it is judged.
+//!
+//! After a stall of the thread all that waits to be received is thrown away first ([`backlog`]).
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -20,12 +22,14 @@ use super::inbound::Inbound;
 use super::mailbox::{HandedOver, Mailbox, Remote};
 use super::poller::Poller;
 use super::socket::ShardSocket;
+use super::stall::{LONGEST_WAIT, StallDetector};
 use super::{MAX_DATAGRAM, clock};
 use crate::dataplane::downlink::{self, HEADROOM};
 use crate::dataplane::ip::View;
 use crate::dataplane::uplink::{self, Policy, Uplink};
 use crate::dataplane::{DropReason, ShardCounters, Table, icmp};
 
+mod backlog;
 mod egress;
 
 /// What a packet thread is given.
@@ -49,16 +53,7 @@ impl Shard {
         let wake = poller.add(&*self.mailbox.wake);
         let sockets = self.sockets.iter().map(|socket| poller.add(socket)).collect();
         let tun = self.tun.as_ref().map(|tun| poller.add(tun));
-        let listen: Vec<SocketAddr> = self.sockets.iter().map(|socket| socket.address).collect();
-        let mut worker = Worker {
-            table: Table::new(&listen),
-            send: SendBatch::new(),
-            scratch: vec![0; MAX_DATAGRAM],
-            now: clock::since_boot(),
-            icmp_second: 0,
-            icmp_left: 0,
-            shard: self,
-        };
+        let mut worker = Worker::new(self);
         let mut receive = ReceiveBatch::new();
         let mut ready = Ready {
             poller,
@@ -91,28 +86,40 @@ struct Worker {
     now: Duration,
     icmp_second: u64,
     icmp_left: u32,
+    stall: StallDetector,
 }
 
 impl Worker {
-    fn round(&mut self, ready: &mut Ready, receive: &mut ReceiveBatch) {
-        let mailbox = &self.shard.mailbox;
-        let idle = mailbox.outgoing.is_empty() && mailbox.handed_over.is_empty();
-        ready
-            .poller
-            .wait(idle)
-            .expect("poll(2) takes what this process may have open");
-        if ready.poller.is_ready(ready.wake) {
-            mailbox.wake.clear();
+    fn new(shard: Shard) -> Self {
+        let listen: Vec<SocketAddr> = shard.sockets.iter().map(|socket| socket.address).collect();
+        let table = Table::new(&listen);
+        let now = clock::since_boot();
+        Self {
+            table,
+            send: SendBatch::new(),
+            scratch: vec![0; MAX_DATAGRAM],
+            now,
+            icmp_second: 0,
+            icmp_left: 0,
+            stall: StallDetector::new(now),
+            shard,
         }
-        self.now = clock::since_boot();
+    }
+
+    fn round(&mut self, ready: &mut Ready, receive: &mut ReceiveBatch) {
+        self.wait(ready, receive);
         self.take_updates();
         self.send_outgoing();
         for (socket, index) in ready.sockets.iter().enumerate() {
             if ready.poller.is_ready(*index) {
+                self.look_for_stall(receive);
                 self.receive(socket, receive);
             }
         }
-        self.take_handed_over();
+        if !self.shard.mailbox.handed_over.is_empty() {
+            self.look_for_stall(receive);
+            self.take_handed_over();
+        }
         if let Some(index) = ready.tun {
             if ready.poller.is_broken(index) {
                 tracing::error!(
@@ -121,10 +128,28 @@ impl Worker {
                 );
                 ready.poller.forget(index);
             } else if ready.poller.is_ready(index) {
+                self.look_for_stall(receive);
                 self.read_tun();
             }
         }
         self.flush();
+    }
+
+    /// Waits for something to do and begins the round.
+    fn wait(&mut self, ready: &mut Ready, receive: &mut ReceiveBatch) {
+        let now = self.look_for_stall(receive);
+        let mailbox = &self.shard.mailbox;
+        let idle = mailbox.outgoing.is_empty() && mailbox.handed_over.is_empty();
+        let timeout = if idle { LONGEST_WAIT } else { Duration::ZERO };
+        self.stall.waits(now, timeout);
+        ready
+            .poller
+            .wait(timeout)
+            .expect("poll(2) takes what this process may have open");
+        if ready.poller.is_ready(ready.wake) {
+            self.shard.mailbox.wake.clear();
+        }
+        self.now = self.look_for_stall(receive);
     }
 
     /// Takes the updates that wait now; what comes meanwhile wakes the thread again.
@@ -148,7 +173,7 @@ impl Worker {
         self.take_updates();
         let listen = self.shard.sockets[socket].address;
         for at in 0..count {
-            self.shard.counters.count_received();
+            self.shard.counters.count_received(1);
             let Some(received) = receive.get(at) else { continue };
             if received.truncated {
                 self.shard.counters.count_drop(DropReason::Truncated);
@@ -165,7 +190,7 @@ impl Worker {
                 return;
             };
             self.take_updates();
-            self.shard.counters.count_taken_over();
+            self.shard.counters.count_taken_over(1);
             self.handle_datagram(&mut octets, from, to);
         }
     }

@@ -12,14 +12,14 @@ use holdfast_protocol::iana::stop_result;
 use holdfast_protocol::{SessionId, TunnelId};
 use tokio::sync::mpsc;
 
-use super::{ConfigSource, Stop, checkpoint, reload};
+use super::{ConfigSource, Stop, checkpoint, cluster_orders, reload};
 use crate::actors::context::Shared;
 use crate::actors::forwarding;
 use crate::actors::shard::ShardInput;
 use crate::actors::{session, tunnel};
 use crate::api::{
-    ApiError, Backend, ErrorCode, Fault, Page, ReloadReport, SessionInfo, ShardStatus, StateCount,
-    StatusReport, Target, TunStatus, TunnelInfo,
+    ApiError, Backend, ClusterOrder, ClusterStatus, ErrorCode, Fault, Page, ReloadReport, SessionInfo,
+    ShardStatus, StateCount, StatusReport, Target, TunStatus, TunnelInfo,
 };
 use crate::config;
 use crate::dataplane::DropReason;
@@ -142,6 +142,11 @@ impl NodeBackend {
                     "shard_taken_over_total",
                     totals.taken_over,
                     "Datagrams that other shards handed over.",
+                ),
+                (
+                    "shard_stalls_total",
+                    totals.stalls,
+                    "Stalls of the packet thread of more than 200 ms; what had waited was dropped.",
                 ),
             ];
             rows.extend(named.map(|(name, value, help)| CounterRow::new(name, &labels(None), value, help)));
@@ -310,6 +315,10 @@ impl Backend for NodeBackend {
 
     async fn reload(&self) -> Result<ReloadReport, ApiError> {
         self.reload_now().await
+    }
+
+    async fn cluster(&self, order: ClusterOrder) -> Result<ClusterStatus, ApiError> {
+        cluster_orders::carry_out(&self.shared, order).await
     }
 
     async fn inject(&self, fault: Fault) -> Result<(), ApiError> {

@@ -9,6 +9,9 @@
 
 mod backend;
 mod checkpoint;
+mod cluster;
+mod cluster_orders;
+mod ownership;
 mod reload;
 mod shards;
 mod start;
@@ -21,7 +24,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::api;
@@ -53,8 +56,13 @@ pub fn run(config: Config, source: ConfigSource, log: LogControl) -> Result<Exit
     host::keep_files_private();
     let system = actix::System::new();
     system.block_on(async move {
+        // Before anything can be seen from outside: whoever sees the node may want to stop it.
+        let mut signals = Signals::install();
         let (stop, stops) = mpsc::channel(4);
-        let node = Node::start(config, stop.clone()).await?;
+        let node = tokio::select! {
+            node = Node::start(config, stop.clone()) => node?,
+            () = signals.stop() => return Ok(ExitCode::SUCCESS),
+        };
         let listener = node.api_listener()?;
         let backend = Arc::new(NodeBackend::new(node.shared.clone(), stop.clone(), source, log));
         let serving = {
@@ -62,7 +70,7 @@ pub fn run(config: Config, source: ConfigSource, log: LogControl) -> Result<Exit
             tokio::spawn(async move { api::serve(&listener, backend, metrics).await })
         };
         let checkpoints = tokio::spawn(checkpoint::keep(node.shared.clone()));
-        let why = wait(&backend, stops).await;
+        let why = wait(&backend, &mut signals, stops).await;
         checkpoints.abort();
         let code = node.stop(why).await;
         serving.abort();
@@ -70,17 +78,39 @@ pub fn run(config: Config, source: ConfigSource, log: LogControl) -> Result<Exit
     })
 }
 
+/// What the operating system may want of the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn install() -> Self {
+        let handler = |kind| signal(kind).expect("the process may install signal handlers");
+        Self {
+            terminate: handler(SignalKind::terminate()),
+            interrupt: handler(SignalKind::interrupt()),
+            hangup: handler(SignalKind::hangup()),
+        }
+    }
+
+    /// SIGTERM or SIGINT.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 /// Serves signals until something says stop.
-async fn wait(backend: &NodeBackend, mut stops: mpsc::Receiver<Stop>) -> Stop {
-    let handler = |kind| signal(kind).expect("the process may install signal handlers");
-    let mut terminate = handler(SignalKind::terminate());
-    let mut interrupt = handler(SignalKind::interrupt());
-    let mut hangup = handler(SignalKind::hangup());
+async fn wait(backend: &NodeBackend, signals: &mut Signals, mut stops: mpsc::Receiver<Stop>) -> Stop {
     loop {
         tokio::select! {
-            _ = terminate.recv() => return Stop::Keep,
-            _ = interrupt.recv() => return Stop::Keep,
-            _ = hangup.recv() => {
+            _ = signals.terminate.recv() => return Stop::Keep,
+            _ = signals.interrupt.recv() => return Stop::Keep,
+            _ = signals.hangup.recv() => {
                 // What changed is logged by the reload itself.
                 let _ = backend.reload_now().await;
             }

@@ -7,27 +7,24 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
-use holdfast_cluster::Verdict;
-use holdfast_cluster::commands::Take;
 use holdfast_cluster::log::{DiskLog, LogError};
 use holdfast_cluster::replica::{Replica, ReplicaConfig, ReplicaError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use super::{Stop, checkpoint, shards};
+use super::{Stop, checkpoint, cluster, ownership, shards};
 use crate::aaa::{LocalUsers, Pools};
 use crate::actors::context::Shared;
 use crate::actors::directory::Directory;
 use crate::actors::forwarding::{Forwarding, LinkLimits};
+use crate::actors::members::{Members, PeersTransport};
 use crate::actors::shard::inbox;
-use crate::actors::table::{ReplyTo, TableHandle, TableThread};
+use crate::actors::table::{self, TableThread};
 use crate::api::{BindError, Listener};
 use crate::config::{Config, TunMode};
 use crate::io::{Dataplane, SocketError, SocketGroup, Tun, TunConfig, TunError, clock, host, inbound};
 use crate::lns::admission::{Admission, AdmissionLimits};
 use crate::metrics::Metrics;
-
-/// How long a node of one waits for itself to lead and take its groups.
-const TAKE_PATIENCE: Duration = Duration::from_secs(10);
+use crate::peers;
 
 /// How long a TUN device that is busy is waited for.
 const TUN_PATIENCE: Duration = Duration::from_secs(5);
@@ -50,6 +47,9 @@ pub enum StartError {
     /// The interface towards the core, where the configuration insists on it.
     #[error("{0} ([tun] enabled is \"always\"; with \"auto\" the node would serve control alone)")]
     Tun(TunError),
+    /// The connections to the other members.
+    #[error(transparent)]
+    Peers(#[from] peers::StartError),
     /// The operator's socket.
     #[error(transparent)]
     Api(#[from] BindError),
@@ -73,11 +73,15 @@ impl Node {
     pub async fn start(config: Config, stop: mpsc::Sender<Stop>) -> Result<Self, StartError> {
         let count = shard_count(&config);
         let data_dir = config.node.data_dir.display().to_string();
-        let replica = open_table(&config)?;
+        let metrics = Arc::new(Metrics::default());
+        let boot = rand::random();
+        let (table, table_end) = table::channel(config.node.id, metrics.clone());
+        let (senders, receivers) = inbound::channels(count);
+        let members = cluster::join(&config, boot, &table, &senders, &metrics)?;
+        let replica = open_table(&config, boot, members.as_deref())?;
         let sockets = SocketGroup::open(&config.node.listen, count)?;
         let tun = open_tun(&config, count)?;
         let (tun_text, has_tun) = (tun_text(&config, tun.as_ref()), tun.is_ok());
-        let (senders, receivers) = inbound::channels(count);
         let gateway = config.pools[0].gateway;
         let dataplane = Arc::new(Dataplane::start(gateway, sockets, tun.ok(), senders)?);
         let directory = Arc::new(Directory::new(count));
@@ -86,6 +90,7 @@ impl Node {
             admission_limits(&config),
         )));
         let pools = Arc::new(Mutex::new(Pools::new(&config.pools, &config.users)));
+        cluster::share_pools(&config, &mut pools.lock().expect("just made"));
         checkpoint::seed_pools(
             &mut pools.lock().expect("just made"),
             replica.table(),
@@ -103,13 +108,23 @@ impl Node {
             limits,
         );
         forwarding.rebuild(replica.table());
-        let incarnation = replica.table().next_incarnation(config.node.id);
         let (inputs, inboxes): (Vec<_>, Vec<_>) = receivers.into_iter().map(inbox).unzip();
-        let metrics = Arc::new(Metrics::default());
-        let (table, table_thread) = start_table(replica, forwarding, inputs.clone(), metrics.clone(), stop)?;
-        take_groups(&table, config.node.id, incarnation)
+        let membership = members
+            .as_ref()
+            .map(|members| cluster::membership(&config, boot, members, &metrics));
+        let thread = TableThread::start(
+            table_end,
+            replica,
+            forwarding,
+            inputs.clone(),
+            membership,
+            metrics.clone(),
+        )?;
+        let table_thread = watch_table(thread, stop)?;
+        let incarnation = ownership::take(&table, config.node.id, members.is_some())
             .await
             .map_err(|why| StartError::NotReady(data_dir, why))?;
+        table.published().set_incarnation(incarnation);
         let shared = Arc::new(Shared {
             users: ArcSwap::from_pointee(LocalUsers::new(&config.users)),
             config: ArcSwap::from_pointee(config),
@@ -127,11 +142,13 @@ impl Node {
             started: clock::since_boot(),
             tun_up: has_tun,
             tun_text,
+            members,
             fault_injection: std::env::var_os("HOLDFAST_FAULT_INJECTION").is_some(),
             checkpoint: checkpoint::Checkpoint::default(),
         });
         shared.publish_limits();
         shared.checkpoint.load(&shared.config.load().node.data_dir);
+        shared.table.published().bear();
         let shards = shards::Supervisor::start(&shared, inboxes);
         tracing::info!(
             tunnels = shared.directory.tunnels(),
@@ -160,9 +177,21 @@ fn shard_count(config: &Config) -> usize {
     }
 }
 
-fn open_table(config: &Config) -> Result<Replica, StartError> {
+fn open_table(config: &Config, boot: u64, members: Option<&Members>) -> Result<Replica, StartError> {
     let log = DiskLog::open(&config.node.data_dir)?;
-    let (replica, recovery) = Replica::open(ReplicaConfig::single(config.node.id, rand::random()), log)?;
+    let node = config.node.id;
+    let (replica, recovery) = match members {
+        None => Replica::open(ReplicaConfig::single(node, boot), log)?,
+        Some(members) => {
+            let all = config.members.iter().map(|member| member.id).collect();
+            let group = ReplicaConfig {
+                node_id: node,
+                members: all,
+                boot,
+            };
+            Replica::open_with(group, log, PeersTransport::new(members.peers().clone()))?
+        }
+    };
     if let Some(cut) = &recovery.cut {
         tracing::warn!(
             path = %cut.path.display(),
@@ -242,14 +271,11 @@ pub(super) fn admission_limits(config: &Config) -> AdmissionLimits {
     }
 }
 
-fn start_table(
-    replica: Replica,
-    forwarding: Forwarding,
-    shards: Vec<crate::actors::shard::ShardSender>,
-    metrics: Arc<Metrics>,
+/// Has the node stopped when the table's thread ends by itself.
+fn watch_table(
+    thread: JoinHandle<Result<(), ReplicaError>>,
     stop: mpsc::Sender<Stop>,
-) -> Result<(TableHandle, JoinHandle<()>), StartError> {
-    let (table, thread) = TableThread::start(replica, forwarding, shards, metrics)?;
+) -> Result<JoinHandle<()>, StartError> {
     let watcher = std::thread::Builder::new()
         .name("table-watch".into())
         .spawn(move || {
@@ -261,29 +287,5 @@ fn start_table(
             // A node that is already stopping needs no second reason.
             let _ = stop.blocking_send(Stop::Broken(why));
         })?;
-    Ok((table, watcher))
-}
-
-/// Design invariant 2: a process that starts takes its groups before it acts for them.
-async fn take_groups(table: &TableHandle, node: u64, incarnation: u64) -> Result<(), String> {
-    let deadline = tokio::time::Instant::now() + TAKE_PATIENCE;
-    loop {
-        let (waiter, verdict) = oneshot::channel();
-        let take = Take {
-            groups: (0..256).collect(),
-            node,
-            incarnation,
-        };
-        table.propose(ReplyTo::Waiter(waiter), take);
-        match tokio::time::timeout_at(deadline, verdict).await {
-            Ok(Ok(Verdict::Accepted { .. })) => return Ok(()),
-            Ok(Ok(Verdict::Refused(refusal))) => return Err(refusal.to_string()),
-            // Dropped before there was a leader: ask again.
-            Ok(Err(_)) => tokio::time::sleep(Duration::from_millis(10)).await,
-            Err(_) => return Err(format!("no answer within {} s", TAKE_PATIENCE.as_secs())),
-        }
-        if table.published().stopped() {
-            return Err("the session table's thread has ended".into());
-        }
-    }
+    Ok(watcher)
 }

@@ -1,4 +1,4 @@
-//! What a node must bear: panics inside it, orders to stop, hostile peers, a broken disk, a wrong start.
+//! What a node must bear: panics inside it, standing still, orders to stop, hostile peers, a broken disk, a wrong start.
 //!
 //! Each scenario has a node of its own. Sessions that were established must not be lost or renegotiated by any of it;
 //! where the node cannot go on or refuses something, it must name the thing and the remedy.
@@ -13,6 +13,7 @@ mod peers;
 mod private_mount;
 mod shards;
 mod site;
+mod stall;
 mod startup;
 mod stopping;
 mod stored_log;
@@ -54,6 +55,11 @@ const SCENARIOS: &[Scenario] = &[
         "disconnect",
         "shutdown --disconnect ends every session properly and leaves none behind",
         stopping::disconnect,
+    ),
+    (
+        "stall",
+        "a node that stood still throws away what waited for it; sessions stay",
+        stall::thrice,
     ),
     ("secret", "a wrong tunnel secret", peers::wrong_secret),
     ("lac", "a LAC that no profile allows", peers::unknown_lac),

@@ -1,0 +1,276 @@
+//! The other members of the cluster, as this node sees them.
+//!
+//! [`Members`] is what everybody may read; [`Membership`] belongs to the table's thread, runs the failure detector and says which
+//! groups have to go to somebody else. What comes from peers enters by [`Incoming`], on the peers thread.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use holdfast_cluster::Replica;
+use holdfast_cluster::commands::Assign;
+use holdfast_cluster::liveness::{self, Liveness, Reassign, View};
+use holdfast_cluster::replica::Transport;
+use holdfast_cluster::table::Group;
+use holdfast_protocol::TunnelId;
+use tokio::sync::mpsc;
+
+use super::relay;
+use super::table::TableHandle;
+use crate::io::{Inbound, clock};
+use crate::metrics::{Counter, Metrics};
+use crate::peers::{Frame, Hello, PeerEvents, PeersHandle};
+
+/// What another member sent, or became, for the table's thread.
+#[derive(Debug)]
+pub enum FromPeer {
+    /// A message of the Raft group.
+    Raft(Vec<u8>),
+    /// A probe or its answer.
+    Probe(u64, Vec<u8>),
+    /// Nobody listens at its address any more: its process is gone.
+    Gone(u64),
+}
+
+/// What everybody may know of the members.
+#[derive(Debug)]
+pub struct Members {
+    peers: PeersHandle,
+    witnesses: BTreeSet<u64>,
+    alive: ArcSwap<BTreeSet<u64>>,
+    /// Milliseconds of CLOCK_BOOTTIME until which this node is known to be no stale owner.
+    fresh_until_ms: AtomicU64,
+}
+
+impl Members {
+    /// Nobody is known to live yet.
+    pub fn new(peers: PeersHandle, witnesses: BTreeSet<u64>) -> Self {
+        Self {
+            peers,
+            witnesses,
+            alive: ArcSwap::default(),
+            fresh_until_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// The connections.
+    pub fn peers(&self) -> &PeersHandle {
+        &self.peers
+    }
+
+    /// Whether a member answers, as far as this node can tell.
+    pub fn is_alive(&self, node: u64) -> bool {
+        self.alive.load().contains(&node)
+    }
+
+    /// Those who answer, this node among them.
+    pub fn alive(&self) -> BTreeSet<u64> {
+        BTreeSet::clone(&self.alive.load())
+    }
+
+    /// Until when frames that wait for no commit may be sent (design invariant 3).
+    pub fn fresh_until(&self) -> Duration {
+        Duration::from_millis(self.fresh_until_ms.load(Relaxed))
+    }
+
+    /// Whether a member owns no groups.
+    pub fn is_witness(&self, node: u64) -> bool {
+        self.witnesses.contains(&node)
+    }
+}
+
+/// The part that the table's thread runs.
+#[derive(Debug)]
+pub struct Membership {
+    members: Arc<Members>,
+    liveness: Liveness,
+    metrics: Arc<Metrics>,
+}
+
+impl Membership {
+    /// A failure detector that probes at once. `boot` is another number for each process.
+    pub fn new(
+        node: u64,
+        boot: u64,
+        members: Arc<Members>,
+        voters: liveness::Members,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let now = clock::since_boot();
+        Self {
+            liveness: Liveness::new(node, boot, voters, now),
+            members,
+            metrics,
+        }
+    }
+
+    /// Takes what came from another member; Raft's messages are the replica's.
+    pub fn handle(&mut self, now: Duration, from: FromPeer) {
+        match from {
+            FromPeer::Raft(_) => {}
+            FromPeer::Probe(node, octets) => {
+                if self.liveness.handle_message(now, node, &octets).is_err() {
+                    self.metrics.count(Counter::ProbesMalformed);
+                }
+            }
+            FromPeer::Gone(node) => self.liveness.handle_closed(now, node),
+        }
+        self.carry_out();
+    }
+
+    /// Probes who is due, and says which groups must go to somebody else. `incarnation` is that of this process.
+    pub fn judge(&mut self, now: Duration, replica: &Replica, incarnation: u64) -> Vec<Assign> {
+        let leadership = replica.leadership();
+        self.liveness.set_view(
+            now,
+            View {
+                leader: leadership.leader.unwrap_or(0),
+                term: leadership.term,
+                applied: replica.table().applied(),
+                last: replica.last_index(),
+                incarnation,
+            },
+        );
+        self.liveness.handle_timeout(now);
+        self.carry_out();
+        self.publish();
+        if !leadership.is_self {
+            return Vec::new();
+        }
+        let groups: Vec<Group> = (0..=u8::MAX).map(|group| replica.table().group(group)).collect();
+        let due = self.liveness.reassign(now, &groups, &self.members.witnesses);
+        due.into_iter()
+            .map(|reassign| self.assign(reassign, leadership.term))
+            .collect()
+    }
+
+    fn assign(&self, reassign: Reassign, term: u64) -> Assign {
+        let Reassign {
+            from,
+            incarnation,
+            alive,
+        } = reassign;
+        if from != 0 {
+            self.metrics.count(Counter::Takeovers);
+            tracing::warn!(node = from, to = ?alive, "the groups of a node that is down go to others");
+        }
+        Assign {
+            from,
+            incarnation,
+            alive,
+            term,
+        }
+    }
+
+    /// An Assign was judged or lost. `applied` is the last log index that was applied then.
+    pub fn assign_judged(&mut self, from: u64, applied: u64) {
+        self.liveness.handle_verdict(from, applied);
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(output) = self.liveness.poll_output() {
+            match output {
+                liveness::Output::Send { to, octets } => {
+                    // A datagram that cannot be sent now is as good as lost; the next one follows.
+                    let _ = self.members.peers.send_datagram(to, octets);
+                }
+                liveness::Output::Down(node) => tracing::warn!(node, "a member does not answer any more"),
+                liveness::Output::Back(node) => tracing::info!(node, "a member answers"),
+                liveness::Output::Lonely(true) => tracing::error!(
+                    "there is no quorum of the cluster: sessions go on, but nothing can be set up, closed or acknowledged"
+                ),
+                liveness::Output::Lonely(false) => tracing::info!("there is a quorum of the cluster again"),
+            }
+        }
+    }
+
+    fn publish(&self) {
+        let fresh = self.liveness.fresh_until().unwrap_or(Duration::MAX);
+        let fresh = u64::try_from(fresh.as_millis()).unwrap_or(u64::MAX);
+        self.members.fresh_until_ms.store(fresh, Relaxed);
+        let alive: BTreeSet<u64> = self.liveness.alive().into_keys().collect();
+        if **self.members.alive.load() != alive {
+            self.members.alive.store(Arc::new(alive));
+        }
+    }
+}
+
+/// Raft's messages to other members.
+#[derive(Debug)]
+pub struct PeersTransport(PeersHandle);
+
+impl PeersTransport {
+    /// By these connections.
+    pub fn new(peers: PeersHandle) -> Self {
+        Self(peers)
+    }
+}
+
+impl Transport for PeersTransport {
+    fn send(&mut self, to: u64, message: Vec<u8>) {
+        // Raft sends again what is lost.
+        let _ = self.0.send(to, Frame::Raft(message));
+    }
+}
+
+/// The way in: called on the peers thread, which it must not hold up.
+#[derive(Debug)]
+pub struct Incoming {
+    table: TableHandle,
+    shards: Vec<mpsc::Sender<Inbound>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Incoming {
+    /// To the table's thread and to the shards' actors.
+    pub fn new(table: TableHandle, shards: Vec<mpsc::Sender<Inbound>>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            table,
+            shards,
+            metrics,
+        }
+    }
+
+    fn on_relay(&self, relayed: crate::peers::Relay) {
+        let spread = usize::from(relayed.from.port());
+        let taken = relay::from_relay(relayed).is_some_and(|packet| {
+            let shards = self.shards.len();
+            let shard =
+                relay::tunnel_of(&packet).map_or(spread % shards, |tunnel: TunnelId| tunnel.shard(shards));
+            self.shards[shard].try_send(packet).is_ok()
+        });
+        if !taken {
+            self.metrics.count(Counter::RelaysDropped);
+        }
+    }
+}
+
+impl PeerEvents for Incoming {
+    fn on_frame(&self, from: u64, frame: Frame) {
+        match frame {
+            Frame::Raft(message) => self.table.from_peer(FromPeer::Raft(message)),
+            Frame::Relay(relayed) => self.on_relay(relayed),
+            Frame::Order(_) | Frame::Counters(_) => {
+                tracing::debug!(from, "a frame of a newer version is passed over")
+            }
+        }
+    }
+
+    fn on_datagram(&self, from: u64, octets: Vec<u8>) {
+        self.table.from_peer(FromPeer::Probe(from, octets));
+    }
+
+    fn on_up(&self, node: u64, hello: Hello) {
+        tracing::info!(node, program = hello.program, "connected to a member");
+    }
+
+    fn on_down(&self, node: u64, refused: bool) {
+        if refused {
+            self.table.from_peer(FromPeer::Gone(node));
+        } else {
+            tracing::info!(node, "disconnected from a member");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Control messages and PPP control frames that came to a node which does not own their tunnel (design invariant 5).
+//!
+//! Each goes to the owner once, with its original addresses and the epoch that the sender knows; the owner answers the LAC
+//! itself. What cannot go now, because the owner is dead or not known yet, waits here for the next one, a second at most.
+//! Nobody relays what was relayed to him.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+
+use holdfast_cluster::hold::HoldQueue;
+use holdfast_protocol::{SessionId, TunnelId};
+
+use super::context::ShardContext;
+use crate::io::Inbound;
+use crate::metrics::{Counter, Limit};
+use crate::peers::{Frame, PeersHandle, Relay};
+
+/// What waits for an owner.
+#[derive(Debug)]
+pub struct Waiting {
+    packet: Inbound,
+    /// It came from another node, so only its owner may take it.
+    relayed: bool,
+}
+
+/// What waits on one shard.
+pub type Held = RefCell<HoldQueue<Waiting>>;
+
+/// A packet of a tunnel that another node owns, or nobody.
+pub fn away(shard: &ShardContext, tunnel: TunnelId, packet: Inbound) {
+    let published = shard.shared.table.published();
+    let group = tunnel.group();
+    let (owner, epoch) = (published.owner(group), published.epoch(group));
+    let Some(members) = shard
+        .shared
+        .members
+        .as_ref()
+        .filter(|members| members.is_alive(owner))
+    else {
+        return hold(
+            shard,
+            tunnel,
+            epoch.saturating_add(1),
+            Waiting {
+                packet,
+                relayed: false,
+            },
+        );
+    };
+    send(shard, members.peers(), owner, epoch, packet);
+}
+
+/// An SCCRQ for a node that has no groups: somebody who has takes it.
+pub fn sccrq(shard: &ShardContext, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
+    let published = shard.shared.table.published();
+    let Some(members) = &shard.shared.members else {
+        return;
+    };
+    let owner = (0..=u8::MAX)
+        .map(|group| published.owner(group.wrapping_add(from.port() as u8)))
+        .find(|owner| members.is_alive(*owner));
+    match owner {
+        Some(owner) => {
+            let packet = Inbound::Control {
+                from,
+                to,
+                tunnel: 0,
+                datagram: datagram.to_vec(),
+            };
+            send(shard, members.peers(), owner, 0, packet);
+        }
+        None => shard.shared.metrics.count(Counter::RelaysDropped),
+    }
+}
+
+fn send(shard: &ShardContext, peers: &PeersHandle, owner: u64, epoch: u32, packet: Inbound) {
+    let metrics = &shard.shared.metrics;
+    let Some(relay) = to_relay(shard, epoch, packet) else {
+        return;
+    };
+    if peers.send(owner, Frame::Relay(relay)) {
+        metrics.count(Counter::RelaysSent);
+    } else {
+        metrics.count(Counter::RelaysDropped);
+    }
+}
+
+/// A packet that another node relayed here under `epoch`: what of it is to be handled now.
+pub fn taken_in(shard: &ShardContext, epoch: u32, packet: Inbound) -> Option<Inbound> {
+    let metrics = &shard.shared.metrics;
+    metrics.count(Counter::RelaysReceived);
+    let published = shard.shared.table.published();
+    let Some(tunnel) = tunnel_of(&packet) else {
+        return Some(packet);
+    };
+    if published.owns(tunnel) {
+        return Some(packet);
+    }
+    if epoch > published.epoch(tunnel.group()) {
+        hold(
+            shard,
+            tunnel,
+            epoch,
+            Waiting {
+                packet,
+                relayed: true,
+            },
+        );
+    } else {
+        // The sender will hear of the new owner as we did.
+        metrics.count(Counter::RelaysDropped);
+    }
+    None
+}
+
+/// A group has a new owner: what has waited for one is handled here, given in order, or goes to the other node.
+pub fn on_group_taken(shard: &ShardContext, group: u8) -> Vec<Inbound> {
+    let published = shard.shared.table.published();
+    let released = shard.held.borrow_mut().release(group, published.epoch(group));
+    let mut here = Vec::new();
+    for (tunnel, Waiting { packet, relayed }) in released {
+        if published.owns(tunnel) {
+            shard.shared.metrics.count(Counter::RelaysReplayed);
+            here.push(packet);
+        } else if relayed {
+            shard.shared.metrics.count(Counter::RelaysDropped);
+        } else {
+            away(shard, tunnel, packet);
+        }
+    }
+    here
+}
+
+/// Lets go what has waited too long; its sender says it again.
+pub fn expire(shard: &ShardContext) {
+    let expired = shard.held.borrow_mut().expire(shard.now().monotonic);
+    for _ in expired {
+        shard.shared.metrics.count(Counter::RelaysExpired);
+    }
+}
+
+fn hold(shard: &ShardContext, tunnel: TunnelId, epoch: u32, waiting: Waiting) {
+    let now = shard.now().monotonic;
+    let held = shard.held.borrow_mut().hold(now, tunnel, epoch, waiting);
+    if held.is_err() {
+        shard.shared.metrics.hit(Limit::Held);
+        shard.shared.metrics.count(Counter::RelaysDropped);
+    } else {
+        shard.shared.metrics.count(Counter::RelaysHeld);
+    }
+}
+
+/// The tunnel that a packet is for; `None` for an SCCRQ.
+pub fn tunnel_of(packet: &Inbound) -> Option<TunnelId> {
+    match packet {
+        Inbound::Control { tunnel, .. } => TunnelId::new(*tunnel),
+        Inbound::Ppp { tunnel, .. } | Inbound::SequenceLow { tunnel, .. } => Some(*tunnel),
+        Inbound::Relayed { message, .. } => tunnel_of(message),
+    }
+}
+
+/// As it goes to the owner; `None` for what concerns this node alone.
+fn to_relay(shard: &ShardContext, epoch: u32, packet: Inbound) -> Option<Relay> {
+    let epoch = u64::from(epoch);
+    match packet {
+        Inbound::Control {
+            from,
+            to,
+            tunnel,
+            datagram,
+        } => Some(Relay {
+            epoch,
+            from,
+            to,
+            tunnel: u32::from(tunnel),
+            session: None,
+            octets: datagram,
+        }),
+        Inbound::Ppp {
+            tunnel,
+            session,
+            frame,
+        } => {
+            let facts = shard.shared.directory.tunnel(tunnel)?;
+            Some(Relay {
+                epoch,
+                from: facts.peer,
+                to: facts.local?,
+                tunnel: u32::from(tunnel.get()),
+                session: Some(u32::from(session.get())),
+                octets: frame,
+            })
+        }
+        Inbound::SequenceLow { .. } | Inbound::Relayed { .. } => None,
+    }
+}
+
+/// As it came from another node; `None` if it makes no sense.
+pub fn from_relay(relay: Relay) -> Option<Inbound> {
+    let tunnel = u16::try_from(relay.tunnel).ok()?;
+    let message = match relay.session {
+        Some(session) => Inbound::Ppp {
+            tunnel: TunnelId::new(tunnel)?,
+            session: SessionId::new(u16::try_from(session).ok()?)?,
+            frame: relay.octets,
+        },
+        None => Inbound::Control {
+            from: relay.from,
+            to: relay.to,
+            tunnel,
+            datagram: relay.octets,
+        },
+    };
+    Some(Inbound::Relayed {
+        epoch: u32::try_from(relay.epoch).ok()?,
+        message: Box::new(message),
+    })
+}

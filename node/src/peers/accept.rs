@@ -1,0 +1,232 @@
+//! The other members' streams to us: let in or refused, and read.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::datagram::Key;
+use super::frame::{Assembly, Received};
+use super::handle::{Member, Shared};
+use super::limits::{HANDSHAKES_MAX, SETUP_TIMEOUT};
+use super::refusal::Refusal;
+use super::stream::{self, Ended};
+use super::{Hello, PeerEvents};
+use crate::metrics::{Counter, Limit};
+
+/// Octets read from one that is refused; a Hello is much shorter.
+const PARTING_OCTETS: u64 = 64 * 1024;
+
+/// All that it takes to let members in.
+pub(super) struct Acceptor {
+    pub(super) shared: Arc<Shared>,
+    pub(super) events: Arc<dyn PeerEvents>,
+    pub(super) tls: TlsAcceptor,
+    pub(super) hello: Hello,
+    /// Of members' addresses and of others: strangers must not keep members out.
+    pub(super) room: [Arc<Semaphore>; 2],
+}
+
+/// The stream that a member has to us.
+#[derive(Debug)]
+pub(super) struct Inbound {
+    task: AbortHandle,
+    /// The name of its datagrams' key.
+    key: u64,
+    boot: u64,
+}
+
+impl Acceptor {
+    /// Room for [`HANDSHAKES_MAX`] of each kind.
+    pub(super) fn room() -> [Arc<Semaphore>; 2] {
+        std::array::from_fn(|_| Arc::new(Semaphore::new(HANDSHAKES_MAX)))
+    }
+
+    /// For ever.
+    pub(super) async fn run(self: Arc<Self>, listener: Arc<TcpListener>) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, address)) => self.let_in(stream, address),
+                Err(error) => {
+                    tracing::warn!("cannot accept a connection from another member: {error}");
+                    // Out of descriptors, most likely: trying again at once would only burn time.
+                    tokio::time::sleep(SETUP_TIMEOUT / 10).await;
+                }
+            }
+        }
+    }
+
+    fn let_in(self: &Arc<Self>, stream: TcpStream, address: SocketAddr) {
+        let ip = address.ip().to_canonical();
+        let is_known = self
+            .shared
+            .members
+            .values()
+            .any(|member| member.config.address.ip() == ip);
+        let Ok(permit) = self.room[usize::from(is_known)].clone().try_acquire_owned() else {
+            let metrics = &self.shared.metrics;
+            metrics.hit(Limit::PeerHandshakes);
+            metrics.count(Counter::PeersRefusedBusy);
+            return;
+        };
+        let acceptor = self.clone();
+        tokio::spawn(async move {
+            let set_up = timeout(SETUP_TIMEOUT, acceptor.greet(stream)).await;
+            drop(permit);
+            let ended = match set_up {
+                Ok(Ok((stream, hello))) => return acceptor.admit(stream, hello, address),
+                Ok(Err(ended)) => ended,
+                Err(_) => Refusal::Protocol("it did not say Hello in time".to_owned()).into(),
+            };
+            match ended {
+                Ended::Refused(refusal) => {
+                    let metrics = &acceptor.shared.metrics;
+                    acceptor.shared.refusals.note(metrics, address, &refusal);
+                }
+                other => tracing::debug!(%address, "a connection from a peer came to nothing: {other}"),
+            }
+        });
+    }
+
+    async fn greet(&self, tcp: TcpStream) -> Result<(TlsStream<TcpStream>, Hello), Ended> {
+        stream::set_options(&tcp)?;
+        let mut tls = match self.tls.accept(tcp).into_fallible().await {
+            Ok(tls) => tls,
+            Err((error, tcp)) => {
+                part(tcp).await;
+                return Err(error.into());
+            }
+        };
+        let certified = stream::certified(tls.get_ref().1)?;
+        let hello = stream::read_hello(&mut tls, &certified).await?;
+        Ok((tls, hello))
+    }
+
+    /// Puts the stream in the place of an earlier one of the same member, which can only be a dead one.
+    fn admit(self: &Arc<Self>, stream: TlsStream<TcpStream>, hello: Hello, address: SocketAddr) {
+        let Some(member) = self.shared.members.get(&hello.node) else {
+            return;
+        };
+        let key = match Key::export(stream.get_ref().1) {
+            Ok(key) => self.shared.openers.add(hello.node, key),
+            Err(error) => {
+                tracing::warn!(%address, "no key for datagrams: {error}");
+                return;
+            }
+        };
+        let (node, boot) = (hello.node, hello.boot);
+        let mut inbound = member.inbound.lock().expect("never poisoned: held for a swap");
+        let task = tokio::spawn(self.clone().listen_to(node, stream, address, key));
+        let entry = Inbound {
+            task: task.abort_handle(),
+            key,
+            boot,
+        };
+        if let Some(earlier) = inbound.replace(entry) {
+            // Not polled again: nothing of the earlier stream follows what comes on this one.
+            earlier.task.abort();
+            self.shared.openers.remove(earlier.key);
+            if earlier.boot != boot {
+                tracing::warn!(node, %address, "another process of a member took the place of one that was still connected: \
+                               it restarted in a hurry, or two processes run as one node");
+            }
+        }
+        drop(inbound);
+        member.note(|notes| {
+            notes.heard = true;
+            notes.hello = Some(hello);
+        });
+        self.shared.metrics.count(Counter::PeersAccepted);
+        // It is there, so it is worth while to dial it now.
+        member.heard_of.notify_one();
+    }
+
+    async fn listen_to(
+        self: Arc<Self>,
+        node: u64,
+        mut stream: TlsStream<TcpStream>,
+        address: SocketAddr,
+        key: u64,
+    ) {
+        let Some(member) = self.shared.members.get(&node) else {
+            return;
+        };
+        let _gone = Gone {
+            member,
+            shared: &self.shared,
+            key,
+        };
+        let ended = match stream::write_hello(&mut stream, &self.hello).await {
+            Ok(()) => self.read(node, &mut stream).await,
+            Err(ended) => ended,
+        };
+        if let Ended::Refused(refusal) = &ended {
+            self.shared.refusals.note(&self.shared.metrics, address, refusal);
+        }
+        tracing::debug!(node, %address, "a member's stream to us ended: {ended}");
+    }
+
+    async fn read(&self, node: u64, stream: &mut TlsStream<TcpStream>) -> Ended {
+        let mut assembly = Assembly::default();
+        loop {
+            match stream::read(stream).await {
+                Ok(Received::Beat) => {}
+                Ok(Received::Part(part, last)) => match assembly.add(part, last) {
+                    Ok(None) => {}
+                    Ok(Some(frame)) => {
+                        self.shared.metrics.count(Counter::PeersFramesReceived);
+                        self.events.on_frame(node, frame);
+                    }
+                    Err(error) => return Refusal::Protocol(error.to_string()).into(),
+                },
+                Ok(Received::Frame(frame)) => {
+                    self.shared.metrics.count(Counter::PeersFramesReceived);
+                    self.events.on_frame(node, frame);
+                }
+                Ok(Received::Hello(_)) => {
+                    return Refusal::Protocol("it said Hello twice".to_owned()).into();
+                }
+                Err(ended) => return ended,
+            }
+        }
+    }
+}
+
+/// Reads what the other end has said already: closed over it, the connection would be reset, and our alert lost.
+async fn part(mut tcp: TcpStream) {
+    let drain = async {
+        tcp.shutdown().await?;
+        let mut rest = (&mut tcp).take(PARTING_OCTETS);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
+    };
+    // However it ends, the connection is closed.
+    drop(timeout(SETUP_TIMEOUT / 4, drain).await);
+}
+
+/// Forgets a stream however its task ends, unless another has taken its place.
+struct Gone<'m> {
+    member: &'m Member,
+    shared: &'m Shared,
+    key: u64,
+}
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        self.shared.openers.remove(self.key);
+        let mut inbound = self
+            .member
+            .inbound
+            .lock()
+            .expect("never poisoned: held for a swap");
+        if inbound.as_ref().is_some_and(|inbound| inbound.key == self.key) {
+            *inbound = None;
+            self.member.note(|notes| notes.heard = false);
+        }
+    }
+}

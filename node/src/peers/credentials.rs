@@ -1,0 +1,152 @@
+//! The files behind `[cluster] ca`, `certificate` and `key`: read, and judged as the other members will judge them.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, TrustAnchor, UnixTime};
+use rustls::sign::CertifiedKey;
+
+use super::refusal::Refusal;
+use super::tls::{Credentials, Identity, Role, Trust, provider};
+use crate::config::ClusterConfig;
+
+/// A certificate that ends within this is worth a warning, in days.
+const SOON_DAYS: u64 = 30;
+
+/// What is wrong with one of the files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// `ca`, `certificate` or `key`, a key of `[cluster]`.
+    pub key: &'static str,
+    /// What is wrong, and what to do about it. Never anything of the key.
+    pub text: String,
+}
+
+/// Whether the files will do for this node; all that is wrong with them.
+pub fn examine(cluster: &ClusterConfig, node: u64) -> Vec<Finding> {
+    load(cluster, node).err().unwrap_or_default()
+}
+
+/// Says so if the certificate, or its CA's, ends within a month.
+pub fn ends_soon(cluster: &ClusterConfig, node: u64) -> Option<String> {
+    let credentials = load(cluster, node).ok()?;
+    let soon = now().as_secs() + SOON_DAYS * 86_400;
+    let soon = UnixTime::since_unix_epoch(std::time::Duration::from_secs(soon));
+    let (own, between) = credentials.chain.split_first()?;
+    let judged = credentials.trust.identify(own, between, soon, Role::Dialler);
+    judged.is_err().then(|| {
+        format!(
+            "{} or its CA expires within {SOON_DAYS} days; without it this node is alone: make new certificates",
+            cluster.certificate.display()
+        )
+    })
+}
+
+/// Reads and judges the files.
+pub(super) fn load(cluster: &ClusterConfig, node: u64) -> Result<Credentials, Vec<Finding>> {
+    let mut findings = Vec::new();
+    let mut note = |key, text| findings.push(Finding { key, text });
+    let anchors = anchors(&cluster.ca).map_err(|text| note("ca", text)).ok();
+    let chain = certificates(&cluster.certificate)
+        .map_err(|text| note("certificate", text))
+        .ok();
+    let key = private_key(&cluster.key).map_err(|text| note("key", text)).ok();
+    let trust = anchors.map(|anchors| Arc::new(Trust::new(anchors)));
+    if let Some(chain) = &chain
+        && let Err(text) = judge(chain, trust.as_deref(), cluster, node)
+    {
+        note("certificate", text);
+    }
+    if let (Some(chain), Some(key)) = (&chain, &key)
+        && let Err(error) = CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider())
+    {
+        let text = format!(
+            "{} does not belong to the certificate {}: copy both from one place ({error})",
+            cluster.key.display(),
+            cluster.certificate.display()
+        );
+        note("key", text);
+    }
+    match (trust, chain, key) {
+        (Some(trust), Some(chain), Some(key)) if findings.is_empty() => Ok(Credentials { trust, chain, key }),
+        _ => Err(findings),
+    }
+}
+
+fn judge(
+    chain: &[CertificateDer<'static>],
+    trust: Option<&Trust>,
+    cluster: &ClusterConfig,
+    node: u64,
+) -> Result<(), String> {
+    let path = cluster.certificate.display();
+    let Some((own, between)) = chain.split_first() else {
+        return Err(format!("{path} holds no certificate"));
+    };
+    let about = |refusal: Refusal| format!("{path}: {refusal}");
+    let found = match trust {
+        None => Identity::of(own).map_err(about)?,
+        Some(trust) => {
+            trust
+                .identify(own, between, now(), Role::Acceptor)
+                .map_err(about)?;
+            trust
+                .identify(own, between, now(), Role::Dialler)
+                .map_err(about)?
+        }
+    };
+    if found.cluster_id != cluster.id {
+        return Err(format!(
+            "{path} is for the cluster \"{}\", not for \"{}\" ([cluster] id): copy this cluster's certificate",
+            found.cluster_id, cluster.id
+        ));
+    }
+    if found.node != node {
+        return Err(format!(
+            "{path} is for node {}, not for node {node} ([node] id): copy node {node}'s own certificate and key",
+            found.node
+        ));
+    }
+    Ok(())
+}
+
+fn anchors(path: &Path) -> Result<Vec<TrustAnchor<'static>>, String> {
+    let anchor = |certificate: &CertificateDer<'static>| {
+        webpki::anchor_from_trusted_cert(certificate)
+            .map(|anchor| anchor.to_owned())
+            .map_err(|error| format!("{} holds what is no CA certificate: {error}", path.display()))
+    };
+    certificates(path)?.iter().map(anchor).collect()
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let octets = read(path)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&octets).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => Err(format!("{} holds no certificate (PEM)", path.display())),
+        Err(error) => Err(format!("{} is no PEM: {error}", path.display())),
+    }
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    let octets = zeroize::Zeroizing::new(read(path)?);
+    PrivateKeyDer::from_pem_slice(&octets)
+        .map_err(|_| format!("{} holds no private key (PEM)", path.display()))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|error| {
+        format!(
+            "cannot read {}: {error}; \"holdfast cluster init\" makes certificates and keys",
+            path.display()
+        )
+    })
+}
+
+fn now() -> UnixTime {
+    UnixTime::since_unix_epoch(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}

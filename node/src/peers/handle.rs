@@ -1,0 +1,280 @@
+//! What the rest of the node holds: sending without waiting, and who is there.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{Notify, oneshot};
+
+use super::accept::Inbound;
+use super::datagram::{Openers, Sealer};
+use super::frame::Encoded;
+use super::limits::{HANDSHAKES_MAX, LONG_OCTETS_MAX, QUEUE_OCTETS_MAX};
+use super::refusal::Refusals;
+use super::stream::reachable_from;
+use super::thread::{self, Sockets};
+use super::{Frame, Hello, PeerEvents, PeerStatus, PeersConfig, StartError, credentials};
+use crate::config::MemberConfig;
+use crate::metrics::{Counter, Limit, Metrics};
+
+/// The connections of this node. See [`Peers::start`].
+#[derive(Debug)]
+pub struct Peers;
+
+/// For whoever sends. Clones are cheap.
+#[derive(Clone, Debug)]
+pub struct PeersHandle {
+    shared: Arc<Shared>,
+    /// Dropped with the last handle, which ends the thread too.
+    running: Arc<Mutex<Option<Running>>>,
+}
+
+/// The thread, and what ends it when dropped.
+#[derive(Debug)]
+struct Running {
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+/// What the handle and the peers thread share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// All but this node.
+    pub(super) members: BTreeMap<u64, Member>,
+    /// Where we listen, and from where we dial.
+    pub(super) listen: SocketAddr,
+    udp: UdpSocket,
+    pub(super) openers: Openers,
+    pub(super) refusals: Refusals,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// Another member.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) config: MemberConfig,
+    /// The stream to it, while it is ready.
+    pub(super) line: ArcSwapOption<Line>,
+    /// The stream from it, while it is ready.
+    pub(super) inbound: Mutex<Option<Inbound>>,
+    /// It has reached us, and so can be reached.
+    pub(super) heard_of: Notify,
+    notes: Mutex<Notes>,
+}
+
+/// For people.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    pub(super) hello: Option<Hello>,
+    pub(super) heard: bool,
+    pub(super) last_error: Option<String>,
+}
+
+/// A ready stream to a member, as its senders see it.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) frames: Lane,
+    /// Raft messages that go in parts.
+    pub(super) long: Lane,
+    sealer: Sealer,
+    since: Instant,
+}
+
+/// A queue of a line.
+#[derive(Debug)]
+pub(super) struct Lane {
+    /// Bounded by `queued`.
+    octets: UnboundedSender<Vec<u8>>,
+    /// Octets that wait or are being written.
+    pub(super) queued: AtomicUsize,
+}
+
+impl Peers {
+    /// Listens, and dials all members until [`PeersHandle::stop`].
+    pub fn start(config: PeersConfig, events: impl PeerEvents) -> Result<PeersHandle, StartError> {
+        let credentials = credentials::load(&config.cluster, config.node).map_err(|findings| {
+            let texts: Vec<_> = findings.into_iter().map(|finding| finding.text).collect();
+            StartError::Credentials(texts.join("; "))
+        })?;
+        let listen = config.cluster.listen;
+        let sockets = Sockets::open(listen).map_err(|source| StartError::Listen {
+            address: listen,
+            source,
+        })?;
+        let udp = sockets.udp.try_clone().map_err(StartError::Thread)?;
+        let members = config.members.iter().filter(|member| member.id != config.node);
+        let metrics = config.metrics.clone();
+        metrics.set_limit(Limit::PeerQueue, QUEUE_OCTETS_MAX as u64);
+        metrics.set_limit(Limit::PeerHandshakes, HANDSHAKES_MAX as u64);
+        let shared = Arc::new(Shared {
+            members: members
+                .map(|member| (member.id, Member::new(member.clone())))
+                .collect(),
+            listen,
+            udp,
+            openers: Openers::default(),
+            refusals: Refusals::default(),
+            metrics,
+        });
+        let (stop, stopped) = oneshot::channel();
+        let thread = thread::start(
+            config,
+            &credentials,
+            shared.clone(),
+            sockets,
+            Arc::new(events),
+            stopped,
+        )?;
+        Ok(PeersHandle {
+            shared,
+            running: Arc::new(Mutex::new(Some(Running { stop, thread }))),
+        })
+    }
+}
+
+impl PeersHandle {
+    /// Hands a frame to the stream of a member. `false`: it is not connected, its queue is full or the frame is too long;
+    /// counted. Never waits; `true` does not mean that it will arrive.
+    pub fn send(&self, to: u64, frame: Frame) -> bool {
+        let metrics = &self.shared.metrics;
+        let Some(line) = self.shared.line(to) else {
+            metrics.count(Counter::PeersFramesUnreachable);
+            return false;
+        };
+        let (octets, lane, limit) = match frame.encode() {
+            Ok(Encoded::Frame(octets)) => (octets, &line.frames, QUEUE_OCTETS_MAX),
+            Ok(Encoded::Long(octets)) => (octets, &line.long, LONG_OCTETS_MAX),
+            Err(_) => {
+                metrics.count(Counter::PeersFramesDropped);
+                return false;
+            }
+        };
+        let length = octets.len();
+        let queued = lane.queued.fetch_add(length, Ordering::Relaxed);
+        if queued > 0 && queued + length > limit {
+            lane.queued.fetch_sub(length, Ordering::Relaxed);
+            metrics.hit(Limit::PeerQueue);
+            metrics.count(Counter::PeersFramesDropped);
+            return false;
+        }
+        if lane.octets.send(octets).is_err() {
+            metrics.count(Counter::PeersFramesUnreachable);
+            return false;
+        }
+        metrics.count(Counter::PeersFramesSent);
+        true
+    }
+
+    /// Seals and sends a datagram of 1,200 octets at most. `false`: not sent; counted.
+    pub fn send_datagram(&self, to: u64, octets: Vec<u8>) -> bool {
+        let shared = &self.shared;
+        let sent = shared.members.get(&to).is_some_and(|member| {
+            let line = member.line.load();
+            let sealed = line.as_ref().and_then(|line| line.sealer.seal(&octets));
+            let target = reachable_from(shared.listen, member.config.address);
+            // An error may be ICMP's word on an earlier one; a datagram that is lost comes again.
+            sealed.is_some_and(|sealed| shared.udp.send_to(&sealed, target).is_ok())
+        });
+        let counter = if sent {
+            Counter::PeersDatagramsSent
+        } else {
+            Counter::PeersDatagramsDropped
+        };
+        shared.metrics.count(counter);
+        sent
+    }
+
+    /// The members to which frames can be sent now, in the order of their ids.
+    pub fn connected(&self) -> Vec<u64> {
+        let connected = |(id, member): (&u64, &Member)| member.line.load().is_some().then_some(*id);
+        self.shared.members.iter().filter_map(connected).collect()
+    }
+
+    /// All other members, in the order of their ids.
+    pub fn status(&self) -> Vec<PeerStatus> {
+        self.shared.members.values().map(Member::status).collect()
+    }
+
+    /// Ends all connections and waits for the thread. Not to be called by [`PeerEvents`].
+    pub fn stop(&self) {
+        let running = self
+            .running
+            .lock()
+            .expect("never poisoned: held for a take")
+            .take();
+        if let Some(Running { stop, thread }) = running {
+            drop(stop);
+            // A panic there has been reported by the thread itself.
+            drop(thread.join());
+        }
+    }
+}
+
+impl Shared {
+    fn line(&self, to: u64) -> Option<Arc<Line>> {
+        self.members.get(&to)?.line.load_full()
+    }
+}
+
+impl Member {
+    fn new(config: MemberConfig) -> Self {
+        Self {
+            config,
+            line: ArcSwapOption::empty(),
+            inbound: Mutex::default(),
+            heard_of: Notify::new(),
+            notes: Mutex::default(),
+        }
+    }
+
+    /// Reads or changes the notes.
+    pub(super) fn note<T>(&self, change: impl FnOnce(&mut Notes) -> T) -> T {
+        change(&mut self.notes.lock().expect("never poisoned: held for assignments"))
+    }
+
+    fn status(&self) -> PeerStatus {
+        let line = self.line.load();
+        let notes = self.notes.lock().expect("never poisoned: held for assignments");
+        PeerStatus {
+            member: self.config.clone(),
+            hello: notes.hello.clone(),
+            connected: line.as_ref().map(|line| line.since.elapsed()),
+            heard: notes.heard,
+            queued_octets: line
+                .as_ref()
+                .map_or(0, |line| line.frames.queued() + line.long.queued()),
+            last_error: notes.last_error.clone(),
+        }
+    }
+}
+
+impl Line {
+    /// With nothing queued.
+    pub(super) fn new(
+        frames: UnboundedSender<Vec<u8>>,
+        long: UnboundedSender<Vec<u8>>,
+        sealer: Sealer,
+    ) -> Self {
+        let lane = |octets| Lane {
+            octets,
+            queued: AtomicUsize::new(0),
+        };
+        Self {
+            frames: lane(frames),
+            long: lane(long),
+            sealer,
+            since: Instant::now(),
+        }
+    }
+}
+
+impl Lane {
+    fn queued(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+}

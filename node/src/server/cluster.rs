@@ -1,0 +1,55 @@
+//! A node as a member of a cluster: its connections, its part of the pools, its failure detector.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use holdfast_cluster::liveness;
+use tokio::sync::mpsc;
+
+use crate::aaa::Pools;
+use crate::actors::members::{Incoming, Members, Membership};
+use crate::actors::table::TableHandle;
+use crate::config::Config;
+use crate::io::Inbound;
+use crate::metrics::Metrics;
+use crate::peers::{self, Peers, PeersConfig};
+
+/// Connects this node to the other members; `None` for a node alone. What comes in waits for the table's thread and the shards.
+pub fn join(
+    config: &Config,
+    boot: u64,
+    table: &TableHandle,
+    shards: &[mpsc::Sender<Inbound>],
+    metrics: &Arc<Metrics>,
+) -> Result<Option<Arc<Members>>, peers::StartError> {
+    let Some(peers) = PeersConfig::of(config, boot, Vec::new(), metrics.clone()) else {
+        return Ok(None);
+    };
+    let incoming = Incoming::new(table.clone(), shards.to_vec(), metrics.clone());
+    let witnesses: BTreeSet<u64> = config
+        .members
+        .iter()
+        .filter(|member| member.witness)
+        .map(|member| member.id)
+        .collect();
+    Ok(Some(Arc::new(Members::new(
+        Peers::start(peers, incoming)?,
+        witnesses,
+    ))))
+}
+
+/// The failure detector of this node.
+pub fn membership(config: &Config, boot: u64, members: &Arc<Members>, metrics: &Arc<Metrics>) -> Membership {
+    let voters = liveness::Members::voting(config.members.iter().map(|member| member.id));
+    Membership::new(config.node.id, boot, members.clone(), voters, metrics.clone())
+}
+
+/// Each member begins with another part of each pool.
+pub fn share_pools(config: &Config, pools: &mut Pools) {
+    let rank = config
+        .members
+        .iter()
+        .filter(|member| member.id < config.node.id)
+        .count();
+    pools.begin_at(rank as u32, config.members.len().max(1) as u32);
+}
