@@ -269,10 +269,10 @@ impl World {
     }
 
     fn send_wire(&mut self, from: u64, to: u64, wire: Wire) {
-        let (stream, octets) = (wire.is_stream(), wire.octets());
+        let stream = wire.is_stream();
         let copies = self
             .network
-            .send(self.now, Place::Node(from), Place::Node(to), &octets, stream);
+            .send(self.now, Place::Node(from), Place::Node(to), wire.octets(), stream);
         for after in copies {
             let mut at = self.now + after;
             if stream {

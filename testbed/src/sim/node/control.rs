@@ -66,7 +66,7 @@ impl Process {
             .map(|step| ((start + step) % 256) as u8)
             .find(|group| {
                 let owner = self.groups[usize::from(*group)].owner;
-                owner != 0 && owner != self.id && self.watch.is_alive(self.now, owner)
+                owner != 0 && owner != self.id && self.liveness.is_alive(owner)
             });
         if let Some(group) = taker {
             let tunnel = TunnelId::new(u16::from(group) << 8 | 1).expect("not zero");
@@ -86,12 +86,17 @@ impl Process {
             self.work.push_back(Work::Datagram(relay));
         } else if group.owner != 0
             && group.owner != self.id
-            && self.watch.is_alive(self.now, group.owner)
+            && self.liveness.is_alive(group.owner)
         {
             self.pass_on(relay);
         } else {
-            self.hold.hold(self.now, relay);
+            self.wait_for(relay, group.epoch.saturating_add(1));
         }
+    }
+
+    /// Until the group has reached an epoch, a second at most. What finds no room is sent again.
+    fn wait_for(&mut self, relay: Relay, epoch: u32) {
+        let _ = self.hold.hold(self.now, relay.tunnel, epoch, relay);
     }
 
     fn pass_on(&mut self, relay: Relay) {
@@ -115,7 +120,8 @@ impl Process {
         if self.owns(group) {
             self.work.push_back(Work::Datagram(relay));
         } else if relay.epoch > epoch {
-            self.hold.hold(self.now, relay);
+            let awaited = relay.epoch;
+            self.wait_for(relay, awaited);
         } else if self.has(Bug::RelayedTwice) {
             self.bring(relay);
         }

@@ -2,13 +2,11 @@
 
 mod births;
 mod control;
-mod hold;
 mod machine;
 mod ownership;
 mod process;
 mod shells;
 mod table;
-mod watch;
 mod wire;
 
 pub use machine::{Arrival, Death, Machine};

@@ -12,10 +12,8 @@ use super::process::Process;
 use super::table::Reply;
 use crate::sim::bugs::Bug;
 
-/// Between two proposals to give groups away.
-const PATIENCE: Duration = Duration::from_millis(200);
-/// How long the first leader waits for all to appear before the groups are given out.
-const GATHERING: Duration = Duration::from_millis(1500);
+/// How long a process waits for the answer to its Take.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// Ticks between two settlements of the accounting records that nobody receives.
 const SETTLE_TICKS: u64 = 200;
 
@@ -50,7 +48,7 @@ impl Process {
 
     /// A process that starts takes what its node owns, once it knows what that is.
     pub(super) fn register(&mut self) {
-        let waits = self.asked_at.is_some_and(|at| self.now < at + Duration::from_secs(1));
+        let waits = self.asked_at.is_some_and(|at| self.now < at + PATIENCE);
         if self.registered || waits || !self.replica.is_caught_up() {
             return;
         }
@@ -104,7 +102,7 @@ impl Process {
             let unborn = self.replica.table().tunnels_of(number).map(|(id, _)| id);
             self.unborn.extend(unborn);
         }
-        for relay in self.hold.release(number) {
+        for (_, relay) in self.hold.release(number, epoch) {
             self.on_released(relay);
         }
     }
@@ -122,44 +120,17 @@ impl Process {
 
     /// The leader gives the groups of a node that is down to the living, and so those that nobody has.
     pub(super) fn give_away_groups(&mut self) {
-        let fresh = self.now < self.watch.fresh_until();
-        let waits = self.now < self.given_at + PATIENCE;
-        if !self.replica.leadership().is_self || !self.registered || !fresh || waits {
-            return;
-        }
-        let table = self.replica.table();
-        let members = self.replica.members().voters;
-        let alive: Vec<u64> = members
-            .iter()
-            .copied()
-            .filter(|node| self.watch.is_alive(self.now, *node) && self.is_registered(*node))
-            .collect();
-        let owners: BTreeSet<_> = (0..=255)
-            .map(|group| table.group(group))
-            .map(|group| (group.owner, group.incarnation))
-            .collect();
-        for (owner, incarnation) in owners {
-            let gathered = alive.len() == members.len() || self.now > self.given_at + GATHERING;
-            let give = match owner {
-                0 => gathered,
-                _ => !self.watch.is_alive(self.now, owner),
+        let due = self.liveness.reassign(self.now, &self.groups, &BTreeSet::new());
+        let term = self.replica.leadership().term;
+        for reassign in due {
+            let assign = Assign {
+                from: reassign.from,
+                incarnation: reassign.incarnation,
+                alive: reassign.alive,
+                term,
             };
-            if give {
-                self.given_at = self.now;
-                let assign = Assign {
-                    from: owner,
-                    incarnation,
-                    alive: alive.clone(),
-                };
-                return self.propose(Reply::Nobody, assign);
-            }
+            self.propose(Reply::Assignment(reassign.from), assign);
         }
-    }
-
-    /// Whether the process that a node told of is the one that the table knows.
-    fn is_registered(&self, node: u64) -> bool {
-        let told = self.watch.incarnation(node);
-        told != 0 && told + 1 == self.replica.table().next_incarnation(node)
     }
 
     /// There is no accounting server: the leader takes off the table what is owed.

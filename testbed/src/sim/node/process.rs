@@ -19,20 +19,19 @@ use holdfast::lns::repeats::{Known, PeerKey};
 use holdfast::lns::session::Session;
 use holdfast::lns::timers::TimerTable;
 use holdfast::lns::tunnel::Tunnel;
-use holdfast_cluster::Replica;
-use holdfast_cluster::ReplicaConfig;
 use holdfast_cluster::commands::Command;
+use holdfast_cluster::hold::HoldQueue;
+use holdfast_cluster::liveness::{self, Liveness, View};
 use holdfast_cluster::log::SimulatedDisk;
 use holdfast_cluster::replica::Transport;
 use holdfast_cluster::table::Group;
+use holdfast_cluster::{Replica, ReplicaConfig};
 use holdfast_ppp::{AuthMethod, LinkConfig};
 use holdfast_protocol::{SessionId, Settings, TunnelId};
 
-use super::hold::Hold;
 use super::shells::Work;
 use super::table::{Input, Reply, Results};
-use super::watch::Watch;
-use super::wire::Wire;
+use super::wire::{Relay, Wire};
 use crate::sim::bugs::Bug;
 use crate::sim::dice::Dice;
 use crate::sim::facts::Fact;
@@ -114,8 +113,8 @@ pub struct Process {
     pub(super) peers: BTreeMap<PeerKey, Known>,
     pub(super) timers: TimerTable<Timer>,
     pub(super) work: VecDeque<Work>,
-    pub(super) watch: Watch,
-    pub(super) hold: Hold,
+    pub(super) liveness: Liveness,
+    pub(super) hold: HoldQueue<Relay>,
     pub(super) settings: Settings,
     pub(super) link: Arc<LinkConfig>,
     pub(super) dice: Dice,
@@ -123,7 +122,6 @@ pub struct Process {
     pub(super) now: Duration,
     /// The simulation's.
     pub(super) world: Duration,
-    pub(super) given_at: Duration,
     pub(super) ticks: u64,
     pub(super) proposed: BTreeSet<(TunnelId, u64, u64)>,
     pub(super) out: Vec<Out>,
@@ -175,8 +173,8 @@ impl Process {
             peers: BTreeMap::new(),
             timers: TimerTable::default(),
             work: VecDeque::new(),
-            watch: Watch::new(id, setup.nodes, now),
-            hold: Hold::default(),
+            liveness: Liveness::new(id, boot, liveness::Members::voting(1..=setup.nodes), now),
+            hold: HoldQueue::default(),
             settings: Settings {
                 hello_interval: Duration::from_secs(20),
                 ..Settings::default()
@@ -185,7 +183,6 @@ impl Process {
             dice,
             now,
             world: Duration::ZERO,
-            given_at: now,
             ticks: 0,
             proposed: BTreeSet::new(),
             out: Vec::new(),
@@ -268,7 +265,8 @@ impl Process {
         match wire {
             Wire::Raft(octets) => self.inbox.push_back(Input::Message(octets)),
             Wire::Probe(probe) => {
-                self.watch.handle_probe(self.now, from, probe);
+                // What makes no sense is dropped.
+                let _ = self.liveness.handle_message(self.now, from, &probe);
                 self.send_probes();
             }
             Wire::Relay(relay) => self.on_relay(relay),
@@ -277,23 +275,37 @@ impl Process {
     }
 
     fn send_probes(&mut self) {
-        for (to, probe) in std::mem::take(&mut self.watch.out) {
-            self.out.push(Out::Wire {
-                to,
-                after: Duration::ZERO,
-                wire: Wire::Probe(probe),
-            });
+        while let Some(output) = self.liveness.poll_output() {
+            if let liveness::Output::Send { to, octets } = output {
+                self.out.push(Out::Wire {
+                    to,
+                    after: Duration::ZERO,
+                    wire: Wire::Probe(octets),
+                });
+            }
         }
     }
 
     fn watch_others(&mut self) {
-        let leader = self.replica.leadership().leader.unwrap_or(0);
-        self.watch.set_view(leader, self.incarnation.unwrap_or(0));
-        self.watch.handle_timeout(self.now);
+        let leadership = self.replica.leadership();
+        let view = View {
+            leader: leadership.leader.unwrap_or(0),
+            term: leadership.term,
+            applied: self.replica.table().applied(),
+            last: self.replica.last_index(),
+            incarnation: self.incarnation.filter(|_| self.registered).unwrap_or(0),
+        };
+        self.liveness.set_view(self.now, view);
+        self.liveness.handle_timeout(self.now);
         self.send_probes();
         self.register();
         self.give_away_groups();
         self.settle_accounting();
+    }
+
+    /// Whether this node is sure enough of being the owner to say what needs no commit.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.liveness.fresh_until().is_none_or(|until| self.now < until)
     }
 
     /// All that waits is done, and then the table has its turn.

@@ -335,7 +335,7 @@ impl Process {
 
     /// A frame leaves only while this node is sure of being the owner; PPP repeats what is dropped.
     fn send_frame(&mut self, tunnel: TunnelId, session: SessionId, frame: &[u8]) {
-        if self.now >= self.watch.fresh_until() && !self.has(Bug::StaleOwnerSpeaks) {
+        if !self.is_fresh() && !self.has(Bug::StaleOwnerSpeaks) {
             return;
         }
         let Some(found) = self.replica.table().tunnel(tunnel) else {

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use holdfast::lns::repeats::PeerKey;
+use holdfast::lns::repeats::{Known, PeerKey};
 use holdfast_cluster::commands::Command;
 use holdfast_cluster::records::{TunnelRow, TunnelState};
 use holdfast_cluster::replica::{Output, ReplicaError};
 use holdfast_cluster::{Effect, Verdict};
-use holdfast::lns::repeats::Known;
 use holdfast_protocol::TunnelId;
 
 use super::process::{Out, Process};
@@ -39,6 +38,8 @@ pub(super) enum Reply {
     },
     Removal(TunnelId),
     Registration,
+    /// An Assign of the groups of this node.
+    Assignment(u64),
     Nobody,
 }
 
@@ -194,14 +195,22 @@ impl Process {
                 }
             }
             Reply::Registration => self.on_registered(refusal.is_none()),
+            Reply::Assignment(from) => self.on_assigned(from),
             Reply::Nobody => {}
         }
     }
 
     fn never_judged(&mut self, reply: &Reply) {
-        if let Reply::Birth { key: Some(key), .. } = reply {
-            self.withdraw(key);
+        match reply {
+            Reply::Birth { key: Some(key), .. } => self.withdraw(key),
+            Reply::Assignment(from) => self.on_assigned(*from),
+            _ => {}
         }
+    }
+
+    fn on_assigned(&mut self, from: u64) {
+        let applied = self.replica.table().applied();
+        self.liveness.handle_verdict(from, applied);
     }
 
     /// A claim came to nothing.

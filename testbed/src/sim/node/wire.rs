@@ -4,8 +4,6 @@ use std::net::SocketAddr;
 
 use holdfast_protocol::TunnelId;
 
-use super::watch::Probe;
-
 /// A datagram of a LAC that is passed on to the owner of its tunnel.
 #[derive(Clone, Debug)]
 pub struct Relay {
@@ -23,7 +21,7 @@ pub struct Relay {
 pub enum Wire {
     Raft(Vec<u8>),
     Relay(Relay),
-    Probe(Probe),
+    Probe(Vec<u8>),
 }
 
 impl Wire {
@@ -33,11 +31,10 @@ impl Wire {
     }
 
     /// For the digest of all that was sent.
-    pub fn octets(&self) -> Vec<u8> {
+    pub fn octets(&self) -> &[u8] {
         match self {
-            Self::Raft(octets) => octets.clone(),
-            Self::Relay(relay) => relay.octets.clone(),
-            Self::Probe(probe) => probe.sent.as_nanos().to_be_bytes().to_vec(),
+            Self::Raft(octets) | Self::Probe(octets) => octets,
+            Self::Relay(relay) => &relay.octets,
         }
     }
 }
