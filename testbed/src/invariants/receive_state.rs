@@ -12,6 +12,8 @@ use crate::sim::{Fact, World};
 pub(super) struct ReceiveState {
     /// The highest Nr that a LAC saw of a tunnel, and by which of its attempts.
     seen: BTreeMap<TunnelId, (usize, u64, u16)>,
+    /// The furthest that any table has come. One that is behind tells nothing.
+    furthest: u64,
 }
 
 impl Invariant for ReceiveState {
@@ -44,9 +46,10 @@ impl Invariant for ReceiveState {
                 let Some(replica) = world.process(*node).map(|process| process.replica()) else {
                     return Ok(());
                 };
-                if !replica.leadership().is_self || !replica.is_caught_up() {
+                if replica.table().applied() < self.furthest {
                     return Ok(());
                 }
+                self.furthest = replica.table().applied();
                 self.compare(replica.table())
             }
             _ => Ok(()),

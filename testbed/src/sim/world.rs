@@ -141,7 +141,11 @@ impl World {
     pub fn add_lac(&mut self) -> usize {
         let number = self.lacs.len();
         let dice = Dice::new(self.setup.seed, 0x2000 + number as u64);
-        self.lacs.push(Lac::new(self.now, number, self.setup.subscribers, dice));
+        let mut lac = Lac::new(self.now, number, self.setup.subscribers, dice);
+        if !self.troubled {
+            lac.calm_down();
+        }
+        self.lacs.push(lac);
         self.lac_timers.push(None);
         self.settle_lac(number);
         number
