@@ -24,7 +24,7 @@ impl Invariant for ReceiveState {
             Fact::ControlAtLac {
                 lac,
                 attempt,
-                tunnel: Some(tunnel),
+                tunnel,
                 nr,
             } => {
                 let seen = self.seen.entry(*tunnel).or_insert((*lac, *attempt, *nr));

@@ -13,6 +13,15 @@ pub type Attempt = u64;
 /// A call of a LAC, in the same way.
 pub type CallNumber = u32;
 
+/// What a datagram for a LAC is about, as only the simulation knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    /// A control message of this tunnel of ours.
+    Tunnel(TunnelId),
+    /// A PPP frame made for the row of this call.
+    Call(CallNumber),
+}
+
 /// Why a subscriber who was online is not any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Loss {
@@ -52,8 +61,8 @@ pub enum Fact {
     ControlAtLac {
         lac: usize,
         attempt: Attempt,
-        /// Our id of the tunnel, once the LAC knows it.
-        tunnel: Option<TunnelId>,
+        /// Our id of the tunnel that sent it.
+        tunnel: TunnelId,
         nr: u16,
     },
     /// A PPP frame arrives at a call; `serial` is the number of the call that it was meant for.

@@ -13,7 +13,7 @@ use holdfast_protocol::{CallEnd, CloseReason, Connection, Dial, Event, SessionId
 
 use super::client::{self, Client};
 use super::dice::Dice;
-use super::facts::{Attempt, CallNumber, Fact, Loss};
+use super::facts::{About, Attempt, CallNumber, Fact, Loss};
 
 /// How long a LAC goes on acknowledging in a tunnel that is over (RFC 2661 §5.7).
 const MOURNING: Duration = Duration::from_secs(31);
@@ -129,19 +129,14 @@ impl Lac {
         })
     }
 
-    /// A datagram from the LNS. `meant_for` is the number of the call whose row it was made from, if it carries PPP.
-    pub fn handle_input(&mut self, now: Duration, datagram: &[u8], meant_for: Option<u32>) {
+    /// A datagram from the LNS.
+    pub fn handle_input(&mut self, now: Duration, datagram: &[u8], about: About) {
         match header::decode(datagram) {
             Ok(Packet::Control(packet)) => {
                 if packet.header.tunnel == Some(self.connection.local()) {
                     // What is not in order is dropped, as it should be.
                     let _ = self.connection.handle_input(now, datagram);
-                    self.facts.push(Fact::ControlAtLac {
-                        lac: self.number,
-                        attempt: self.attempt,
-                        tunnel: self.connection.peer().tunnel,
-                        nr: packet.header.nr,
-                    });
+                    self.note_control(packet.header.nr, about);
                 } else {
                     for (_, connection) in &mut self.mourned {
                         if packet.header.tunnel == Some(connection.local()) {
@@ -153,11 +148,13 @@ impl Lac {
             Ok(Packet::Data(packet)) if packet.tunnel == Some(self.connection.local()) => {
                 let call = packet.session.and_then(|session| self.calls.get_mut(&session));
                 let Some(call) = call else { return };
-                self.facts.push(Fact::FrameAtLac {
-                    lac: self.number,
-                    serial: call.serial,
-                    meant_for: meant_for.unwrap_or_default(),
-                });
+                if let About::Call(meant_for) = about {
+                    self.facts.push(Fact::FrameAtLac {
+                        lac: self.number,
+                        serial: call.serial,
+                        meant_for,
+                    });
+                }
                 call.client.handle_input(now, packet.payload);
             }
             _ => {}
@@ -165,9 +162,23 @@ impl Lac {
         self.settle(now);
     }
 
+    /// What an earlier tunnel of the same id still says is not about this one.
+    fn note_control(&mut self, nr: u16, about: About) {
+        if let About::Tunnel(tunnel) = about
+            && self.connection.peer().tunnel == Some(tunnel)
+        {
+            self.facts.push(Fact::ControlAtLac {
+                lac: self.number,
+                attempt: self.attempt,
+                tunnel,
+                nr,
+            });
+        }
+    }
+
     pub fn handle_timeout(&mut self, now: Duration) {
         if self.reopen_at.is_some_and(|at| at <= now) {
-            self.open(now);
+            self.begin(now, false);
         }
         self.connection.handle_timeout(now);
         self.mourned.retain(|(until, _)| *until > now);
@@ -219,11 +230,6 @@ impl Lac {
         self.begin(now, same);
         self.mourned.clear();
         self.settle(now);
-    }
-
-    fn open(&mut self, now: Duration) {
-        let same = self.dice.happens(200);
-        self.begin(now, same);
     }
 
     fn begin(&mut self, now: Duration, same_id: bool) {

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::setup::Setup;
+use super::facts::Fact;
 use super::world::World;
 use crate::invariants::{Invariants, Violation};
 
@@ -79,6 +80,7 @@ fn play(world: &mut World, setup: &Setup) -> Result<(), Violation> {
     let mut invariants = Invariants::default();
     let mut until = |world: &mut World, end| -> Result<(), Violation> {
         while let Some(facts) = world.step(end) {
+            if let Ok(t) = std::env::var("SIMDBG") { let (a,b) = t.split_once(',').unwrap(); let (a,b): (f64,f64) = (a.parse().unwrap(), b.parse().unwrap()); let n = world.now().as_secs_f64(); if n>=a && n<=b { for f in &facts { match f { Fact::Turn{..} => {}, f => eprintln!("{n:.6} {f:?}") } } } }
             invariants.check(world, &facts)?;
         }
         Ok(())

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::agenda::Agenda;
 use super::dice::Dice;
-use super::facts::Fact;
+use super::facts::{About, Fact};
 use super::faults::Fault;
 use super::lac::Lac;
 use super::network::{Network, Place};
@@ -32,7 +32,7 @@ enum Happening {
     Tick { node: u64, boot: u64 },
     AtNode { node: u64, arrival: Arrival },
     Departure { node: u64, boot: u64, to: u64, wire: Wire },
-    AtLac { lac: usize, octets: Vec<u8>, meant_for: Option<u32> },
+    AtLac { lac: usize, octets: Vec<u8>, about: About },
     LacTimer(usize),
     Start(u64),
     Resume(u64),
@@ -199,9 +199,9 @@ impl World {
             Happening::AtLac {
                 lac,
                 octets,
-                meant_for,
+                about,
             } => {
-                self.lacs[lac].handle_input(self.now, &octets, meant_for);
+                self.lacs[lac].handle_input(self.now, &octets, about);
                 self.settle_lac(lac);
             }
             Happening::LacTimer(lac) => {
@@ -243,7 +243,7 @@ impl World {
         };
         for out in out {
             match out {
-                Out::Datagram { to, octets, meant_for } => {
+                Out::Datagram { to, octets, about } => {
                     let Some(lac) = self.lacs.iter().position(|lac| lac.address == to) else {
                         continue;
                     };
@@ -251,10 +251,10 @@ impl World {
                         .network
                         .send(self.now, Place::Node(node), Place::Lac(lac), &octets, false);
                     // A PPP client takes a copy of a request for a renegotiation: here that would be the network's doing.
-                    let copies_max = if meant_for.is_some() { 1 } else { copies.len() };
+                    let copies_max = if matches!(about, About::Call(_)) { 1 } else { copies.len() };
                     for after in copies.into_iter().take(copies_max) {
                         let octets = octets.clone();
-                        let arrival = Happening::AtLac { lac, octets, meant_for };
+                        let arrival = Happening::AtLac { lac, octets, about };
                         self.agenda.at(self.now + after, arrival);
                     }
                 }

@@ -34,17 +34,17 @@ use super::table::{Input, Reply, Results};
 use super::wire::{Relay, Wire};
 use crate::sim::bugs::Bug;
 use crate::sim::dice::Dice;
-use crate::sim::facts::Fact;
+use crate::sim::facts::{About, Fact};
 use crate::sim::setup::Setup;
 
 /// What a process wants of the world.
 #[derive(Debug)]
 pub enum Out {
-    /// A datagram for a LAC; `meant_for` is the call serial of the row that a PPP frame was made for.
+    /// A datagram for a LAC.
     Datagram {
         to: SocketAddr,
         octets: Vec<u8>,
-        meant_for: Option<u32>,
+        about: About,
     },
     /// A message for another node, after a while.
     Wire { to: u64, after: Duration, wire: Wire },

@@ -20,7 +20,7 @@ use super::process::{Out, Process, Timer};
 use super::table::Reply;
 use super::wire::Relay;
 use crate::sim::bugs::Bug;
-use crate::sim::facts::Fact;
+use crate::sim::facts::{About, Fact};
 
 /// How long a new owner leaves unfinished PPP alone, lest what its predecessor said is still on its way.
 const PPP_RESTART: Duration = Duration::from_secs(1);
@@ -190,7 +190,7 @@ impl Process {
         self.out.push(Out::Datagram {
             to,
             octets,
-            meant_for: None,
+            about: About::Tunnel(id),
         });
     }
 
@@ -360,7 +360,7 @@ impl Process {
         let mut octets = vec![0; header.len() + frame.len()];
         let start = header.write(frame.len(), &mut octets).expect("the buffer was made to fit");
         octets[start..].copy_from_slice(frame);
-        let meant_for = Some(row.call_serial);
+        let about = About::Call(row.call_serial);
         self.fact(Fact::Frame {
             node: self.id,
             tunnel,
@@ -368,6 +368,6 @@ impl Process {
             row,
             octets: frame.to_vec(),
         });
-        self.out.push(Out::Datagram { to, octets, meant_for });
+        self.out.push(Out::Datagram { to, octets, about });
     }
 }
