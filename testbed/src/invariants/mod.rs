@@ -4,6 +4,7 @@ mod acknowledged;
 mod alive;
 mod durable;
 mod kept;
+mod negotiated;
 mod opened;
 mod payload;
 mod raft;
@@ -40,6 +41,7 @@ pub struct Invariants {
     raft: raft::Raft,
     durable: durable::Durable,
     opened: opened::Opened,
+    negotiated: negotiated::Negotiated,
     acknowledged: acknowledged::Acknowledged,
     payload: payload::Payload,
     receive_state: receive_state::ReceiveState,
@@ -60,6 +62,7 @@ impl Invariants {
             one(&mut self.raft, world, fact)?;
             one(&mut self.durable, world, fact)?;
             one(&mut self.opened, world, fact)?;
+            one(&mut self.negotiated, world, fact)?;
             one(&mut self.acknowledged, world, fact)?;
             one(&mut self.payload, world, fact)?;
             one(&mut self.receive_state, world, fact)?;

@@ -13,6 +13,8 @@ pub enum Bug {
     FsyncSkipped,
     /// A deposed owner goes on and proposes under the life of its successor.
     EpochUnchecked,
+    /// A change is accepted whatever its revision.
+    RevisionUnchecked,
     /// A process that starts again calls itself by its predecessor's incarnation.
     IncarnationKept,
     /// The next Ns expected of the peer stays out of the row.

@@ -121,6 +121,14 @@ impl Client {
         self.repeat(now, frame);
     }
 
+    /// Begins PPP anew in the same call.
+    pub fn renegotiate(&mut self, now: Duration) {
+        if self.up {
+            self.take_down(Loss::Wanted);
+            self.dial(now);
+        }
+    }
+
     /// Asks whether the server is there.
     pub fn send_echo(&mut self) {
         if self.up {

@@ -55,6 +55,8 @@ pub enum Fact {
         tunnel: TunnelId,
         session: SessionId,
         row: Arc<SessionRow>,
+        /// The cores have been told of all that is in the table.
+        settled: bool,
         octets: Vec<u8>,
     },
     /// A control message arrives at the tunnel of a LAC.

@@ -39,7 +39,7 @@ impl Fault {
         let any = dice.pick(&nodes).expect("there are nodes");
         // The leader is hit more often than its share.
         let node = world.leader().filter(|_| dice.happens(400)).unwrap_or(any);
-        let lac = dice.index(world.lacs().len());
+        let lac = dice.index(world.lacs().len().max(1));
         let death = if dice.happens(500) { Death::Killed } else { Death::PowerLoss };
         match dice.below(100) {
             0..24 => Self::Die {

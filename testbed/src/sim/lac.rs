@@ -68,7 +68,7 @@ impl Lac {
             ..Settings::default()
         };
         let local = TunnelId::new(0x1000 + number as u16).expect("not zero");
-        let whim_every = dice.millis(3_000, 30_000);
+        let whim_every = dice.millis(200, 4_000);
         Self {
             number,
             address,
@@ -250,20 +250,21 @@ impl Lac {
         self.facts.push(Fact::TunnelWanted { lac: self.number });
     }
 
-    /// A subscriber asks for an echo or hangs up, or the LAC clears a call or, rarely, closes the tunnel.
+    /// Mostly a subscriber asks for an echo; some renegotiate or hang up, and the LAC clears a call or, rarely, closes the tunnel.
     fn follow_whim(&mut self, now: Duration) {
         let sessions: Vec<_> = self.calls.keys().copied().collect();
         let Some(session) = self.dice.pick(&sessions) else { return };
         let call = self.calls.get_mut(&session).expect("it was picked from them");
-        match self.dice.below(20) {
-            0..10 => call.client.send_echo(),
-            10..15 if call.client.is_up() => call.client.hang_up(now),
-            15..19 => {
+        match self.dice.below(200) {
+            0..180 => call.client.send_echo(),
+            180..184 => call.client.renegotiate(now),
+            184..190 if call.client.is_up() => call.client.hang_up(now),
+            190..199 => {
                 if self.connection.close_call(now, session, Cdn::new(ResultCode::new(1))).is_ok() {
                     self.end_call(now, session, Loss::Wanted);
                 }
             }
-            19 if self.established => {
+            199 if self.established => {
                 self.connection.close(now, ResultCode::new(6));
                 self.end_tunnel(now, Loss::Wanted);
             }

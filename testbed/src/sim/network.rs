@@ -6,6 +6,11 @@ use std::time::Duration;
 use super::dice::Dice;
 use super::setup::Weather;
 
+/// After so long a silence a connection between nodes is given up.
+const SILENCE: Duration = Duration::from_secs(2);
+/// The kernel sends again what was lost on a connection.
+const RETRANSMITTED: Duration = Duration::from_millis(200);
+
 /// An end of a way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
@@ -76,8 +81,10 @@ impl Network {
     /// those lose nothing, they are only late.
     pub fn send(&mut self, now: Duration, from: Place, to: Place, octets: &[u8], stream: bool) -> Vec<Duration> {
         self.note(now, from, to, octets);
-        if self.cut.get(&(from, to)).is_some_and(|until| *until > now) {
-            return Vec::new();
+        if let Some(left) = self.cut.get(&(from, to)).and_then(|until| until.checked_sub(now)) {
+            // A connection outlives a short silence, and then brings what was said during it.
+            let late = left + self.dice.between(Duration::ZERO, RETRANSMITTED);
+            return if stream && left < SILENCE { vec![late] } else { Vec::new() };
         }
         let inside = matches!((from, to), (Place::Node(_), Place::Node(_)));
         let weather = if inside { self.inside } else { self.outside };
@@ -86,8 +93,7 @@ impl Network {
         let twice = self.dice.happens(weather.duplication);
         let late = self.dice.happens(weather.reordering);
         match (stream, lost) {
-            // The kernel sends it again after 200 ms.
-            (true, true) => vec![trip + Duration::from_millis(200)],
+            (true, true) => vec![trip + RETRANSMITTED],
             (false, true) => Vec::new(),
             (true, false) => vec![trip],
             (false, false) => {

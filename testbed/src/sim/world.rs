@@ -24,8 +24,10 @@ const TICK: Duration = Duration::from_millis(10);
 const WITHDRAWN_DEAD: Duration = Duration::from_millis(40);
 /// The same for one that is stopped, whose parent has to notice first.
 const WITHDRAWN_STOPPED: Duration = Duration::from_millis(350);
+/// The cluster is given so long to come up for the first time.
+const FIRST_LACS: Duration = Duration::from_secs(3);
 /// What a fault may leave behind for a while: elections, takeovers, retransmissions.
-const AFTERMATH: Duration = Duration::from_secs(9);
+const AFTERMATH: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
 enum Happening {
@@ -37,6 +39,8 @@ enum Happening {
     Start(u64),
     Resume(u64),
     DiskRecovers(u64),
+    /// The LACs begin to dial.
+    Lacs,
     Trouble,
 }
 
@@ -89,9 +93,7 @@ impl World {
             let at = world.dice.millis(0, 300);
             world.agenda.at(at, Happening::Start(node));
         }
-        for _ in 0..world.setup.lacs {
-            world.add_lac();
-        }
+        world.agenda.at(FIRST_LACS, Happening::Lacs);
         let first = world.dice.between(Duration::from_secs(5), world.setup.fault_every * 2 + Duration::from_secs(5));
         world.agenda.at(first, Happening::Trouble);
         world
@@ -128,13 +130,21 @@ impl World {
         holding.count() > self.machines.len() / 2
     }
 
-    /// For how much of a time that ends now something was wrong.
-    pub fn disturbed(&self, during: Duration) -> Duration {
+    /// The longest time without a fault within a time that ends now.
+    pub fn longest_calm(&self, during: Duration) -> Duration {
         let begin = self.now.saturating_sub(during);
-        let overlaps = self.disturbances.iter().rev().take_while(|(_, end)| *end > begin);
-        overlaps
-            .map(|(from, to)| (*to).min(self.now).saturating_sub((*from).max(begin)))
-            .sum()
+        let recent = self.disturbances.iter().rev().take_while(|(_, end)| *end > begin);
+        let (mut calm_until, mut longest) = (self.now, Duration::ZERO);
+        for (from, to) in recent {
+            longest = longest.max(calm_until.saturating_sub(*to));
+            calm_until = *from;
+        }
+        longest.max(calm_until.saturating_sub(begin))
+    }
+
+    /// Whether the network between LACs and nodes loses datagrams of itself.
+    pub fn is_lossy(&self) -> bool {
+        self.setup.outside.loss > 0
     }
 
     /// A LAC with subscribers that dials from now on.
@@ -211,6 +221,11 @@ impl World {
                 }
                 self.settle_lac(lac);
             }
+            Happening::Lacs => {
+                for _ in 0..self.setup.lacs {
+                    self.add_lac();
+                }
+            }
             Happening::Start(node) => self.start(node),
             Happening::Resume(node) => self.resume(node),
             Happening::DiskRecovers(node) => {
@@ -223,7 +238,11 @@ impl World {
                 self.dice = dice;
                 self.inflict(fault);
                 let every = self.setup.fault_every;
-                let next = self.now + self.dice.between(every / 10, every * 2);
+                // Misfortunes seldom come singly.
+                let next = match self.dice.happens(300) {
+                    true => self.now + self.dice.millis(0, 200),
+                    false => self.now + self.dice.between(every / 10, every * 2),
+                };
                 self.agenda.at(next, Happening::Trouble);
             }
             Happening::Trouble => {}

@@ -207,6 +207,11 @@ impl Process {
         {
             change.life = self.replica.table().current_life(found.row());
         }
+        if self.has(Bug::RevisionUnchecked)
+            && let Some(found) = self.replica.table().tunnel(id)
+        {
+            change.revision = found.row().revision + 1;
+        }
         let reply = Reply::Change {
             tunnel: id,
             life,
@@ -366,6 +371,7 @@ impl Process {
             tunnel,
             session,
             row,
+            settled: !self.busy,
             octets: frame.to_vec(),
         });
         self.out.push(Out::Datagram { to, octets, about });
