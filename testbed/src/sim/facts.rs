@@ -54,9 +54,10 @@ pub enum Fact {
         node: u64,
         tunnel: TunnelId,
         session: SessionId,
+        /// As the table has it.
         row: Arc<SessionRow>,
-        /// The cores have been told of all that is in the table.
-        settled: bool,
+        /// As the session's core was last told.
+        known: Arc<SessionRow>,
         octets: Vec<u8>,
     },
     /// A control message arrives at the tunnel of a LAC.

@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use holdfast_cluster::Effect;
 use holdfast_cluster::commands::{Acknowledge, Assign, Take};
 use holdfast_cluster::limits::GROUPS;
 use holdfast_cluster::table::Group;
 use holdfast_protocol::TunnelId;
 
-use super::process::Process;
+use super::process::{Out, Process};
 use super::table::Reply;
 use crate::sim::bugs::Bug;
+use crate::sim::facts::Fact;
 
 /// How long a process waits for the answer to its Take.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -33,6 +35,7 @@ impl Process {
             .collect();
         for (tunnel, row) in rows {
             self.note_peer(tunnel, &row);
+            self.tell_sessions(tunnel);
         }
         let gone: Vec<_> = self
             .tunnels
@@ -44,6 +47,22 @@ impl Process {
             self.drop_tunnel(tunnel);
         }
         self.find_unborn();
+    }
+
+    /// For the invariants: rows that no effect has told of.
+    fn tell_sessions(&mut self, tunnel: TunnelId) {
+        let rows = self.replica.table().tunnel(tunnel).into_iter();
+        let facts = rows.flat_map(|found| found.sessions()).map(|(session, row)| Fact::Effect {
+            node: self.id,
+            effect: Effect::SessionChanged {
+                tunnel,
+                session,
+                row: row.clone(),
+                before_open: row.is_open(),
+                after_open: row.is_open(),
+            },
+        });
+        self.out.extend(facts.map(Out::Fact));
     }
 
     /// A process that starts takes what its node owns, once it knows what that is.

@@ -347,6 +347,9 @@ impl Process {
             return;
         };
         let Some(row) = found.session(session).cloned() else { return };
+        let Some(known) = self.sessions.get(&(tunnel, session)).map(|core| core.row().clone()) else {
+            return;
+        };
         let to = found.row().peer.as_ref().and_then(|peer| peer.to_std());
         let id = |id: u32| u16::try_from(id).ok();
         let peer_tunnel = id(found.row().peer_tunnel_id).and_then(TunnelId::new);
@@ -371,7 +374,7 @@ impl Process {
             tunnel,
             session,
             row,
-            settled: !self.busy,
+            known,
             octets: frame.to_vec(),
         });
         self.out.push(Out::Datagram { to, octets, about });
