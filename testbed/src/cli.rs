@@ -25,13 +25,10 @@ enum Command {
     Restart(restart::Options),
     /// Panics, orders to stop, hostile peers, broken disks, wrong starts: what a node must bear.
     Faults(faults::Options),
-<<<<<<< HEAD
     /// Real nodes behind real routers: killed, hung, cut off, restarted, while subscribers watch (as root).
     Chaos(chaos::Options),
-=======
     /// Simulates a whole cluster with its LACs on virtual time, with faults, and checks what must always hold.
     Sim(sim::Options),
->>>>>>> sim
     /// Dials simulated subscribers and prints what became of them, as JSON.
     Simulate(Box<simulator::command_line::Options>),
     /// Installs what the tests need and runs every test there is (as root).
@@ -56,11 +53,8 @@ impl Cli {
             Command::Bench(options) => options.run(),
             Command::Restart(options) => options.run(),
             Command::Faults(options) => options.run(),
-<<<<<<< HEAD
             Command::Chaos(options) => options.run(),
-=======
             Command::Sim(options) => options.run(),
->>>>>>> sim
             Command::Simulate(options) => {
                 let (input, output) = (std::io::stdin(), std::io::stdout());
                 let port = simulator::ControlPort::new(
