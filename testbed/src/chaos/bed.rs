@@ -22,7 +22,7 @@ use super::mesh::{self, Mesh};
 use super::node::{Common, Node, View};
 use super::speaker::{self, Speaker};
 use crate::lab::namespace::Namespace;
-use crate::lab::process::{ProcessGroup, run};
+use crate::lab::process::ProcessGroup;
 use crate::node_config;
 
 /// The address that LACs see.
@@ -121,7 +121,6 @@ impl Bed {
                 program: settings.program.clone(),
                 folder: folder.clone(),
                 bfd_ms: settings.bfd_ms,
-                anycast: knows_anycast(&settings.program),
             },
             folder: Folder(folder),
         };
@@ -146,11 +145,6 @@ impl Bed {
     /// A namespace with its links for one more node, and the node, not started.
     fn add_node(&mut self, id: u8, sections: &str, witness: bool) -> Result<()> {
         let namespace = host(&format!("n{id}"))?;
-        if !self.common.anycast {
-            // What arrives for an address that is withdrawn neither loops nor raises ICMP.
-            namespace.ip(&format!("route add blackhole {ANYCAST}/32 metric 9999"))?;
-            sysctl(&namespace, "ip_nonlocal_bind", "1")?;
-        }
         for (router, number) in [(&self.r1, 1), (&self.r2, 2)] {
             let far = format!("10.{number}.{id}.1/24");
             let near = format!("10.{number}.{id}.2/24");
@@ -283,12 +277,6 @@ impl Bed {
         namespace.ip(&format!("link set n{node} {state}"))?;
         Ok(())
     }
-}
-
-/// Whether the program announces its address itself.
-fn knows_anycast(program: &Path) -> bool {
-    let mut command = std::process::Command::new(program);
-    run(command.args(["anycast", "bird-config", "--help"])).is_ok()
 }
 
 /// A namespace that forwards.
