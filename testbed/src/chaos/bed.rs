@@ -212,7 +212,9 @@ impl Bed {
     }
 
     /// Starts a node of another cluster that says it is `number`, and that takes our nodes for the other members of its own.
-    pub fn invite_stranger(&mut self, number: u8) -> Result<()> {
+    ///
+    /// Returns the folder of that cluster's certificates.
+    pub fn invite_stranger(&mut self, number: u8) -> Result<PathBuf> {
         let common = self.common.clone();
         let mut members: BTreeMap<u8, Ipv4Addr> =
             self.nodes.keys().map(|id| (*id, mesh::address(*id))).collect();
@@ -243,7 +245,7 @@ impl Bed {
             .stdout(log.try_clone()?)
             .stderr(log);
         outside.stranger = Some(ProcessGroup::spawn(&mut command)?);
-        Ok(())
+        Ok(folder)
     }
 
     pub fn dismiss_stranger(&mut self) {

@@ -12,6 +12,7 @@
 
 mod bed;
 mod error;
+mod intruder;
 mod membership;
 mod mesh;
 mod node;
