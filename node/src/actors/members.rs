@@ -4,7 +4,7 @@
 //! groups have to go to somebody else. What comes from peers enters by [`Incoming`], on the peers thread.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -42,6 +42,7 @@ pub struct Members {
     alive: ArcSwap<BTreeSet<u64>>,
     /// Milliseconds of CLOCK_BOOTTIME until which this node is known to be no stale owner.
     fresh_until_ms: AtomicU64,
+    lonely: AtomicBool,
 }
 
 impl Members {
@@ -52,6 +53,7 @@ impl Members {
             witnesses,
             alive: ArcSwap::default(),
             fresh_until_ms: AtomicU64::new(0),
+            lonely: AtomicBool::new(false),
         }
     }
 
@@ -73,6 +75,11 @@ impl Members {
     /// Until when frames that wait for no commit may be sent (design invariant 3).
     pub fn fresh_until(&self) -> Duration {
         Duration::from_millis(self.fresh_until_ms.load(Relaxed))
+    }
+
+    /// Whether there has been no quorum or no leader for a while, so that nothing can be acknowledged here.
+    pub fn is_lonely(&self) -> bool {
+        self.lonely.load(Relaxed)
     }
 
     /// Whether a member owns no groups.
@@ -178,10 +185,10 @@ impl Membership {
                 }
                 liveness::Output::Down(node) => tracing::warn!(node, "a member does not answer any more"),
                 liveness::Output::Back(node) => tracing::info!(node, "a member answers"),
-                liveness::Output::Lonely(true) => tracing::error!(
-                    "there is no quorum of the cluster: sessions go on, but nothing can be set up, closed or acknowledged"
-                ),
-                liveness::Output::Lonely(false) => tracing::info!("there is a quorum of the cluster again"),
+                liveness::Output::Lonely(lonely) => {
+                    self.members.lonely.store(lonely, Relaxed);
+                    log_lonely(lonely);
+                }
             }
         }
     }
@@ -194,6 +201,16 @@ impl Membership {
         if **self.members.alive.load() != alive {
             self.members.alive.store(Arc::new(alive));
         }
+    }
+}
+
+fn log_lonely(lonely: bool) {
+    if lonely {
+        tracing::error!(
+            "there is no quorum of the cluster: sessions go on, but nothing can be set up, closed or acknowledged"
+        );
+    } else {
+        tracing::info!("there is a quorum of the cluster again");
     }
 }
 
@@ -240,6 +257,16 @@ impl Incoming {
         self.seen.lock().expect("nothing panics with the set locked")
     }
 
+    fn on_order(&self, from: u64, order: &[u8]) {
+        let Some(packet) = relay::disconnect_from(order) else {
+            return tracing::debug!(from, "an order of a newer version is passed over");
+        };
+        let shard = relay::tunnel_of(&packet).map_or(0, |tunnel: TunnelId| tunnel.shard(self.shards.len()));
+        if self.shards[shard].try_send(packet).is_err() {
+            self.metrics.count(Counter::RelaysDropped);
+        }
+    }
+
     fn on_relay(&self, relayed: crate::peers::Relay) {
         let spread = usize::from(relayed.from.port());
         let taken = relay::from_relay(relayed).is_some_and(|packet| {
@@ -259,9 +286,8 @@ impl PeerEvents for Incoming {
         match frame {
             Frame::Raft(message) => self.table.from_peer(FromPeer::Raft(message)),
             Frame::Relay(relayed) => self.on_relay(relayed),
-            Frame::Order(_) | Frame::Counters(_) => {
-                tracing::debug!(from, "a frame of a newer version is passed over")
-            }
+            Frame::Order(order) => self.on_order(from, &order),
+            Frame::Counters(_) => tracing::debug!(from, "a frame of a newer version is passed over"),
         }
     }
 

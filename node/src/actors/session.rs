@@ -52,6 +52,13 @@ pub enum Order {
     InjectPanic,
 }
 
+impl Order {
+    /// An operator wants it ended.
+    pub fn administrative_end() -> Self {
+        Self::Close(Cause::Administrative)
+    }
+}
+
 /// Be born (again) from this.
 #[derive(Message)]
 #[rtype(result = "()")]

@@ -265,6 +265,14 @@ impl ShardActor {
     fn handle_packet(&self, packet: Inbound, relayed: bool) {
         match packet {
             Inbound::Relayed { .. } => {}
+            Inbound::Disconnect {
+                tunnel,
+                session: Some(session),
+            } => self.to_session(tunnel, session, session::Order::administrative_end()),
+            Inbound::Disconnect {
+                tunnel,
+                session: None,
+            } => self.to_tunnel(tunnel, tunnel::Order::administrative_end()),
             Inbound::Control {
                 tunnel: 0,
                 from,

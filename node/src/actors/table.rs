@@ -22,6 +22,7 @@ use super::forwarding::Forwarding;
 use super::members::{FromPeer, Membership};
 use super::shard::{ShardInput, ShardSender};
 use super::subscriber;
+use crate::anycast::{Presence, Pulse};
 use crate::api::TableStatus;
 use crate::io::clock;
 use crate::lns::repeats::PeerKey;
@@ -38,6 +39,9 @@ const SETTLE_AT_ONCE: usize = 1_024;
 
 /// Ticks after which they are settled, however few.
 const SETTLE_TICKS: u32 = 100;
+
+/// A thread that is silent for longer hangs: the routers must look elsewhere. A sync of a slow disk is no hang.
+const PULSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// How often Raft's clock ticks.
 const TICK: Duration = Duration::from_millis(10);
@@ -328,6 +332,10 @@ pub struct TableThread {
     shards: Vec<ShardSender>,
     /// `None` for a node alone.
     membership: Option<Membership>,
+    /// What the routers are told, and the parent process that looks after this thread.
+    presence: Option<(Arc<Presence>, Option<Pulse>)>,
+    /// Groups have changed hands since the routers were told.
+    groups_changed: bool,
     replies: HashMap<u64, ReplyTo>,
     next_token: u64,
     metrics: Arc<Metrics>,
@@ -353,6 +361,7 @@ impl TableThread {
         forwarding: Forwarding,
         shards: Vec<ShardSender>,
         membership: Option<Membership>,
+        presence: Option<Arc<Presence>>,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<thread::JoinHandle<Result<(), ReplicaError>>> {
         let TableEnd { requests, published } = end;
@@ -366,6 +375,11 @@ impl TableThread {
             forwarding,
             shards,
             membership,
+            presence: presence.map(|presence| {
+                let pulse = presence.sign_on("table", PULSE_LIMIT);
+                (presence, pulse)
+            }),
+            groups_changed: true,
             replies: HashMap::new(),
             next_token: 0,
             metrics,
@@ -390,6 +404,7 @@ impl TableThread {
                 self.replica.tick(now, clock::unix())?;
                 self.settle_accounting();
                 self.judge(now);
+                self.tell_routers(now);
             }
             self.advance()?;
             for query in queries {
@@ -463,6 +478,21 @@ impl TableThread {
             self.propose(ReplyTo::Assign(assign.from), assign.into());
         }
         self.membership = Some(membership);
+    }
+
+    /// Which parts of the pools are this node's, and that the thread gets on.
+    fn tell_routers(&mut self, now: Duration) {
+        let Some((presence, pulse)) = &self.presence else {
+            return;
+        };
+        if let Some(pulse) = pulse {
+            pulse.beat(now);
+        }
+        let (published, anyway) = (&self.published, std::mem::take(&mut self.groups_changed));
+        let owned = |group| published.owner(group) == published.me;
+        if let Some(slices) = self.forwarding.announced(anyway, owned) {
+            presence.set_slices(slices);
+        }
     }
 
     /// No accounting server can be configured yet, so what is owed has nobody to be delivered to: it is taken off the table
@@ -572,7 +602,8 @@ impl TableThread {
     }
 
     /// Its actors elsewhere are over; here they are born, or end without a word.
-    fn on_group_taken(&self, group: u8, owner: u64, epoch: u32) {
+    fn on_group_taken(&mut self, group: u8, owner: u64, epoch: u32) {
+        self.groups_changed = true;
         self.published.epochs[usize::from(group)].store(epoch, Relaxed);
         self.published.owners[usize::from(group)].store(owner, Relaxed);
         if !self.published.bearing.load(Relaxed) {

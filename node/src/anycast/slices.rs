@@ -89,6 +89,23 @@ impl Slices {
         }
     }
 
+    /// As [`Self::insert`]: an address outside all pools was set for its user.
+    pub fn insert_used(&mut self, address: IpAddr, group: Group) {
+        self.insert(address, self.origin_of(address), group);
+    }
+
+    /// As [`Self::remove`], for what came by [`Self::insert_used`].
+    pub fn remove_used(&mut self, address: IpAddr, group: Group) {
+        self.remove(address, self.origin_of(address), group);
+    }
+
+    fn origin_of(&self, address: IpAddr) -> Origin {
+        match self.slice_of(address) {
+            Some(_) => Origin::Pool,
+            None => Origin::Fixed,
+        }
+    }
+
     /// What the owner of the groups for which `owned` holds is to announce.
     pub fn announced(&self, owned: impl Fn(Group) -> bool) -> BTreeSet<IpNet> {
         let slices = self

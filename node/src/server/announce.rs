@@ -26,6 +26,8 @@ pub async fn keep(shared: Arc<Shared>, presence: Arc<Presence>) {
 fn standing(shared: &Shared) -> Standing {
     if shared.closing.load(Relaxed) || shared.table.published().stopped() {
         Standing::Withdrawn
+    } else if shared.members.as_ref().is_some_and(|members| members.is_lonely()) {
+        Standing::LastResort
     } else {
         Standing::Ready
     }

@@ -6,9 +6,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use holdfast_cluster::Table;
 use holdfast_cluster::records::{SessionRow, SessionState, TunnelRow, TunnelState};
-use holdfast_ppp::Cause;
-use holdfast_protocol::avp::ResultCode;
-use holdfast_protocol::iana::stop_result;
 use holdfast_protocol::{SessionId, TunnelId};
 use tokio::sync::mpsc;
 
@@ -16,7 +13,7 @@ use super::{ConfigSource, Stop, checkpoint, cluster_orders, reload};
 use crate::actors::context::Shared;
 use crate::actors::forwarding;
 use crate::actors::shard::ShardInput;
-use crate::actors::{session, tunnel};
+use crate::actors::{relay, session, tunnel};
 use crate::api::{
     ApiError, Backend, ClusterOrder, ClusterStatus, ErrorCode, Fault, Page, ReloadReport, SessionInfo,
     ShardStatus, StateCount, StatusReport, Target, TunStatus, TunnelInfo,
@@ -25,9 +22,9 @@ use crate::config;
 use crate::dataplane::DropReason;
 use crate::io::clock;
 use crate::lns::rows;
-use crate::lns::terminate_cause;
 use crate::logging::{Escaped, LogControl};
 use crate::metrics::{Counter, CounterRow, Limit};
+use crate::peers::Frame;
 
 /// See the module.
 pub struct NodeBackend {
@@ -76,6 +73,24 @@ impl NodeBackend {
                 "the session table does not answer; try again",
             )
         })
+    }
+
+    /// Whether another node owns the tunnel; that one is told then.
+    fn ends_elsewhere(&self, tunnel: TunnelId, session: Option<SessionId>) -> Result<bool, ApiError> {
+        let published = self.shared.table.published();
+        let Some(members) = self.shared.members.as_ref().filter(|_| !published.owns(tunnel)) else {
+            return Ok(false);
+        };
+        let order = Frame::Order(relay::disconnect_order(tunnel, session));
+        let owner = published.owner(tunnel.group());
+        if members.peers().send(owner, order) {
+            Ok(true)
+        } else {
+            Err(ApiError::new(
+                ErrorCode::Unavailable,
+                format!("node {owner}, which owns the tunnel, cannot be reached now; try again"),
+            ))
+        }
     }
 
     fn shards(&self, tunnels: &[TunnelId], sessions: &[TunnelId]) -> Vec<ShardStatus> {
@@ -284,12 +299,13 @@ impl Backend for NodeBackend {
         match id {
             Target::Session(tunnel, session) => {
                 shared.directory.session(tunnel, session).ok_or_else(missing)?;
-                let order = session::Order::Close(Cause::Administrative);
-                shared.shard_of(tunnel).send(ShardInput::Session {
-                    tunnel,
-                    session,
-                    order,
-                });
+                if !self.ends_elsewhere(tunnel, Some(session))? {
+                    shared.shard_of(tunnel).send(ShardInput::Session {
+                        tunnel,
+                        session,
+                        order: session::Order::administrative_end(),
+                    });
+                }
                 Ok(1)
             }
             Target::Tunnel(tunnel) => {
@@ -297,9 +313,10 @@ impl Backend for NodeBackend {
                     .ask(move |table| table.tunnel(tunnel).map(|entry| entry.sessions().count()))
                     .await?;
                 let sessions = sessions.ok_or_else(missing)?;
-                let result = ResultCode::new(stop_result::GENERAL_REQUEST);
-                let order = tunnel::Order::Close(result, terminate_cause::ADMIN_RESET);
-                shared.shard_of(tunnel).send(ShardInput::Tunnel { tunnel, order });
+                if !self.ends_elsewhere(tunnel, None)? {
+                    let order = tunnel::Order::administrative_end();
+                    shared.shard_of(tunnel).send(ShardInput::Tunnel { tunnel, order });
+                }
                 Ok(sessions as u64)
             }
         }

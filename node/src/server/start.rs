@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use holdfast_cluster::log::{DiskLog, LogError};
 use holdfast_cluster::replica::{Replica, ReplicaConfig, ReplicaError};
+use ipnet::IpNet;
 use tokio::sync::mpsc;
 
 use super::{Stop, checkpoint, cluster, ownership, shards};
@@ -116,6 +117,10 @@ impl Node {
             pools.clone(),
             limits,
         );
+        if presence.is_some() {
+            let prefixes = config.pools.iter().flat_map(|pool| pool.prefixes.iter());
+            forwarding.follow_slices(prefixes.map(|prefix| IpNet::V4(*prefix)));
+        }
         forwarding.rebuild(replica.table());
         let (inputs, inboxes): (Vec<_>, Vec<_>) = receivers.into_iter().map(inbox).unzip();
         let membership = members
@@ -127,6 +132,7 @@ impl Node {
             forwarding,
             inputs.clone(),
             membership,
+            presence.clone(),
             metrics.clone(),
         )?;
         let table_thread = watch_table(thread, stop)?;
