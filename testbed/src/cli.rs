@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use holdfast_testbed::{bench, chaos, cleanup, demo, faults, restart, simulator, suites, test_command};
+use holdfast_testbed::{bench, chaos, cleanup, demo, faults, restart, sim, simulator, suites, test_command};
 
 /// Everything that attacks Holdfast: the tests, a demonstration, benchmarks, a LAC and subscriber simulator.
 #[derive(Debug, Parser)]
@@ -27,6 +27,8 @@ enum Command {
     Faults(faults::Options),
     /// Real nodes behind real routers: killed, hung, cut off, restarted, while subscribers watch (as root).
     Chaos(chaos::Options),
+    /// Simulates a whole cluster with its LACs on virtual time, with faults, and checks what must always hold.
+    Sim(sim::Options),
     /// Dials simulated subscribers and prints what became of them, as JSON.
     Simulate(Box<simulator::command_line::Options>),
     /// Installs what the tests need and runs every test there is (as root).
@@ -52,6 +54,7 @@ impl Cli {
             Command::Restart(options) => options.run(),
             Command::Faults(options) => options.run(),
             Command::Chaos(options) => options.run(),
+            Command::Sim(options) => options.run(),
             Command::Simulate(options) => {
                 let (input, output) = (std::io::stdin(), std::io::stdout());
                 let port = simulator::ControlPort::new(

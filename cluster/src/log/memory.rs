@@ -35,6 +35,22 @@ impl MemoryLog {
         }
     }
 
+    /// What a new process knows of it.
+    pub(super) fn reopened(&mut self) {
+        self.finished = None;
+        self.recovery = Recovery {
+            snapshot: self.snapshot.index,
+            entries: self.entries.len() as u64,
+            cut: None,
+        };
+    }
+
+    /// Where the entry `index` is or would be.
+    fn position(&self, index: u64) -> usize {
+        let first = self.entries.first().map_or(index, |entry| entry.index);
+        (index.saturating_sub(first) as usize).min(self.entries.len())
+    }
+
     fn keep(&mut self, image: &TableImage) {
         self.parts.clear();
         let encoded: Result<(), Infallible> = image.encode(|part| {
@@ -83,11 +99,8 @@ impl LogStore for MemoryLog {
 
     fn entries(&self, low: u64, high: u64, octets_max: u64) -> Result<Vec<Entry>, LogError> {
         let mut collect = Collect::new(octets_max);
-        for entry in self
-            .entries
-            .iter()
-            .filter(|entry| (low..high).contains(&entry.index))
-        {
+        let range = self.position(low)..self.position(high);
+        for entry in &self.entries[range] {
             if !collect.add(entry.clone()) {
                 break;
             }
@@ -97,7 +110,7 @@ impl LogStore for MemoryLog {
 
     fn append(&mut self, entries: &[Entry]) -> Result<(), LogError> {
         if let Some(first) = entries.first() {
-            self.entries.retain(|entry| entry.index < first.index);
+            self.entries.truncate(self.position(first.index));
             self.entries.extend_from_slice(entries);
         }
         Ok(())
@@ -123,7 +136,7 @@ impl LogStore for MemoryLog {
 
     fn begin_snapshot(&mut self, meta: SnapshotMeta, image: TableImage) -> Result<(), LogError> {
         self.keep(&image);
-        self.entries.retain(|entry| entry.index > meta.index);
+        self.entries.drain(..self.position(meta.index + 1));
         self.finished = Some(meta.index);
         self.snapshot = meta;
         Ok(())

@@ -1,6 +1,6 @@
 //! The log beneath consensus, and the snapshots that shorten it.
 //!
-//! [`DiskLog`] keeps both in one folder; [`MemoryLog`] is for simulation. What a store returned from `sync` is
+//! [`DiskLog`] keeps both in one folder; [`MemoryLog`] and [`SimulatedLog`] are for simulation. What a store returned from `sync` is
 //! durable: it survives the loss of power, or the store says so and refuses to open.
 //!
 //! An error of a store is final. After a failed write or fdatasync nobody knows what the disk holds, so the process
@@ -14,6 +14,7 @@ mod memory;
 mod places;
 mod recovery;
 mod segment;
+mod simulated;
 mod snapshot_file;
 mod spares;
 
@@ -31,6 +32,7 @@ pub use disk::{Disk, DiskFile, SystemDisk};
 pub use disk_log::{DiskLog, DiskLogOptions};
 pub use error::LogError;
 pub use memory::MemoryLog;
+pub use simulated::{SimulatedDisk, SimulatedLog};
 
 use crate::table::TableImage;
 

@@ -1,0 +1,34 @@
+//! Mistakes that can be planted, to prove that the simulation finds them.
+//!
+//! Each is put where the shells of a node or its disk do their work: the cores themselves run as they are.
+
+/// A planted mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Bug {
+    /// What a change holds back leaves when the change is proposed.
+    OutputBeforeAcceptance,
+    /// A refused change counts as accepted.
+    RefusalIgnored,
+    /// The disk says that it has synced, and has not.
+    FsyncSkipped,
+    /// A deposed owner goes on and proposes under the life of its successor.
+    EpochUnchecked,
+    /// A change is accepted whatever its revision.
+    RevisionUnchecked,
+    /// A process that starts again calls itself by its predecessor's incarnation.
+    IncarnationKept,
+    /// The next Ns expected of the peer stays out of the row.
+    NrNotReplicated,
+    /// The subscriber's interface is let come up before the row is open.
+    ConfigureAckEarly,
+    /// An open link is left without a word to the table.
+    LeavingOpenNotCommitted,
+    /// A node that was not the owner's relays what was relayed to it.
+    RelayedTwice,
+    /// PPP frames leave, however long ago the leader was heard.
+    StaleOwnerSpeaks,
+    /// A change that nobody answered is not proposed again.
+    NoResubmission,
+    /// A new owner does not take over what its predecessor had not got acknowledged.
+    UnacknowledgedForgotten,
+}

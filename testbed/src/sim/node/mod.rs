@@ -1,0 +1,14 @@
+//! A node of the simulation: the pure cores, composed as the daemon's shells compose them, over a simulated disk.
+
+mod births;
+mod control;
+mod machine;
+mod ownership;
+mod process;
+mod shells;
+mod table;
+mod wire;
+
+pub use machine::{Arrival, Death, Machine};
+pub use process::{Out, Process};
+pub use wire::Wire;

@@ -1,0 +1,73 @@
+//! The cast and the weather of one run, as its seed has it.
+
+use std::time::Duration;
+
+use super::bugs::Bug;
+use super::dice::Dice;
+
+/// What the network does to a datagram, per mille, and how long it takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Weather {
+    pub loss: u64,
+    pub duplication: u64,
+    pub reordering: u64,
+    pub least: Duration,
+    pub most: Duration,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub seed: u64,
+    pub nodes: u64,
+    pub lacs: usize,
+    pub subscribers: usize,
+    /// Virtual time with faults; quiet time follows.
+    pub troubled: Duration,
+    /// Between the nodes.
+    pub inside: Weather,
+    /// Between the LACs and the nodes.
+    pub outside: Weather,
+    /// Mean time between two faults.
+    pub fault_every: Duration,
+    /// Whether the LNS sends echoes. Over a lossy network some session misses three in a row.
+    pub echoes: bool,
+    pub snapshot_entries: usize,
+    pub bug: Option<Bug>,
+}
+
+impl Setup {
+    /// A run of `minutes` with faults.
+    pub fn of_seed(seed: u64, nodes: u64, minutes: u64, bug: Option<Bug>) -> Self {
+        let mut dice = Dice::new(seed, 1);
+        let millis = Duration::from_millis;
+        let rough = dice.happens(500);
+        let lossy = dice.happens(500);
+        let percent = |dice: &mut Dice, yes: bool| if yes { dice.below(50) } else { 0 };
+        Self {
+            seed,
+            nodes,
+            lacs: 2 + dice.index(4),
+            subscribers: 2 + dice.index(6),
+            troubled: Duration::from_secs(60 * minutes),
+            inside: Weather {
+                loss: percent(&mut dice, rough),
+                duplication: percent(&mut dice, rough),
+                reordering: percent(&mut dice, rough),
+                least: Duration::from_micros(50),
+                most: Duration::from_micros(200 + dice.below(2000)),
+            },
+            outside: Weather {
+                loss: percent(&mut dice, lossy),
+                duplication: percent(&mut dice, lossy),
+                reordering: percent(&mut dice, lossy),
+                least: millis(1),
+                most: millis(2 + dice.below(20)),
+            },
+            fault_every: millis(2_000 + dice.below(15_000)),
+            echoes: !lossy && dice.happens(500),
+            snapshot_entries: 50 + dice.index(400),
+            bug,
+        }
+    }
+}
