@@ -1,9 +1,10 @@
 //! The standing lab: LACs, two routers, the nodes between them, a host in the core, and the network between the nodes.
 //!
 //! ```text
-//!   lac ---- r1 ---+--- n1 ---+--- r2 ---- core          10.1.I.0/24 r1 - nI, 10.2.I.0/24 r2 - nI
-//!                  +--- n2 ---+                          10.10.0.0/24 lac - r1, 10.20.0.0/24 r2 - core
-//!                  +--- n3 ---+                          10.10.1.1 to .10 the LACs, 10.77.0.I the nodes among themselves
+//!   lac ---- r1 ---+--- n1 ---+--- r2 ---- core          10.1.I.0/24 r1 - nI, 10.2.I.0/24 r2 - nI, 10.30.0.0/24 r1 - r2
+//!             |    +--- n2 ---+    |                     10.10.0.0/24 lac - r1, 10.20.0.0/24 r2 - core
+//!             |    +--- n3 ---+    |                     10.10.1.1 to .10 the LACs, 10.77.0.I the nodes among themselves
+//!             +--------------------+
 //! ```
 //!
 //! BIRD with BFD on the routers and beside each node; both routers spread over all nodes that announce (ECMP).
@@ -20,6 +21,7 @@ use super::error::{Error, Result};
 use super::membership;
 use super::mesh::{self, Mesh};
 use super::node::{Common, Node, View};
+use super::slow_disk;
 use super::speaker::{self, Speaker};
 use crate::lab::namespace::Namespace;
 use crate::lab::process::ProcessGroup;
@@ -100,6 +102,10 @@ impl Bed {
         lac.ip("route add local 10.10.1.0/24 dev lo")?;
         lac.ip("route add default via 10.10.0.1")?;
         r1.ip("route add 10.10.0.0/16 via 10.10.0.2")?;
+        // Each router knows the other's side through it.
+        link(&r1, "r2", "10.30.0.1/24", &r2, "r1", "10.30.0.2/24")?;
+        r1.ip("route add default via 10.30.0.2")?;
+        r2.ip("route add 10.10.0.0/16 via 10.30.0.1")?;
         core.ip("route add default via 10.20.0.1")?;
         // Flows of a LAC by their ports, flows to a subscriber by his address.
         sysctl(&r1, "fib_multipath_hash_policy", "1")?;
@@ -121,6 +127,7 @@ impl Bed {
                 program: settings.program.clone(),
                 folder: folder.clone(),
                 bfd_ms: settings.bfd_ms,
+                slow_disk: slow_disk::compile(&folder)?,
             },
             folder: Folder(folder),
         };
@@ -209,6 +216,18 @@ impl Bed {
             }
             std::thread::sleep(POLL);
         }
+    }
+
+    /// Takes the link between the two routers down, or up again.
+    pub fn set_link_of_routers(&self, up: bool) -> Result<()> {
+        if up {
+            self.r1.ip("link set r2 up")?;
+            self.r1.ip("route replace default via 10.30.0.2")?;
+            self.r2.ip("route replace 10.10.0.0/16 via 10.30.0.1")?;
+        } else {
+            self.r1.ip("link set r2 down")?;
+        }
+        Ok(())
     }
 
     /// Starts a node of another cluster that says it is `number`, and that takes our nodes for the other members of its own.

@@ -18,6 +18,7 @@ mod mesh;
 mod node;
 mod real_client;
 mod scenarios;
+mod slow_disk;
 mod speaker;
 mod stage;
 mod verdict;
@@ -36,15 +37,10 @@ use crate::lab::{apt, cleanup};
 use crate::node_program;
 
 /// Programs that the lab calls and the packages that bring them.
-pub const NEEDED: &[(&str, &str)] = &[("ip", "iproute2"), ("bird", "bird2")];
+pub const NEEDED: &[(&str, &str)] = &[("ip", "iproute2"), ("bird", "bird2"), ("cc", "gcc")];
 
 /// The same for the real client's image.
-const NEEDED_BY_CLIENT: &[(&str, &str)] = &[
-    ("cc", "gcc"),
-    ("dpkg-deb", "dpkg"),
-    ("tar", "tar"),
-    ("chroot", "coreutils"),
-];
+const NEEDED_BY_CLIENT: &[(&str, &str)] = &[("dpkg-deb", "dpkg"), ("tar", "tar"), ("chroot", "coreutils")];
 
 /// Two nodes that serve, and the witness.
 const WITH_WITNESS: u8 = 3;
@@ -77,6 +73,9 @@ pub struct Options {
     /// Milliseconds between two BFD packets; a neighbour is gone after three.
     #[arg(long, default_value_t = 100)]
     bfd_ms: u32,
+    /// In `power` the disks are lost too: it must fail then, or it finds nothing.
+    #[arg(long)]
+    sabotage: bool,
     /// Leaves out the real client, a guest with xl2tpd and pppd.
     #[arg(long)]
     without_client: bool,
@@ -112,6 +111,7 @@ impl Options {
             sessions: self.sessions,
             tunnels: self.tunnels,
             seed,
+            sabotage: self.sabotage,
         };
         let mut verdicts = Vec::new();
         for witness in [false, true] {

@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::bed::{ANYCAST, POOL};
 use super::error::{Error, Result};
+use super::slow_disk;
 use super::speaker::{NODES_AS, ROUTERS_AS, Speaker};
 use crate::daemon::Daemon;
 use crate::lab::namespace::Namespace;
@@ -36,6 +37,8 @@ pub struct Common {
     /// The bed's folder.
     pub folder: PathBuf,
     pub bfd_ms: u32,
+    /// To be preloaded; see [`slow_disk`].
+    pub slow_disk: PathBuf,
 }
 
 impl Common {
@@ -68,6 +71,8 @@ pub struct Node {
     speaker: Option<Speaker>,
     common: Common,
     config: PathBuf,
+    /// While this file exists the node's disk is slow.
+    slow: PathBuf,
     pub namespace: Namespace,
 }
 
@@ -151,7 +156,10 @@ impl Node {
             config.display().to_string(),
         ];
         let arguments = arguments.into_iter().chain(run).collect();
-        let daemon = Daemon::new(Path::new("ip"), arguments, address, folder.join("log"));
+        let mut daemon = Daemon::new(Path::new("ip"), arguments, address, folder.join("log"));
+        let slow = folder.join("slow");
+        daemon.set_environment("LD_PRELOAD", &common.slow_disk.display().to_string());
+        daemon.set_environment(slow_disk::VARIABLE, &slow.display().to_string());
         Ok(Self {
             id,
             witness,
@@ -159,6 +167,7 @@ impl Node {
             speaker: None,
             common: common.clone(),
             config,
+            slow,
             namespace,
         })
     }
@@ -219,6 +228,11 @@ impl Node {
         }
         self.signal(Signal::SIGKILL)?;
         self.reap()
+    }
+
+    /// Its disk is slow from here on, or well again.
+    pub fn set_slow_disk(&self, slow: bool) -> Result<()> {
+        slow_disk::set(&self.slow, slow)
     }
 
     /// Its disk is lost.

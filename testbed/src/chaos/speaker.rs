@@ -75,19 +75,25 @@ impl Speaker {
     }
 }
 
-/// The configuration of router 1 (towards the LACs) or 2 (towards the core).
+/// The configuration of router 1 (towards the LACs) or 2 (towards the core). Each offers the other's side with a longer path.
 pub fn router(number: u8, bfd_ms: u32) -> String {
-    let behind = if number == 1 { "10.10.0.0/16" } else { "0.0.0.0/0" };
+    let sides = ["10.10.0.0/16", "0.0.0.0/0"];
+    let [near, far] = if number == 1 { sides } else { [sides[1], sides[0]] };
     format!(
         r#"router id 10.{number}.0.254;
 protocol device {{ scan time 10; }}
 protocol bfd {{ interface "n*" {{ interval {bfd_ms} ms; multiplier {MULTIPLIER}; }}; }}
-protocol static {{ ipv4; route {behind} unreachable; }}
+protocol static {{ ipv4; route {near} unreachable; route {far} unreachable; }}
+filter sides {{
+  if source != RTS_STATIC then reject;
+  if net = {far} then {{ bgp_path.prepend({ROUTERS_AS}); bgp_path.prepend({ROUTERS_AS}); }}
+  accept;
+}}
 protocol kernel {{ merge paths on limit 16; ipv4 {{ import none; export where source = RTS_BGP; }}; }}
 protocol bgp lns {{
   local as {ROUTERS_AS}; neighbor range 10.{number}.0.0/16 as {NODES_AS}; dynamic name "lns"; passive on;
   hold time {HOLD_TIME}; keepalive time 3; graceful restart off; error wait time 1, 2; bfd on;
-  ipv4 {{ import all; export where source = RTS_STATIC; next hop self; }};
+  ipv4 {{ import all; export filter sides; next hop self; }};
 }}
 "#
     )

@@ -48,6 +48,8 @@ pub struct Setting {
     pub sessions: u32,
     pub tunnels: u32,
     pub seed: u64,
+    /// A power cut takes the disks too: the scenario must fail then, or it finds nothing.
+    pub sabotage: bool,
 }
 
 /// See the module.
