@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use super::error::{Error, Result};
 use super::membership;
 use super::mesh::{self, Mesh};
@@ -216,6 +218,22 @@ impl Bed {
             }
             std::thread::sleep(POLL);
         }
+    }
+
+    /// All links are up and all disks fast again, and nobody is held.
+    pub fn heal(&self) -> Result<()> {
+        self.mesh.heal();
+        self.set_link_of_routers(true)?;
+        for node in self.nodes.values() {
+            node.set_slow_disk(false)?;
+            if node.pid().is_some() {
+                node.signal(Signal::SIGCONT)?;
+            }
+            for router in [1, 2] {
+                self.set_router_link(router, node.id, true)?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes the link between the two routers down, or up again.

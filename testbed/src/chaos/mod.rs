@@ -169,12 +169,18 @@ pub fn play_all(stage: &mut Stage, chosen: &[Scenario]) -> Result<Vec<Verdict>> 
         stage.begin()?;
         let outcome = (scenario.play)(stage);
         let broken = outcome.is_err();
-        let verdict = stage.finish(scenario.name, outcome)?;
+        let mut verdict = stage.finish(scenario.name, outcome)?;
+        // Whatever it was, the next scenario begins with a whole bed, if there can be one.
+        let hopeless = broken.then(|| stage.restore().err()).flatten();
+        if let Some(error) = &hopeless {
+            verdict
+                .broken
+                .push(format!("the lab cannot be restored, all ends here: {error}"));
+        }
         println!("{verdict}");
         verdicts.push(verdict);
-        if broken {
-            // Whatever it was, the next scenario begins with a whole bed.
-            stage.restore()?;
+        if hopeless.is_some() {
+            break;
         }
     }
     Ok(verdicts)

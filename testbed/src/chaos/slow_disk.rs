@@ -2,6 +2,7 @@
 //! of a given name exists.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -28,7 +29,11 @@ pub fn set(flag: &Path, slow: bool) -> Result<()> {
     if slow {
         File::create(flag)?;
     } else {
-        fs::remove_file(flag)?;
+        match fs::remove_file(flag) {
+            // It is well.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => result?,
+        }
     }
     Ok(())
 }
