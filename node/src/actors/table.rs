@@ -341,6 +341,8 @@ pub struct TableThread {
     metrics: Arc<Metrics>,
     /// Accounting records that nobody is configured to receive.
     undeliverable: Vec<u64>,
+    /// Whether this node led, and so settled them, at the last look.
+    settles: bool,
     settled_at_tick: u32,
 }
 
@@ -366,8 +368,6 @@ impl TableThread {
     ) -> std::io::Result<thread::JoinHandle<Result<(), ReplicaError>>> {
         let TableEnd { requests, published } = end;
         published.adopt(replica.table());
-        // Left by an earlier process.
-        let undeliverable = replica.table().outbox().map(|owed| owed.sequence).collect();
         let mut thread = Self {
             replica,
             requests,
@@ -383,7 +383,8 @@ impl TableThread {
             replies: HashMap::new(),
             next_token: 0,
             metrics,
-            undeliverable,
+            undeliverable: Vec::new(),
+            settles: false,
             settled_at_tick: 0,
         };
         thread::Builder::new().name("table".into()).spawn(move || {
@@ -498,7 +499,12 @@ impl TableThread {
     /// No accounting server can be configured yet, so what is owed has nobody to be delivered to: it is taken off the table
     /// instead of filling it.
     fn settle_accounting(&mut self) {
-        if !self.replica.leadership().is_self {
+        let leads = self.replica.leadership().is_self;
+        if std::mem::replace(&mut self.settles, leads) != leads {
+            // What an earlier leader left, too.
+            self.undeliverable = self.replica.table().outbox().map(|owed| owed.sequence).collect();
+        }
+        if !leads {
             self.undeliverable.clear();
             return;
         }
