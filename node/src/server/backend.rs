@@ -248,7 +248,11 @@ impl Backend for NodeBackend {
             let items: Vec<_> = rest
                 .take(limit)
                 .map(|(id, entry)| {
-                    tunnel_info(id, entry.row(), entry.sessions().count(), shards, table.now_ms())
+                    let owner = table.group(id.group()).owner;
+                    TunnelInfo {
+                        owner,
+                        ..tunnel_info(id, entry.row(), entry.sessions().count(), shards, table.now_ms())
+                    }
                 })
                 .collect();
             let after = (items.len() == limit).then(|| items.last()).flatten();
@@ -475,6 +479,8 @@ fn tunnel_info(id: TunnelId, row: &TunnelRow, sessions: usize, shards: usize, no
         host_name: Escaped(&row.host_name).to_string(),
         vendor_name: Escaped(&row.vendor_name).to_string(),
         state: tunnel_state(row.state()).into(),
+        // Not a matter of the row.
+        owner: 0,
         sessions: sessions as u32,
         shard: id.shard(shards) as u32,
         ns: row.ns as u16,

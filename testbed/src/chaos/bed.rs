@@ -1,9 +1,10 @@
 //! The standing lab: LACs, two routers, the nodes between them, a host in the core, and the network between the nodes.
 //!
 //! ```text
-//!   lac ---- r1 ---+--- n1 ---+--- r2 ---- core          10.1.I.0/24 r1 - nI, 10.2.I.0/24 r2 - nI
-//!                  +--- n2 ---+                          10.10.0.0/24 lac - r1, 10.20.0.0/24 r2 - core
-//!                  +--- n3 ---+                          10.10.1.1 to .10 the LACs, 10.77.0.I the nodes among themselves
+//!   lac ---- r1 ---+--- n1 ---+--- r2 ---- core          10.1.I.0/24 r1 - nI, 10.2.I.0/24 r2 - nI, 10.30.0.0/24 r1 - r2
+//!             |    +--- n2 ---+    |                     10.10.0.0/24 lac - r1, 10.20.0.0/24 r2 - core
+//!             |    +--- n3 ---+    |                     10.10.1.1 to .10 the LACs, 10.77.0.I the nodes among themselves
+//!             +--------------------+
 //! ```
 //!
 //! BIRD with BFD on the routers and beside each node; both routers spread over all nodes that announce (ECMP).
@@ -16,13 +17,16 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use super::error::{Error, Result};
 use super::membership;
 use super::mesh::{self, Mesh};
 use super::node::{Common, Node, View};
+use super::slow_disk;
 use super::speaker::{self, Speaker};
 use crate::lab::namespace::Namespace;
-use crate::lab::process::{ProcessGroup, run};
+use crate::lab::process::ProcessGroup;
 use crate::node_config;
 
 /// The address that LACs see.
@@ -100,6 +104,10 @@ impl Bed {
         lac.ip("route add local 10.10.1.0/24 dev lo")?;
         lac.ip("route add default via 10.10.0.1")?;
         r1.ip("route add 10.10.0.0/16 via 10.10.0.2")?;
+        // Each router knows the other's side through it.
+        link(&r1, "r2", "10.30.0.1/24", &r2, "r1", "10.30.0.2/24")?;
+        r1.ip("route add default via 10.30.0.2")?;
+        r2.ip("route add 10.10.0.0/16 via 10.30.0.1")?;
         core.ip("route add default via 10.20.0.1")?;
         // Flows of a LAC by their ports, flows to a subscriber by his address.
         sysctl(&r1, "fib_multipath_hash_policy", "1")?;
@@ -121,7 +129,7 @@ impl Bed {
                 program: settings.program.clone(),
                 folder: folder.clone(),
                 bfd_ms: settings.bfd_ms,
-                anycast: knows_anycast(&settings.program),
+                slow_disk: slow_disk::compile(&folder)?,
             },
             folder: Folder(folder),
         };
@@ -146,11 +154,6 @@ impl Bed {
     /// A namespace with its links for one more node, and the node, not started.
     fn add_node(&mut self, id: u8, sections: &str, witness: bool) -> Result<()> {
         let namespace = host(&format!("n{id}"))?;
-        if !self.common.anycast {
-            // What arrives for an address that is withdrawn neither loops nor raises ICMP.
-            namespace.ip(&format!("route add blackhole {ANYCAST}/32 metric 9999"))?;
-            sysctl(&namespace, "ip_nonlocal_bind", "1")?;
-        }
         for (router, number) in [(&self.r1, 1), (&self.r2, 2)] {
             let far = format!("10.{number}.{id}.1/24");
             let near = format!("10.{number}.{id}.2/24");
@@ -217,8 +220,38 @@ impl Bed {
         }
     }
 
+    /// All links are up and all disks fast again, and nobody is held.
+    pub fn heal(&self) -> Result<()> {
+        self.mesh.heal();
+        self.set_link_of_routers(true)?;
+        for node in self.nodes.values() {
+            node.set_slow_disk(false)?;
+            if node.pid().is_some() {
+                node.signal(Signal::SIGCONT)?;
+            }
+            for router in [1, 2] {
+                self.set_router_link(router, node.id, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the link between the two routers down, or up again.
+    pub fn set_link_of_routers(&self, up: bool) -> Result<()> {
+        if up {
+            self.r1.ip("link set r2 up")?;
+            self.r1.ip("route replace default via 10.30.0.2")?;
+            self.r2.ip("route replace 10.10.0.0/16 via 10.30.0.1")?;
+        } else {
+            self.r1.ip("link set r2 down")?;
+        }
+        Ok(())
+    }
+
     /// Starts a node of another cluster that says it is `number`, and that takes our nodes for the other members of its own.
-    pub fn invite_stranger(&mut self, number: u8) -> Result<()> {
+    ///
+    /// Returns the folder of that cluster's certificates.
+    pub fn invite_stranger(&mut self, number: u8) -> Result<PathBuf> {
         let common = self.common.clone();
         let mut members: BTreeMap<u8, Ipv4Addr> =
             self.nodes.keys().map(|id| (*id, mesh::address(*id))).collect();
@@ -249,7 +282,7 @@ impl Bed {
             .stdout(log.try_clone()?)
             .stderr(log);
         outside.stranger = Some(ProcessGroup::spawn(&mut command)?);
-        Ok(())
+        Ok(folder)
     }
 
     pub fn dismiss_stranger(&mut self) {
@@ -283,12 +316,6 @@ impl Bed {
         namespace.ip(&format!("link set n{node} {state}"))?;
         Ok(())
     }
-}
-
-/// Whether the program announces its address itself.
-fn knows_anycast(program: &Path) -> bool {
-    let mut command = std::process::Command::new(program);
-    run(command.args(["anycast", "bird-config", "--help"])).is_ok()
 }
 
 /// A namespace that forwards.

@@ -12,11 +12,13 @@
 
 mod bed;
 mod error;
+mod intruder;
 mod membership;
 mod mesh;
 mod node;
 mod real_client;
 mod scenarios;
+mod slow_disk;
 mod speaker;
 mod stage;
 mod verdict;
@@ -35,15 +37,10 @@ use crate::lab::{apt, cleanup};
 use crate::node_program;
 
 /// Programs that the lab calls and the packages that bring them.
-pub const NEEDED: &[(&str, &str)] = &[("ip", "iproute2"), ("bird", "bird2")];
+pub const NEEDED: &[(&str, &str)] = &[("ip", "iproute2"), ("bird", "bird2"), ("cc", "gcc")];
 
 /// The same for the real client's image.
-const NEEDED_BY_CLIENT: &[(&str, &str)] = &[
-    ("cc", "gcc"),
-    ("dpkg-deb", "dpkg"),
-    ("tar", "tar"),
-    ("chroot", "coreutils"),
-];
+const NEEDED_BY_CLIENT: &[(&str, &str)] = &[("dpkg-deb", "dpkg"), ("tar", "tar"), ("chroot", "coreutils")];
 
 /// Two nodes that serve, and the witness.
 const WITH_WITNESS: u8 = 3;
@@ -76,6 +73,9 @@ pub struct Options {
     /// Milliseconds between two BFD packets; a neighbour is gone after three.
     #[arg(long, default_value_t = 100)]
     bfd_ms: u32,
+    /// In `power` the disks are lost too: it must fail then, or it finds nothing.
+    #[arg(long)]
+    sabotage: bool,
     /// Leaves out the real client, a guest with xl2tpd and pppd.
     #[arg(long)]
     without_client: bool,
@@ -111,6 +111,7 @@ impl Options {
             sessions: self.sessions,
             tunnels: self.tunnels,
             seed,
+            sabotage: self.sabotage,
         };
         let mut verdicts = Vec::new();
         for witness in [false, true] {
@@ -168,12 +169,18 @@ pub fn play_all(stage: &mut Stage, chosen: &[Scenario]) -> Result<Vec<Verdict>> 
         stage.begin()?;
         let outcome = (scenario.play)(stage);
         let broken = outcome.is_err();
-        let verdict = stage.finish(scenario.name, outcome)?;
+        let mut verdict = stage.finish(scenario.name, outcome)?;
+        // Whatever it was, the next scenario begins with a whole bed, if there can be one.
+        let hopeless = broken.then(|| stage.restore().err()).flatten();
+        if let Some(error) = &hopeless {
+            verdict
+                .broken
+                .push(format!("the lab cannot be restored, all ends here: {error}"));
+        }
         println!("{verdict}");
         verdicts.push(verdict);
-        if broken {
-            // Whatever it was, the next scenario begins with a whole bed.
-            stage.restore()?;
+        if hopeless.is_some() {
+            break;
         }
     }
     Ok(verdicts)

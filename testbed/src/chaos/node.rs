@@ -12,14 +12,13 @@ use serde::Deserialize;
 
 use super::bed::{ANYCAST, POOL};
 use super::error::{Error, Result};
-use super::speaker::{self, NODES_AS, ROUTERS_AS, Speaker};
+use super::slow_disk;
+use super::speaker::{NODES_AS, ROUTERS_AS, Speaker};
 use crate::daemon::Daemon;
 use crate::lab::namespace::Namespace;
 use crate::lab::process::run;
 use crate::node_config::{self, Settings};
 
-/// The node's TUN device.
-const DEVICE: &str = "holdfast0";
 /// How long a node may take until it answers on its operator's socket.
 const START_LIMIT: Duration = Duration::from_secs(20);
 /// `state` of a member that answers.
@@ -38,16 +37,13 @@ pub struct Common {
     /// The bed's folder.
     pub folder: PathBuf,
     pub bfd_ms: u32,
-    /// The program announces its anycast address itself, under a parent process, and writes BIRD's configuration.
-    pub anycast: bool,
+    /// To be preloaded; see [`slow_disk`].
+    pub slow_disk: PathBuf,
 }
 
 impl Common {
     /// `[anycast]` of a node.
     fn anycast_section(&self, id: u8) -> String {
-        if !self.anycast {
-            return String::new();
-        }
         let (bfd_ms, socket) = (self.bfd_ms, self.folder.join(format!("n{id}.ctl")));
         format!(
             r#"[anycast]
@@ -75,6 +71,8 @@ pub struct Node {
     speaker: Option<Speaker>,
     common: Common,
     config: PathBuf,
+    /// While this file exists the node's disk is slow.
+    slow: PathBuf,
     pub namespace: Namespace,
 }
 
@@ -158,7 +156,10 @@ impl Node {
             config.display().to_string(),
         ];
         let arguments = arguments.into_iter().chain(run).collect();
-        let daemon = Daemon::new(Path::new("ip"), arguments, address, folder.join("log"));
+        let mut daemon = Daemon::new(Path::new("ip"), arguments, address, folder.join("log"));
+        let slow = folder.join("slow");
+        daemon.set_environment("LD_PRELOAD", &common.slow_disk.display().to_string());
+        daemon.set_environment(slow_disk::VARIABLE, &slow.display().to_string());
         Ok(Self {
             id,
             witness,
@@ -166,6 +167,7 @@ impl Node {
             speaker: None,
             common: common.clone(),
             config,
+            slow,
             namespace,
         })
     }
@@ -192,16 +194,6 @@ impl Node {
             }
             std::thread::sleep(POLL);
         }
-        self.announce()
-    }
-
-    /// The anycast address lies on the TUN device, so that the kernel takes it away with the process.
-    fn announce(&self) -> Result<()> {
-        if self.common.anycast || self.witness {
-            return Ok(());
-        }
-        self.namespace
-            .ip(&format!("addr replace {ANYCAST}/32 dev {DEVICE}"))?;
         Ok(())
     }
 
@@ -216,9 +208,6 @@ impl Node {
     }
 
     fn speaker_configuration(&self) -> Result<String> {
-        if !self.common.anycast {
-            return Ok(speaker::node(self.id, DEVICE, self.common.bfd_ms));
-        }
         let mut command = std::process::Command::new(&self.common.program);
         command
             .args(["anycast", "bird-config", "--config"])
@@ -239,6 +228,11 @@ impl Node {
         }
         self.signal(Signal::SIGKILL)?;
         self.reap()
+    }
+
+    /// Its disk is slow from here on, or well again.
+    pub fn set_slow_disk(&self, slow: bool) -> Result<()> {
+        slow_disk::set(&self.slow, slow)
     }
 
     /// Its disk is lost.

@@ -116,6 +116,12 @@ pub const ALL: &[Scenario] = &[
         play: network::routers_differ,
     },
     Scenario {
+        name: "no-way-to-lacs",
+        about: "for 15 s the owner of most groups has no route to any LAC, but all others and the core",
+        needs: Needs::Cluster,
+        play: network::no_way_to_lacs,
+    },
+    Scenario {
         name: "ecmp-return",
         about: "a node comes back and the routers move flows to it",
         needs: Needs::Cluster,
@@ -126,6 +132,12 @@ pub const ALL: &[Scenario] = &[
         about: "5 % loss, duplication and reordering between the nodes, and kill -9 of the owner meanwhile",
         needs: Needs::Cluster,
         play: network::lossy,
+    },
+    Scenario {
+        name: "slow-disk",
+        about: "each sync takes 100 ms longer, for 15 s on the leader and 15 s on another node",
+        needs: Needs::Cluster,
+        play: network::slow_disk,
     },
     Scenario {
         name: "stranger",

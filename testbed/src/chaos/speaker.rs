@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::bed::{ANYCAST, POOL};
 use super::error::{Error, Result};
 use crate::lab::namespace::Namespace;
 use crate::lab::process::{POLL, ProcessGroup, run};
@@ -76,41 +75,26 @@ impl Speaker {
     }
 }
 
-/// The configuration of router 1 (towards the LACs) or 2 (towards the core).
+/// The configuration of router 1 (towards the LACs) or 2 (towards the core). Each offers the other's side with a longer path.
 pub fn router(number: u8, bfd_ms: u32) -> String {
-    let behind = if number == 1 { "10.10.0.0/16" } else { "0.0.0.0/0" };
+    let sides = ["10.10.0.0/16", "0.0.0.0/0"];
+    let [near, far] = if number == 1 { sides } else { [sides[1], sides[0]] };
     format!(
         r#"router id 10.{number}.0.254;
 protocol device {{ scan time 10; }}
 protocol bfd {{ interface "n*" {{ interval {bfd_ms} ms; multiplier {MULTIPLIER}; }}; }}
-protocol static {{ ipv4; route {behind} unreachable; }}
+protocol static {{ ipv4; route {near} unreachable; route {far} unreachable; }}
+filter sides {{
+  if source != RTS_STATIC then reject;
+  if net = {far} then {{ bgp_path.prepend({ROUTERS_AS}); bgp_path.prepend({ROUTERS_AS}); }}
+  accept;
+}}
 protocol kernel {{ merge paths on limit 16; ipv4 {{ import none; export where source = RTS_BGP; }}; }}
 protocol bgp lns {{
   local as {ROUTERS_AS}; neighbor range 10.{number}.0.0/16 as {NODES_AS}; dynamic name "lns"; passive on;
-  hold time {HOLD_TIME}; keepalive time 3; graceful restart off; bfd on;
-  ipv4 {{ import all; export where source = RTS_STATIC; next hop self; }};
+  hold time {HOLD_TIME}; keepalive time 3; graceful restart off; error wait time 1, 2; bfd on;
+  ipv4 {{ import all; export filter sides; next hop self; }};
 }}
-"#
-    )
-}
-
-/// The configuration beside a node: announces what lies on the node's TUN device, which dies with the node.
-pub fn node(node: u8, device: &str, bfd_ms: u32) -> String {
-    format!(
-        r#"router id 10.0.0.{node};
-protocol device {{ scan time 10; }}
-protocol direct anycast {{ ipv4; interface "{device}"; }}
-protocol static pool {{ ipv4; route {POOL} via "{device}"; }}
-protocol bfd {{ interface "r*" {{ interval {bfd_ms} ms; multiplier {MULTIPLIER}; }}; }}
-filter ours {{ if net ~ [ {ANYCAST}/32, {POOL} ] then accept; reject; }}
-protocol kernel {{ ipv4 {{ import none; export where source = RTS_BGP; }}; }}
-template bgp uplink {{
-  local as {NODES_AS}; hold time {HOLD_TIME}; keepalive time 3; graceful restart off;
-  connect delay time 1; connect retry time 1; error wait time 1, 2; bfd on;
-  ipv4 {{ import all; export filter ours; next hop self; }};
-}}
-protocol bgp r1 from uplink {{ neighbor 10.1.{node}.1 as {ROUTERS_AS}; }}
-protocol bgp r2 from uplink {{ neighbor 10.2.{node}.1 as {ROUTERS_AS}; }}
 "#
     )
 }

@@ -48,6 +48,8 @@ pub struct Setting {
     pub sessions: u32,
     pub tunnels: u32,
     pub seed: u64,
+    /// A power cut takes the disks too: the scenario must fail then, or it finds nothing.
+    pub sabotage: bool,
 }
 
 /// See the module.
@@ -322,7 +324,7 @@ impl Stage {
 
     /// Starts whatever does not run and waits until all is as at the beginning: routes, and every node caught up.
     pub fn restore(&mut self) -> Result<()> {
-        self.bed.mesh.heal();
+        self.bed.heal()?;
         for node in self.bed.nodes.values_mut() {
             if node.pid().is_none() {
                 node.spawn()?;

@@ -344,6 +344,25 @@ mod tests {
     }
 
     #[test]
+    fn at_a_steady_pace_the_full_cycle_is_as_long() {
+        let mut channel = Channel::new();
+        channel.set_repeat(Some(Duration::from_millis(50)));
+        channel.send(message(Tag::Hello));
+        assert!(channel.poll_transmit(NOW).unwrap().hello);
+        let mut copies = 1;
+        let end = loop {
+            let now = channel.poll_timeout().unwrap();
+            if channel.handle_timeout(now).is_err() {
+                break now;
+            }
+            let again = channel.poll_transmit(now).unwrap();
+            assert!(again.hello && again.first.is_none());
+            copies += 1;
+        };
+        assert_eq!((end - NOW, copies), (FULL_CYCLE, 620));
+    }
+
+    #[test]
     fn order_is_restored_and_repeats_are_acknowledged_only() {
         let mut channel = Channel::new();
         assert_eq!(feed(&mut channel, &from_peer(1, 0, true)), (vec![], 0));

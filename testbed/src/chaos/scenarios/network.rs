@@ -1,4 +1,4 @@
-//! Cases 5 to 7: partitions, routers that disagree, flows that move, a bad network between the nodes.
+//! Cases 5 to 7: partitions, routers that disagree, flows that move, a bad network between the nodes, a slow disk.
 
 use std::time::Duration;
 
@@ -80,6 +80,20 @@ pub fn routers_differ(stage: &mut Stage) -> Result<()> {
     stage.restore()
 }
 
+/// Whoever cannot answer a LAC must not own its tunnels.
+pub fn no_way_to_lacs(stage: &mut Stage) -> Result<()> {
+    let victim = stage.owner()?;
+    stage.note(format!("node {victim}"));
+    for up in [false, true] {
+        stage.event(|bed| {
+            bed.set_link_of_routers(up)?;
+            bed.set_router_link(1, victim, up)
+        })?;
+        std::thread::sleep(HALF);
+    }
+    stage.restore()
+}
+
 /// The routers hash half of all flows to other nodes; the owners stay who they are.
 pub fn ecmp_return(stage: &mut Stage) -> Result<()> {
     let victim = stage.bystander()?;
@@ -109,4 +123,14 @@ pub fn lossy(stage: &mut Stage) -> Result<()> {
     let victim = stage.owner()?;
     stage.event(|bed| bed.node(victim)?.kill())?;
     stage.restore()
+}
+
+pub fn slow_disk(stage: &mut Stage) -> Result<()> {
+    for victim in [stage.leader()?, stage.bystander()?] {
+        stage.event(|bed| bed.node(victim)?.set_slow_disk(true))?;
+        std::thread::sleep(HALF);
+        stage.event(|bed| bed.node(victim)?.set_slow_disk(false))?;
+        stage.restore()?;
+    }
+    Ok(())
 }

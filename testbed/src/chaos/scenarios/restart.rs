@@ -7,6 +7,7 @@ use rand::RngExt;
 
 use super::super::bed::Bed;
 use super::super::error::{Error, Result};
+use super::super::node::Node;
 use super::super::stage::Stage;
 
 /// Calls a second.
@@ -78,6 +79,7 @@ fn order(bed: &mut Bed, order: &str, id: u8, wanted: impl Fn(u32) -> bool) -> Re
 /// Every process at once; the logs on the disks are all that is left.
 pub fn power(stage: &mut Stage) -> Result<()> {
     let dark = LONGEST_DARK.mul_f64(stage.rng.random_range(0.2..1.0));
+    let sabotage = stage.setting.sabotage;
     stage.note(format!("dark for {:.1} s", dark.as_secs_f64()));
     stage.event(|bed| {
         // All signals first: nobody may see another die.
@@ -88,6 +90,9 @@ pub fn power(stage: &mut Stage) -> Result<()> {
             node.reap()?;
         }
         std::thread::sleep(dark);
+        if sabotage {
+            bed.nodes.values().try_for_each(Node::lose_data)?;
+        }
         for node in bed.nodes.values_mut() {
             node.spawn()?;
         }

@@ -8,6 +8,7 @@ use rand::RngExt;
 
 use super::super::bed::Bed;
 use super::super::error::{Error, Result};
+use super::super::intruder::Intruder;
 use super::super::mesh;
 use super::super::stage::Stage;
 
@@ -21,34 +22,55 @@ const LONGEST_GARBAGE: usize = 1200;
 /// A node that takes nothing is not waited for.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 
-/// A node with another cluster's certificate, under a number of its own and under that of a member; then noise.
+/// A node of another cluster, under a number of its own and under that of a member; then intruders with its certificates and
+/// without any; then noise.
 pub fn knock(stage: &mut Stage) -> Result<()> {
     let victim = stage.owner()?;
     let seed: u64 = stage.rng.random();
-    let before = refusals(&stage.bed)?;
+    let mut intruders = vec![Intruder::naked()?];
     for number in [STRANGER, victim] {
-        stage.event(|bed| bed.invite_stranger(number))?;
+        let mut folder = None;
+        stage.event(|bed| {
+            folder = Some(bed.invite_stranger(number)?);
+            Ok(())
+        })?;
         std::thread::sleep(PERSISTENCE);
         stage.bed.dismiss_stranger();
+        if let Some(folder) = folder {
+            intruders.push(Intruder::foreign(&folder, number)?);
+        }
     }
-    let strangers = refusals(&stage.bed)? - before;
-    if strangers == 0 {
-        stage.breach("nobody counted the stranger".into());
-    }
+    let members: Vec<SocketAddr> = stage.bed.nodes.keys().map(|id| door(*id)).collect();
+    let before = refusals(&stage.bed)?;
+    let mut let_in = 0;
     stage.event(|bed| {
-        let members: Vec<u8> = bed.nodes.keys().copied().collect();
         bed.beside(|| {
-            members
-                .iter()
-                .try_for_each(|member| shout(*member, seed ^ u64::from(*member)))
+            for intruder in &intruders {
+                for member in &members {
+                    let_in += u32::from(intruder.enter(*member)?);
+                }
+            }
+            Ok(())
         })
     })?;
-    let noise = refusals(&stage.bed)? - before - strangers;
-    if noise < u64::from(GARBAGE) {
-        stage.breach(format!("of the noise only {noise} were counted"));
+    let intrusions = refusals(&stage.bed)? - before;
+    stage.event(|bed| bed.beside(|| members.iter().try_for_each(|member| shout(*member, seed))))?;
+    let noise = refusals(&stage.bed)? - before - intrusions;
+    let tried = intruders.len() * members.len();
+    if let_in > 0 {
+        stage.breach(format!("{let_in} of {tried} intruders were answered"));
     }
-    stage.note(format!("{strangers} refusals of strangers, {noise} of noise"));
+    if intrusions < tried as u64 || noise < u64::from(GARBAGE) {
+        stage.breach("not everything was counted".into());
+    }
+    stage.note(format!(
+        "{tried} intruders, {intrusions} refusals counted; {noise} for noise"
+    ));
     stage.restore()
+}
+
+fn door(node: u8) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(mesh::address(node)), mesh::PORT)
 }
 
 /// Everything that the nodes have refused from the network between them.
@@ -68,17 +90,16 @@ fn refusals(bed: &Bed) -> Result<u64> {
 }
 
 /// Random octets to both of a node's ports for members.
-fn shout(member: u8, seed: u64) -> io::Result<()> {
+fn shout(member: SocketAddr, seed: u64) -> io::Result<()> {
     use rand::{Rng, SeedableRng};
-    let to = SocketAddr::new(IpAddr::V4(mesh::address(member)), mesh::PORT);
     let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
     let socket = UdpSocket::bind("0.0.0.0:0")?;
     for _ in 0..GARBAGE {
         let mut octets = vec![0; rng.random_range(1..LONGEST_GARBAGE)];
         rng.fill_bytes(&mut octets);
         // A full socket and a closed connection are the node's good right.
-        let _ = socket.send_to(&octets, to);
-        if let Ok(mut stream) = TcpStream::connect_timeout(&to, CONNECT_LIMIT) {
+        let _ = socket.send_to(&octets, member);
+        if let Ok(mut stream) = TcpStream::connect_timeout(&member, CONNECT_LIMIT) {
             let _ = stream.write_all(&octets);
         }
     }
