@@ -1,0 +1,285 @@
+//! Three nodes behind an anycast address: the one that owns most is killed, the others take over what it had.
+//!
+//! The lab, the LACs and the judgement are those of the chaos scenarios. What is done to the nodes happens on a thread of
+//! its own, while this one draws what the subscribers see of it.
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::Setting;
+use super::canvas::Canvas;
+use super::screen::Screen;
+use crate::chaos::{self, ANYCAST, Bed, CORE, Error, Result, Spread, Stage, Verdict, View};
+use crate::simulator::{Command, Report, SinceMark};
+
+const NODES: u8 = 3;
+const TUNNELS: u32 = 20;
+const SESSIONS: u32 = 200;
+/// Milliseconds between two BFD packets.
+const BFD_MS: u32 = 100;
+/// Milliseconds between two pings of a session.
+const PING_INTERVAL_MS: u64 = 20;
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
+/// Between two looks at who owns what; each is a process of its own.
+const VIEW_INTERVAL: Duration = Duration::from_millis(200);
+/// A LAC that has had no answer by then gives its tunnel up.
+const ANSWER_LIMIT: Duration = Duration::from_secs(31);
+/// The cluster may take so long to agree again.
+const AGREE_LIMIT: Duration = Duration::from_secs(30);
+
+/// Plays the demonstration; whether the subscribers noticed nothing but silence.
+pub fn play(setting: &Setting, program: &Path, screen: Screen) -> Result<bool> {
+    let sessions = setting.sessions.unwrap_or(SESSIONS);
+    let mut show = Show::open(sessions, program, screen)?;
+    show.watch(setting.watched)?;
+    let killed = show.kill(setting.dead)?;
+    let returned = show.start(killed.node, setting.watched)?;
+    let verdict = show.stage.finish("demo", Ok(()))?;
+    let report = show.stage.simulator.report()?;
+    summary(sessions, &report, &verdict, &[killed, returned]);
+    Ok(verdict.passed() && report.sessions_open == u64::from(sessions))
+}
+
+/// The lab and its picture.
+struct Show {
+    stage: Stage,
+    canvas: Canvas,
+    /// The last one that a node gave.
+    view: Mutex<View>,
+}
+
+/// What the subscribers saw of something done to a node.
+struct Seen {
+    node: u8,
+    what: &'static str,
+    since: SinceMark,
+}
+
+impl Show {
+    fn open(sessions: u32, program: &Path, screen: Screen) -> Result<Self> {
+        let full_rate = f64::from(sessions) * 1000.0 / PING_INTERVAL_MS as f64;
+        let mut canvas = Canvas::new(screen, full_rate);
+        canvas.say(&format!(
+            "building the lab: {NODES} nodes that announce {ANYCAST}, two routers with BIRD, LACs, a host in the core"
+        ));
+        let seed = rand::random();
+        let bed = Bed::build(&chaos::Settings {
+            program: program.to_owned(),
+            nodes: NODES,
+            witness: false,
+            bfd_ms: BFD_MS,
+            seed,
+        })?;
+        canvas.say(&format!(
+            "{sessions} subscribers dial in through {TUNNELS} tunnels"
+        ));
+        let tunnels = TUNNELS.min(sessions.max(1));
+        let setting = chaos::Setting {
+            sessions,
+            tunnels,
+            seed,
+        };
+        let mut stage = Stage::open(bed, setting, None)?;
+        stage.begin()?;
+        stage.simulator.ask(&Command::Ping {
+            interval_ms: PING_INTERVAL_MS,
+            host: Some(CORE),
+            fast_sessions: 0,
+            fast_interval_us: 0,
+        })?;
+        let report = stage.simulator.report()?;
+        canvas.say(&format!(
+            "all are in, half of them within {:.0} ms; each pings {CORE} every {PING_INTERVAL_MS} ms",
+            report.setup_p50_ms
+        ));
+        let view = Mutex::new(stage.bed.view()?);
+        Ok(Self { stage, canvas, view })
+    }
+
+    /// Nothing is done.
+    fn watch(&mut self, time: Duration) -> Result<()> {
+        self.draw_while(|bed, view| look(bed, view, time))
+    }
+
+    /// Kills the owner of most groups and waits until every tunnel has been answered.
+    fn kill(&mut self, dead: Duration) -> Result<Seen> {
+        let node = self.stage.owner()?;
+        let groups = groups(&self.stage.bed.view()?, node);
+        let pid = self.stage.bed.node(node)?.pid().unwrap_or_default();
+        self.canvas.event(
+            'K',
+            &format!("kill -9 {pid}: node {node}, the owner of {groups} groups, is gone"),
+        );
+        self.stage.simulator.ask(&Command::Mark)?;
+        self.draw_while(|bed, view| {
+            bed.node(node)?.kill()?;
+            look(bed, view, dead)
+        })?;
+        let since = self.wait_answered()?;
+        let left: Vec<_> = self.view().nodes.iter().map(owned).collect();
+        self.canvas
+            .say(&format!("the others took over: {}", left.join(", ")));
+        self.seen(node, "kill -9", since)
+    }
+
+    /// Starts the node again and waits until it has its share.
+    fn start(&mut self, node: u8, watched: Duration) -> Result<Seen> {
+        self.canvas.event('S', &format!("node {node} is started again"));
+        self.stage.simulator.ask(&Command::Mark)?;
+        let begun = Instant::now();
+        self.draw_while(|bed, view| {
+            bed.node(node)?.start()?;
+            bed.wait_routes()?;
+            agree(bed, view)
+        })?;
+        self.canvas.event(
+            'C',
+            &format!(
+                "node {node} has caught up, the routers send to it again: {:.1} s after its start",
+                begun.elapsed().as_secs_f64()
+            ),
+        );
+        self.watch(watched)?;
+        let since = self.wait_answered()?;
+        self.seen(node, "start", since)
+    }
+
+    /// Tells the gaps.
+    fn seen(&mut self, node: u8, what: &'static str, since: SinceMark) -> Result<Seen> {
+        let seen = Seen { node, what, since };
+        self.canvas.say(&seen.to_string());
+        Ok(seen)
+    }
+
+    /// Goes on until every tunnel has answered a HELLO sent after the mark, or never will.
+    fn wait_answered(&mut self) -> Result<SinceMark> {
+        let deadline = Instant::now() + ANSWER_LIMIT;
+        loop {
+            let since = self.stage.simulator.report()?.since_mark;
+            let since = since.ok_or_else(|| Error::Unmet("the simulator has no mark".into()))?;
+            if since.control_gaps_ms.iter().all(Option::is_some) || Instant::now() > deadline {
+                return Ok(since);
+            }
+            self.watch(VIEW_INTERVAL)?;
+        }
+    }
+
+    /// Draws a sample every 100 ms while `work` goes on beside.
+    fn draw_while(&mut self, work: impl FnOnce(&mut Bed, &Mutex<View>) -> Result<()> + Send) -> Result<()> {
+        let Self { stage, canvas, view } = self;
+        let Stage { simulator, bed, .. } = stage;
+        let view = &*view;
+        std::thread::scope(|scope| {
+            let work = scope.spawn(move || work(bed, view));
+            let mut next = Instant::now();
+            while !work.is_finished() {
+                let report = simulator.report()?;
+                canvas.sample(report, &lock(view));
+                next = (next + SAMPLE_INTERVAL).max(Instant::now());
+                sleep(next.saturating_duration_since(Instant::now()));
+            }
+            work.join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    fn view(&self) -> View {
+        lock(&self.view).clone()
+    }
+}
+
+impl std::fmt::Display for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let data = Spread::of(&self.since.slow_gaps_ms);
+        let answered: Vec<f64> = self.since.control_gaps_ms.iter().flatten().copied().collect();
+        let control = Spread::of(&answered);
+        write!(
+            f,
+            "{} of node {}: data gap {:.0} / {:.0} ms, control gap {:.0} / {:.0} ms (median / longest)",
+            self.what, self.node, data.median, data.longest, control.median, control.longest
+        )?;
+        match self.since.control_gaps_ms.len() - answered.len() {
+            0 => Ok(()),
+            silent => write!(f, ", {silent} tunnels without an answer"),
+        }
+    }
+}
+
+/// Asks for the view again and again.
+fn look(bed: &Bed, view: &Mutex<View>, time: Duration) -> Result<()> {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        refresh(bed, view);
+        sleep(VIEW_INTERVAL.min(end.saturating_duration_since(Instant::now())));
+    }
+    Ok(())
+}
+
+/// Waits until the cluster is settled.
+fn agree(bed: &Bed, view: &Mutex<View>) -> Result<()> {
+    let deadline = Instant::now() + AGREE_LIMIT;
+    while !refresh(bed, view) {
+        if Instant::now() > deadline {
+            let last = lock(view).clone();
+            return Err(Error::Unmet(format!(
+                "the cluster does not agree within {} s: {last:?}",
+                AGREE_LIMIT.as_secs()
+            )));
+        }
+        sleep(VIEW_INTERVAL);
+    }
+    Ok(())
+}
+
+/// Takes a new view; whether it is a settled one. Without a quorum the old one stays.
+fn refresh(bed: &Bed, view: &Mutex<View>) -> bool {
+    let Ok(new) = bed.view() else { return false };
+    let settled = new.is_settled();
+    *lock(view) = new;
+    settled
+}
+
+fn lock(view: &Mutex<View>) -> std::sync::MutexGuard<'_, View> {
+    view.lock().expect("nobody panics with it")
+}
+
+fn groups(view: &View, node: u8) -> u32 {
+    let members = view.nodes.iter();
+    members
+        .filter(|member| member.id == node)
+        .map(|member| member.groups)
+        .sum()
+}
+
+fn owned(member: &chaos::Member) -> String {
+    format!("node {} owns {}", member.id, member.groups)
+}
+
+/// The end: what the subscribers saw.
+fn summary(sessions: u32, report: &Report, verdict: &Verdict, seen: &[Seen]) {
+    println!();
+    println!("What the {sessions} subscribers saw");
+    for seen in seen {
+        println!("  {seen}");
+    }
+    println!(
+        "  pings answered         {} of {}",
+        report.pings_answered, report.pings_sent
+    );
+    println!("  sessions up            {}", report.sessions_open);
+    println!("  sessions silent        {}", verdict.sessions_silent);
+    println!("  control channels stuck {}", verdict.control_channels_stuck);
+    for (reason, count) in verdict.losses.iter().chain(&verdict.failures) {
+        println!("  {count} x {reason}");
+    }
+    for violation in verdict.violations() {
+        println!("  must not be: {violation}");
+    }
+    if let Some(evidence) = &verdict.evidence {
+        println!("  data and logs are kept in {}", evidence.display());
+    }
+    println!("  sessions renegotiated  {}", verdict.sessions_renegotiated);
+    println!("  sessions lost          {}", verdict.sessions_lost);
+}
