@@ -9,10 +9,14 @@ use super::screen::Screen;
 use crate::chaos::View;
 use crate::simulator::Report;
 
-/// Bars in the picture; each stands for one sample.
+/// Bars in the picture; each stands for some samples.
 const WIDTH: usize = 72;
-/// Samples on a plain line.
+const SAMPLES_PER_BAR: u32 = 5;
+/// Bars on a plain line.
 const PLAIN_WIDTH: usize = 10;
+/// Samples in slow motion, where each is a bar, and how many of them come before the event.
+const SLOW_WIDTH: usize = 60;
+const SLOW_LEAD: usize = 5;
 /// Heights of a bar, none to full.
 const BARS: [char; 9] = ['.', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 /// Groups that one character of a node's bar stands for.
@@ -26,21 +30,42 @@ pub struct Canvas {
     live: bool,
     /// Pings that are answered within a second if all are.
     full_rate: f64,
-    samples: VecDeque<Sample>,
-    /// What the next sample is to be marked with.
+    bars: VecDeque<Bar>,
+    /// What the next bar is to be marked with.
     mark: Option<char>,
-    last: Option<Report>,
-    /// Samples since the last plain line.
+    /// Time of the last bar, milliseconds, and the answers by then; the same of the last sample.
+    bar_end: Count,
+    sample_end: Count,
+    /// Samples since the last bar, bars since the last plain line.
+    undrawn: u32,
     unsaid: usize,
+    /// The last samples, and those around the last event.
+    recent: VecDeque<char>,
+    slow: Vec<char>,
     /// Lines of the picture that stand on the terminal.
     drawn: usize,
 }
 
-/// One bar.
+/// One bar and what stands below it.
 #[derive(Clone, Copy, Debug)]
-struct Sample {
-    bar: char,
+struct Bar {
+    height: char,
     mark: char,
+}
+
+/// How many pings had been answered at a time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    at_ms: u64,
+    answered: u64,
+}
+
+impl Count {
+    /// Answers a second since an earlier count.
+    fn rate_since(self, earlier: Self) -> f64 {
+        let milliseconds = self.at_ms.saturating_sub(earlier.at_ms).max(1);
+        self.answered.saturating_sub(earlier.answered) as f64 * 1000.0 / milliseconds as f64
+    }
 }
 
 impl Canvas {
@@ -50,10 +75,14 @@ impl Canvas {
             screen,
             live: std::io::stdout().is_terminal() && !dumb,
             full_rate,
-            samples: VecDeque::new(),
+            bars: VecDeque::new(),
             mark: None,
-            last: None,
+            bar_end: Count::default(),
+            sample_end: Count::default(),
+            undrawn: 0,
             unsaid: 0,
+            recent: VecDeque::new(),
+            slow: Vec::new(),
             drawn: 0,
         }
     }
@@ -64,42 +93,58 @@ impl Canvas {
         self.screen.say(text);
     }
 
-    /// News that shows in the picture too: `mark` stands below the next bar.
+    /// News that shows in the picture too: `mark` stands below the next bar, and slow motion begins.
     pub fn event(&mut self, mark: char, text: &str) {
         self.mark = Some(mark);
+        self.slow = self.recent.iter().copied().collect();
         self.say(text);
     }
 
-    /// Draws what the subscribers have seen since the last sample.
-    pub fn sample(&mut self, report: Report, view: &View) {
-        if let Some(last) = &self.last {
-            let milliseconds = report.at_ms.saturating_sub(last.at_ms).max(1);
-            let answered = report.pings_answered.saturating_sub(last.pings_answered);
-            let rate = answered as f64 * 1000.0 / milliseconds as f64;
-            let bar = bar(rate / self.full_rate);
-            let mark = self.mark.take().unwrap_or(' ');
-            self.samples.push_back(Sample { bar, mark });
-            if self.samples.len() > WIDTH {
-                self.samples.pop_front();
-            }
-            self.unsaid += 1;
-        }
-        if self.live {
-            self.erase();
-            self.draw(&report, view);
-        } else if self.unsaid == PLAIN_WIDTH {
-            self.unsaid = 0;
-            self.screen.say(&self.plain_line(&report, view));
-        }
-        self.last = Some(report);
+    /// The last event, a bar a sample.
+    pub fn slow_motion(&self) -> String {
+        self.slow.iter().collect()
     }
 
-    /// The bars so far and their marks.
+    /// The time before is not drawn.
+    pub fn begin(&mut self, report: &Report) {
+        self.sample_end = count(report);
+        self.bar_end = self.sample_end;
+    }
+
+    /// Draws what the subscribers have seen since the last sample.
+    pub fn sample(&mut self, report: &Report, view: &View) {
+        let now = count(report);
+        let height = bar(now.rate_since(self.sample_end) / self.full_rate);
+        self.sample_end = now;
+        if self.slow.len() < SLOW_WIDTH {
+            self.slow.push(height);
+        }
+        push(&mut self.recent, height, SLOW_LEAD);
+        self.undrawn += 1;
+        if self.undrawn < SAMPLES_PER_BAR {
+            return;
+        }
+        self.undrawn = 0;
+        let height = bar(now.rate_since(self.bar_end) / self.full_rate);
+        let mark = self.mark.take().unwrap_or(' ');
+        push(&mut self.bars, Bar { height, mark }, WIDTH);
+        self.bar_end = now;
+        self.unsaid += 1;
+        if self.live {
+            self.erase();
+            self.draw(report, view);
+        } else if self.unsaid == PLAIN_WIDTH {
+            self.unsaid = 0;
+            self.screen.say(&self.plain_line(report, view));
+        }
+    }
+
+    /// The last bars and their marks.
     fn bars(&self, count: usize) -> (String, String) {
-        let skipped = self.samples.len().saturating_sub(count);
-        let samples = || self.samples.iter().skip(skipped);
-        let bars = samples().map(|sample| sample.bar).collect();
-        (bars, samples().map(|sample| sample.mark).collect())
+        let skipped = self.bars.len().saturating_sub(count);
+        let bars = || self.bars.iter().skip(skipped);
+        let heights = bars().map(|bar| bar.height).collect();
+        (heights, bars().map(|bar| bar.mark).collect())
     }
 
     fn plain_line(&self, report: &Report, view: &View) -> String {
@@ -162,6 +207,21 @@ fn write(text: &str) {
     let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
 }
 
+fn count(report: &Report) -> Count {
+    Count {
+        at_ms: report.at_ms,
+        answered: report.pings_answered,
+    }
+}
+
+/// Keeps the last `limit`.
+fn push<T>(queue: &mut VecDeque<T>, item: T, limit: usize) {
+    if queue.len() == limit {
+        queue.pop_front();
+    }
+    queue.push_back(item);
+}
+
 /// The bar for a share of the full height.
 fn bar(share: f64) -> char {
     let top = BARS.len() - 1;
@@ -181,23 +241,43 @@ mod tests {
         assert_eq!(bar(1.2), '█');
     }
 
-    #[test]
-    fn the_oldest_bars_go_and_a_mark_stands_below_its_own() {
+    fn canvas() -> Canvas {
         let mut canvas = Canvas::new(Screen::new(), 1000.0);
         canvas.live = false;
-        let report = |at: u64| Report {
-            at_ms: at * 100,
-            pings_answered: at * 100,
-            ..Report::default()
-        };
-        for at in 0..100 {
-            if at == 99 {
-                canvas.mark = Some('K');
-            }
-            canvas.sample(report(at), &View::default());
+        canvas
+    }
+
+    /// A sample every 20 ms, a ping every millisecond, unanswered within `silence`.
+    fn play(canvas: &mut Canvas, samples: std::ops::Range<u64>, silence: std::ops::Range<u64>) {
+        for sample in samples {
+            let at_ms = (sample + 1) * 20;
+            let answered = (1..=at_ms).filter(|at| !silence.contains(at)).count() as u64;
+            let report = Report {
+                at_ms,
+                pings_answered: answered,
+                ..Report::default()
+            };
+            canvas.sample(&report, &View::default());
         }
+    }
+
+    #[test]
+    fn the_oldest_bars_go_and_a_mark_stands_below_its_own() {
+        let mut canvas = canvas();
+        play(&mut canvas, 0..495, 0..0);
+        canvas.event('K', "killed");
+        play(&mut canvas, 495..500, 0..0);
         let (bars, marks) = canvas.bars(WIDTH);
         assert_eq!(bars, "█".repeat(WIDTH));
         assert_eq!(marks.trim_start(), "K");
+    }
+
+    #[test]
+    fn slow_motion_shows_a_short_silence_and_what_was_before() {
+        let mut canvas = canvas();
+        play(&mut canvas, 0..10, 0..0);
+        canvas.event('K', "killed");
+        play(&mut canvas, 10..15, 221..261);
+        assert_eq!(canvas.slow_motion(), "██████..██");
     }
 }

@@ -21,12 +21,14 @@ const SESSIONS: u32 = 200;
 const BFD_MS: u32 = 100;
 /// Milliseconds between two pings of a session.
 const PING_INTERVAL_MS: u64 = 20;
-const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
 /// Between two looks at who owns what; each is a process of its own.
 const VIEW_INTERVAL: Duration = Duration::from_millis(200);
+/// How long a node that is back is watched before it gets its groups.
+const REST: Duration = Duration::from_secs(1);
 /// A LAC that has had no answer by then gives its tunnel up.
 const ANSWER_LIMIT: Duration = Duration::from_secs(31);
-/// The cluster may take so long to agree again.
+/// The cluster may take so long to agree again, or to carry out an order.
 const AGREE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Plays the demonstration; whether the subscribers noticed nothing but silence.
@@ -35,10 +37,11 @@ pub fn play(setting: &Setting, program: &Path, screen: Screen) -> Result<bool> {
     let mut show = Show::open(sessions, program, screen)?;
     show.watch(setting.watched)?;
     let killed = show.kill(setting.dead)?;
-    let returned = show.start(killed.node, setting.watched)?;
+    let started = show.start(killed.node)?;
+    let returned = show.give_back(killed.node, setting.watched)?;
     let verdict = show.stage.finish("demo", Ok(()))?;
     let report = show.stage.simulator.report()?;
-    summary(sessions, &report, &verdict, &[killed, returned]);
+    summary(sessions, &report, &verdict, &[killed, started, returned]);
     Ok(verdict.passed() && report.sessions_open == u64::from(sessions))
 }
 
@@ -52,9 +55,11 @@ struct Show {
 
 /// What the subscribers saw of something done to a node.
 struct Seen {
-    node: u8,
     what: &'static str,
+    node: u8,
     since: SinceMark,
+    /// A bar for each sample, from right before it.
+    slow_motion: String,
 }
 
 impl Show {
@@ -90,6 +95,7 @@ impl Show {
             fast_interval_us: 0,
         })?;
         let report = stage.simulator.report()?;
+        canvas.begin(&report);
         canvas.say(&format!(
             "all are in, half of them within {:.0} ms; each pings {CORE} every {PING_INTERVAL_MS} ms",
             report.setup_p50_ms
@@ -103,70 +109,87 @@ impl Show {
         self.draw_while(|bed, view| look(bed, view, time))
     }
 
-    /// Kills the owner of most groups and waits until every tunnel has been answered.
+    /// Kills the owner of most groups.
     fn kill(&mut self, dead: Duration) -> Result<Seen> {
         let node = self.stage.owner()?;
         let groups = groups(&self.stage.bed.view()?, node);
         let pid = self.stage.bed.node(node)?.pid().unwrap_or_default();
-        self.canvas.event(
-            'K',
-            &format!("kill -9 {pid}: node {node}, the owner of {groups} groups, is gone"),
-        );
-        self.stage.simulator.ask(&Command::Mark)?;
-        self.draw_while(|bed, view| {
+        let news = format!("kill -9 {pid}: node {node}, the owner of {groups} groups, is gone");
+        self.event('K', &news, |bed, view| {
             bed.node(node)?.kill()?;
             look(bed, view, dead)
         })?;
-        let since = self.wait_answered()?;
         let left: Vec<_> = self.view().nodes.iter().map(owned).collect();
         self.canvas
             .say(&format!("the others took over: {}", left.join(", ")));
-        self.seen(node, "kill -9", since)
+        self.seen("kill", node)
     }
 
-    /// Starts the node again and waits until it has its share.
-    fn start(&mut self, node: u8, watched: Duration) -> Result<Seen> {
-        self.canvas.event('S', &format!("node {node} is started again"));
-        self.stage.simulator.ask(&Command::Mark)?;
-        let begun = Instant::now();
-        self.draw_while(|bed, view| {
+    /// Starts the node again and waits until it has caught up.
+    fn start(&mut self, node: u8) -> Result<Seen> {
+        let news = format!("node {node} is started again");
+        self.event('S', &news, |bed, view| {
             bed.node(node)?.start()?;
             bed.wait_routes()?;
-            agree(bed, view)
+            agree(bed, view, |_| true)?;
+            look(bed, view, REST)
         })?;
-        self.canvas.event(
-            'C',
-            &format!(
-                "node {node} has caught up, the routers send to it again: {:.1} s after its start",
-                begun.elapsed().as_secs_f64()
-            ),
-        );
-        self.watch(watched)?;
-        let since = self.wait_answered()?;
-        self.seen(node, "start", since)
+        self.seen("start", node)
     }
 
-    /// Tells the gaps.
-    fn seen(&mut self, node: u8, what: &'static str, since: SinceMark) -> Result<Seen> {
-        let seen = Seen { node, what, since };
-        self.canvas.say(&seen.to_string());
-        Ok(seen)
+    /// Orders the groups' return.
+    fn give_back(&mut self, node: u8, watched: Duration) -> Result<Seen> {
+        let id = node.to_string();
+        let news = format!("holdfast cluster undrain {id}: the node gets its share back");
+        self.event('U', &news, |bed, view| {
+            bed.node(node)?.ask(&["cluster", "undrain", &id])?;
+            agree(bed, view, |view| groups(view, node) > 0)?;
+            look(bed, view, watched)
+        })?;
+        self.seen("return", node)
     }
 
-    /// Goes on until every tunnel has answered a HELLO sent after the mark, or never will.
-    fn wait_answered(&mut self) -> Result<SinceMark> {
+    /// Does something and waits until every tunnel has been answered since.
+    fn event(
+        &mut self,
+        mark: char,
+        news: &str,
+        work: impl FnOnce(&mut Bed, &Mutex<View>) -> Result<()> + Send,
+    ) -> Result<()> {
+        self.canvas.event(mark, news);
+        self.stage.simulator.ask(&Command::Mark)?;
+        self.draw_while(work)?;
         let deadline = Instant::now() + ANSWER_LIMIT;
-        loop {
-            let since = self.stage.simulator.report()?.since_mark;
-            let since = since.ok_or_else(|| Error::Unmet("the simulator has no mark".into()))?;
-            if since.control_gaps_ms.iter().all(Option::is_some) || Instant::now() > deadline {
-                return Ok(since);
+        while !self.since_mark()?.control_gaps_ms.iter().all(Option::is_some) {
+            if Instant::now() > deadline {
+                // The summary counts them.
+                break;
             }
             self.watch(VIEW_INTERVAL)?;
         }
+        Ok(())
     }
 
-    /// Draws a sample every 100 ms while `work` goes on beside.
+    /// Tells the gaps since the mark.
+    fn seen(&mut self, what: &'static str, node: u8) -> Result<Seen> {
+        let since = self.since_mark()?;
+        let slow_motion = self.canvas.slow_motion();
+        let seen = Seen {
+            what,
+            node,
+            since,
+            slow_motion,
+        };
+        self.canvas.say(&seen.gaps());
+        Ok(seen)
+    }
+
+    fn since_mark(&mut self) -> Result<SinceMark> {
+        let since = self.stage.simulator.report()?.since_mark;
+        since.ok_or_else(|| Error::Unmet("the simulator has no mark".into()))
+    }
+
+    /// Takes sample after sample while `work` goes on beside.
     fn draw_while(&mut self, work: impl FnOnce(&mut Bed, &Mutex<View>) -> Result<()> + Send) -> Result<()> {
         let Self { stage, canvas, view } = self;
         let Stage { simulator, bed, .. } = stage;
@@ -176,7 +199,7 @@ impl Show {
             let mut next = Instant::now();
             while !work.is_finished() {
                 let report = simulator.report()?;
-                canvas.sample(report, &lock(view));
+                canvas.sample(&report, &lock(view));
                 next = (next + SAMPLE_INTERVAL).max(Instant::now());
                 sleep(next.saturating_duration_since(Instant::now()));
             }
@@ -190,20 +213,20 @@ impl Show {
     }
 }
 
-impl std::fmt::Display for Seen {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Seen {
+    fn gaps(&self) -> String {
         let data = Spread::of(&self.since.slow_gaps_ms);
         let answered: Vec<f64> = self.since.control_gaps_ms.iter().flatten().copied().collect();
         let control = Spread::of(&answered);
-        write!(
-            f,
+        let mut text = format!(
             "{} of node {}: data gap {:.0} / {:.0} ms, control gap {:.0} / {:.0} ms (median / longest)",
             self.what, self.node, data.median, data.longest, control.median, control.longest
-        )?;
-        match self.since.control_gaps_ms.len() - answered.len() {
-            0 => Ok(()),
-            silent => write!(f, ", {silent} tunnels without an answer"),
+        );
+        let silent = self.since.control_gaps_ms.len() - answered.len();
+        if silent > 0 {
+            text += &format!(", {silent} tunnels without an answer");
         }
+        text
     }
 }
 
@@ -217,10 +240,10 @@ fn look(bed: &Bed, view: &Mutex<View>, time: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the cluster is settled.
-fn agree(bed: &Bed, view: &Mutex<View>) -> Result<()> {
+/// Waits until the cluster is settled as is wanted.
+fn agree(bed: &Bed, view: &Mutex<View>, wanted: impl Fn(&View) -> bool) -> Result<()> {
     let deadline = Instant::now() + AGREE_LIMIT;
-    while !refresh(bed, view) {
+    while !(refresh(bed, view) && wanted(&lock(view))) {
         if Instant::now() > deadline {
             let last = lock(view).clone();
             return Err(Error::Unmet(format!(
@@ -260,9 +283,10 @@ fn owned(member: &chaos::Member) -> String {
 /// The end: what the subscribers saw.
 fn summary(sessions: u32, report: &Report, verdict: &Verdict, seen: &[Seen]) {
     println!();
-    println!("What the {sessions} subscribers saw");
+    println!("What the {sessions} subscribers saw, in slow motion: answered pings, a bar for each 20 ms");
     for seen in seen {
-        println!("  {seen}");
+        println!("  {}", seen.gaps());
+        println!("    {}", seen.slow_motion);
     }
     println!(
         "  pings answered         {} of {}",
