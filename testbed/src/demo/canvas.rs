@@ -222,11 +222,11 @@ fn push<T>(queue: &mut VecDeque<T>, item: T, limit: usize) {
     queue.push_back(item);
 }
 
-/// The bar for a share of the full height.
+/// The bar for a share of the full height, rounded; only silence has none.
 fn bar(share: f64) -> char {
-    let top = BARS.len() - 1;
-    let height = (share * top as f64).ceil().clamp(0.0, top as f64) as usize;
-    BARS[height]
+    let top = (BARS.len() - 1) as f64;
+    let least = if share > 0.0 { 1.0 } else { 0.0 };
+    BARS[(share * top).round().clamp(least, top) as usize]
 }
 
 #[cfg(test)]
