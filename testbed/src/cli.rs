@@ -17,7 +17,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Subscribers dial in, the node is killed with -9 and started again: see what they notice.
+    /// Subscribers dial in, a node is killed with -9 and started again: see what they notice. As root: of a cluster.
     Demo(demo::Options),
     /// Sessions a second, and what a session costs.
     Bench(bench::Options),
@@ -44,7 +44,7 @@ impl Cli {
     pub fn run(self) -> Result<ExitCode, Box<dyn Error>> {
         if matches!(
             self.command,
-            Command::Demo(_) | Command::Bench(_) | Command::Restart(_) | Command::Faults(_)
+            Command::Bench(_) | Command::Restart(_) | Command::Faults(_)
         ) {
             cleanup::install()?;
         }

@@ -26,11 +26,12 @@ mod verdict;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-pub use bed::{Bed, Settings};
+pub use bed::{ANYCAST, Bed, CORE, Settings};
 pub use error::{Error, Result};
+pub use node::{Member, View};
 pub use scenarios::{Needs, Scenario};
 pub use stage::{Setting, Stage};
-pub use verdict::{Summary, Verdict};
+pub use verdict::{Spread, Summary, Verdict};
 
 use crate::lab::image::Image;
 use crate::lab::{apt, cleanup};
