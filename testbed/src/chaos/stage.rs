@@ -38,6 +38,10 @@ pub const EXTRA: u32 = 200;
 const FAST_SESSIONS: u32 = 20;
 const FAST_INTERVAL_US: u64 = 1_000;
 const SLOW_INTERVAL_MS: u64 = 1_000;
+/// Slow pings a second that four cores bear beside all else; with more sessions they come less often.
+const MAX_SLOW_RATE: u64 = 5_000;
+/// Sessions a second that come up at least.
+const MIN_SETUP_RATE: u32 = 250;
 /// Between two fresh HELLOs, and between two copies of one.
 const HELLO_INTERVAL_MS: u64 = 10;
 const HELLO_REPEAT_MS: u64 = 50;
@@ -116,10 +120,10 @@ impl Stage {
         if missing > 0 {
             self.simulator.dial(missing, Some(100))?;
         }
-        self.simulator
-            .wait_until("all sessions up", DIAL_TIMEOUT, |report| {
-                report.sessions_open == all && report.sessions_pending == 0
-            })?;
+        let patience = DIAL_TIMEOUT + Duration::from_secs((missing / MIN_SETUP_RATE).into());
+        self.simulator.wait_until("all sessions up", patience, |report| {
+            report.sessions_open == all && report.sessions_pending == 0
+        })?;
         Ok(())
     }
 
@@ -129,7 +133,7 @@ impl Stage {
         self.establish()?;
         self.connect_real_client()?;
         self.simulator.ask(&Command::Ping {
-            interval_ms: SLOW_INTERVAL_MS,
+            interval_ms: SLOW_INTERVAL_MS.max(u64::from(self.setting.sessions) * 1_000 / MAX_SLOW_RATE),
             host: Some(CORE),
             fast_sessions: FAST_SESSIONS,
             fast_interval_us: FAST_INTERVAL_US,
