@@ -39,6 +39,8 @@ pub struct Forwarding {
     slices: Option<Slices>,
     /// Whether they have changed since they were last asked for.
     slices_changed: bool,
+    /// Tunnels that have just been established.
+    established: Vec<TunnelId>,
 }
 
 impl Forwarding {
@@ -59,8 +61,14 @@ impl Forwarding {
             limits,
             shards,
             slices: None,
+            established: Vec::new(),
             slices_changed: false,
         }
+    }
+
+    /// The tunnels that were established since this was last asked.
+    pub fn take_established(&mut self) -> Vec<TunnelId> {
+        std::mem::take(&mut self.established)
     }
 
     /// Keeps count of the addresses in use of these pools, so that the routers can be told who owns them.
@@ -156,6 +164,9 @@ impl Forwarding {
             return;
         };
         self.count_half_open(before, row.state(), facts.peer.ip());
+        if before == Some(TunnelState::HalfOpen) && row.state() == TunnelState::Established {
+            self.established.push(tunnel);
+        }
         if before.is_none() {
             self.update(TableUpdate::Tunnel(TunnelEntry {
                 tunnel,

@@ -18,6 +18,7 @@ use holdfast_protocol::TunnelId;
 use tokio::sync::mpsc;
 
 use super::relay;
+use super::reports::Reports;
 use super::table::TableHandle;
 use crate::io::{Inbound, clock};
 use crate::metrics::{Counter, Metrics};
@@ -34,6 +35,13 @@ pub enum FromPeer {
     Gone(u64),
 }
 
+/// What comes in for everybody, shared with [`Members`].
+#[derive(Clone, Debug, Default)]
+pub struct Heard {
+    reports: Arc<Reports>,
+    newcomer: Arc<AtomicBool>,
+}
+
 /// What everybody may know of the members.
 #[derive(Debug)]
 pub struct Members {
@@ -43,12 +51,16 @@ pub struct Members {
     /// Milliseconds of CLOCK_BOOTTIME until which this node is known to be no stale owner.
     fresh_until_ms: AtomicU64,
     lonely: AtomicBool,
+    reports: Arc<Reports>,
+    newcomer: Arc<AtomicBool>,
 }
 
 impl Members {
     /// Nobody is known to live yet.
-    pub fn new(peers: PeersHandle, witnesses: BTreeSet<u64>) -> Self {
+    pub fn new(peers: PeersHandle, witnesses: BTreeSet<u64>, incoming: &Heard) -> Self {
         Self {
+            reports: incoming.reports.clone(),
+            newcomer: incoming.newcomer.clone(),
             peers,
             witnesses,
             alive: ArcSwap::default(),
@@ -75,6 +87,16 @@ impl Members {
     /// Until when frames that wait for no commit may be sent (design invariant 3).
     pub fn fresh_until(&self) -> Duration {
         Duration::from_millis(self.fresh_until_ms.load(Relaxed))
+    }
+
+    /// Traffic that other members have counted.
+    pub fn reports(&self) -> &Reports {
+        &self.reports
+    }
+
+    /// Whether a member was connected since this was last asked, which may know nothing of earlier reports.
+    pub fn has_newcomer(&self) -> bool {
+        self.newcomer.swap(false, Relaxed)
     }
 
     /// Whether there has been no quorum or no leader for a while, so that nothing can be acknowledged here.
@@ -240,16 +262,23 @@ pub struct Incoming {
     metrics: Arc<Metrics>,
     /// Whom we had a stream to since they were last gone.
     seen: Mutex<BTreeSet<u64>>,
+    heard: Heard,
 }
 
 impl Incoming {
     /// To the table's thread and to the shards' actors.
-    pub fn new(table: TableHandle, shards: Vec<mpsc::Sender<Inbound>>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        table: TableHandle,
+        shards: Vec<mpsc::Sender<Inbound>>,
+        heard: Heard,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             table,
             shards,
             metrics,
             seen: Mutex::default(),
+            heard,
         }
     }
 
@@ -287,7 +316,11 @@ impl PeerEvents for Incoming {
             Frame::Raft(message) => self.table.from_peer(FromPeer::Raft(message)),
             Frame::Relay(relayed) => self.on_relay(relayed),
             Frame::Order(order) => self.on_order(from, &order),
-            Frame::Counters(_) => tracing::debug!(from, "a frame of a newer version is passed over"),
+            Frame::Counters(report) => {
+                if !self.heard.reports.take(from, &report) {
+                    tracing::debug!(from, "a report that makes no sense is passed over");
+                }
+            }
         }
     }
 
@@ -297,6 +330,7 @@ impl PeerEvents for Incoming {
 
     fn on_up(&self, node: u64, hello: Hello) {
         self.seen().insert(node);
+        self.heard.newcomer.store(true, Relaxed);
         tracing::info!(node, program = hello.program, "connected to a member");
     }
 

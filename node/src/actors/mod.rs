@@ -17,6 +17,7 @@ pub mod directory;
 pub mod forwarding;
 pub mod members;
 pub mod relay;
+pub mod reports;
 pub mod session;
 pub mod shard;
 pub mod subscriber;

@@ -22,6 +22,7 @@ use super::forwarding::Forwarding;
 use super::members::{FromPeer, Membership};
 use super::shard::{ShardInput, ShardSender};
 use super::subscriber;
+use super::tunnel;
 use crate::anycast::{Presence, Pulse};
 use crate::api::TableStatus;
 use crate::io::clock;
@@ -590,6 +591,7 @@ impl TableThread {
             self.on_table_replaced();
         }
         self.forwarding.apply(effect);
+        self.drop_stale_tunnels();
         if let Effect::AccountingOwed { sequence } = effect {
             self.undeliverable.push(*sequence);
         }
@@ -625,6 +627,22 @@ impl TableThread {
         }
         for shard in &self.shards {
             shard.send(ShardInput::Replay { group });
+        }
+    }
+
+    /// Older tunnels of the same peer under the same key belong to a LAC that has forgotten them. Wherever the new one was
+    /// established, it is the old one's owner that lets it go.
+    fn drop_stale_tunnels(&mut self) {
+        for tunnel in self.forwarding.take_established() {
+            let stale = self.forwarding.directory().superseded_by(tunnel);
+            if let Some(stale) = stale.filter(|stale| self.published.owns(*stale)) {
+                tracing::info!(%stale, "the LAC has restarted: its stale tunnel is dropped");
+                self.metrics.count(Counter::TunnelsReplaced);
+                self.shards[stale.shard(self.shards.len())].send(ShardInput::Tunnel {
+                    tunnel: stale,
+                    order: tunnel::Order::Abandon,
+                });
+            }
         }
     }
 

@@ -41,7 +41,7 @@ pub use tls::Identity;
 
 /// The messages of proto/peers.proto.
 #[allow(missing_docs, clippy::all)]
-mod proto {
+pub(crate) mod proto {
     include!(concat!(env!("OUT_DIR"), "/holdfast.peers.rs"));
 }
 

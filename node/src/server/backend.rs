@@ -285,7 +285,10 @@ impl Backend for NodeBackend {
         let items = rows
             .iter()
             .map(|(tunnel, session, row)| {
-                let totals = self.shared.checkpoint.totals(*tunnel, *session);
+                let own = self.shared.checkpoint.totals(*tunnel, *session);
+                let members = self.shared.members.as_ref();
+                let others = members.map(|members| members.reports().of(&row.acct_session_id));
+                let totals = own.plus(others.unwrap_or_default());
                 session_info(*tunnel, *session, row, totals, now_ms, config.ppp.mtu)
             })
             .collect();

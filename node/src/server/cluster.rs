@@ -7,7 +7,7 @@ use holdfast_cluster::liveness;
 use tokio::sync::mpsc;
 
 use crate::aaa::Pools;
-use crate::actors::members::{Incoming, Members, Membership};
+use crate::actors::members::{Heard, Incoming, Members, Membership};
 use crate::actors::table::TableHandle;
 use crate::config::Config;
 use crate::io::Inbound;
@@ -25,7 +25,8 @@ pub fn join(
     let Some(peers) = PeersConfig::of(config, boot, Vec::new(), metrics.clone()) else {
         return Ok(None);
     };
-    let incoming = Incoming::new(table.clone(), shards.to_vec(), metrics.clone());
+    let heard = Heard::default();
+    let incoming = Incoming::new(table.clone(), shards.to_vec(), heard.clone(), metrics.clone());
     let witnesses: BTreeSet<u64> = config
         .members
         .iter()
@@ -35,6 +36,7 @@ pub fn join(
     Ok(Some(Arc::new(Members::new(
         Peers::start(peers, incoming)?,
         witnesses,
+        &heard,
     ))))
 }
 

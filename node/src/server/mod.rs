@@ -18,7 +18,7 @@ mod shards;
 mod start;
 mod stop;
 
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, Totals};
 pub use start::StartError;
 
 use std::process::ExitCode;

@@ -1,6 +1,7 @@
 //! `holdfast-testbed sim`: runs seeds, and says how to repeat the one that fails.
 
 use std::error::Error;
+use std::ops::Range;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,6 +29,9 @@ pub struct Options {
     /// Plants a mistake, which the run has to find.
     #[arg(long, value_enum)]
     bug: Option<Bug>,
+    /// Prints what happens between two times of the virtual clock, in seconds: `--trace 35-41`.
+    #[arg(long, value_parser = parse_trace)]
+    trace: Option<Range<Duration>>,
     /// Threads; each runs a seed of its own.
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -76,7 +80,11 @@ impl Options {
             if number >= self.seeds || failed.load(Ordering::Relaxed) || start.elapsed() > limit {
                 return;
             }
-            let setup = Setup::of_seed(first.wrapping_add(number), self.nodes, self.minutes, self.bug);
+            let seed = first.wrapping_add(number);
+            let setup = Setup {
+                trace: self.trace.clone(),
+                ..Setup::of_seed(seed, self.nodes, self.minutes, self.bug)
+            };
             let run = run(&setup);
             if run.failure.is_some() {
                 failed.store(true, Ordering::Relaxed);
@@ -103,4 +111,15 @@ impl Options {
             run.seed, self.nodes, self.minutes
         );
     }
+}
+
+fn parse_trace(text: &str) -> Result<Range<Duration>, String> {
+    let (from, to) = text.split_once('-').ok_or("two times are wanted: 35-41")?;
+    let seconds = |text: &str| {
+        let seconds: f64 = text
+            .parse()
+            .map_err(|_| format!("{text:?} is no number of seconds"))?;
+        Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+    };
+    Ok(seconds(from)?..seconds(to)?)
 }

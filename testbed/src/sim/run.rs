@@ -76,22 +76,23 @@ pub fn run(setup: &Setup) -> Run {
     }
 }
 
+/// What happened, but for the turns of the tables, which are without number.
+fn print_facts(now: Duration, facts: &[Fact]) {
+    for fact in facts.iter().filter(|fact| !matches!(fact, Fact::Turn { .. })) {
+        println!("{:.6} {fact:?}", now.as_secs_f64());
+    }
+}
+
 fn play(world: &mut World, setup: &Setup) -> Result<(), Violation> {
     let mut invariants = Invariants::default();
     let mut until = |world: &mut World, end| -> Result<(), Violation> {
         while let Some(facts) = world.step(end) {
-            if let Ok(t) = std::env::var("SIMDBG") {
-                let (a, b) = t.split_once(',').unwrap();
-                let (a, b): (f64, f64) = (a.parse().unwrap(), b.parse().unwrap());
-                let n = world.now().as_secs_f64();
-                if n >= a && n <= b {
-                    for f in &facts {
-                        match f {
-                            Fact::Turn { .. } => {}
-                            f => eprintln!("{n:.6} {f:?}"),
-                        }
-                    }
-                }
+            if setup
+                .trace
+                .as_ref()
+                .is_some_and(|trace| trace.contains(&world.now()))
+            {
+                print_facts(world.now(), &facts);
             }
             invariants.check(world, &facts)?;
         }

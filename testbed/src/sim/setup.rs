@@ -1,5 +1,6 @@
 //! The cast and the weather of one run, as its seed has it.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use super::bugs::Bug;
@@ -34,6 +35,8 @@ pub struct Setup {
     pub echoes: bool,
     pub snapshot_entries: usize,
     pub bug: Option<Bug>,
+    /// The time whose facts are printed.
+    pub trace: Option<Range<Duration>>,
 }
 
 impl Setup {
@@ -68,6 +71,7 @@ impl Setup {
             echoes: !lossy && dice.happens(500),
             snapshot_entries: 50 + dice.index(400),
             bug,
+            trace: None,
         }
     }
 }

@@ -2,21 +2,53 @@
 
 use super::*;
 
-fn setup(seed: u64) -> Setup {
-    Setup::of_seed(seed, 3, 1, None)
+/// Virtual minutes with faults; enough for every planted mistake to matter within its number of seeds.
+const MINUTES: u64 = 3;
+
+fn run_seed(seed: u64, bug: Option<Bug>) -> Run {
+    run(&Setup::of_seed(seed, 3, MINUTES, bug))
+}
+
+/// The invariant that finds a planted mistake within so many seeds.
+fn found_by(bug: Bug, seeds: u64) -> &'static str {
+    let failure = (1..=seeds).find_map(|seed| run_seed(seed, Some(bug)).failure);
+    match failure {
+        Some(failure) => failure.invariant,
+        None => panic!("{bug:?} is not found within {seeds} seeds"),
+    }
 }
 
 #[test]
 fn a_seed_repeats_itself_to_the_last_octet() {
-    let [first, second] = [1, 1].map(|seed| run(&setup(seed)));
+    let [first, second] = [1, 1].map(|seed| run_seed(seed, None));
     assert_eq!((first.steps, first.digest), (second.steps, second.digest));
-    assert_ne!(first.digest, run(&setup(2)).digest);
+    assert_ne!(first.digest, run_seed(2, None).digest);
 }
 
 #[test]
 fn nothing_is_found_in_what_is_right() {
-    for seed in 1..=3 {
-        let run = run(&setup(seed));
+    for seed in 1..=5 {
+        let run = run_seed(seed, None);
         assert!(run.failure.is_none(), "seed {seed}: {:?}", run.failure);
     }
+}
+
+#[test]
+fn output_before_acceptance_is_found_in_one_seed() {
+    assert_eq!(found_by(Bug::OutputBeforeAcceptance, 1), "acknowledged");
+}
+
+#[test]
+fn an_nr_that_is_not_replicated_is_found_in_one_seed() {
+    assert_eq!(found_by(Bug::NrNotReplicated, 1), "acknowledged");
+}
+
+#[test]
+fn a_configure_ack_before_acceptance_is_found_in_one_seed() {
+    found_by(Bug::ConfigureAckEarly, 1);
+}
+
+#[test]
+fn a_disk_that_does_not_sync_is_found_in_one_seed() {
+    assert_eq!(found_by(Bug::FsyncSkipped, 1), "durable");
 }

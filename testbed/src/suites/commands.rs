@@ -8,12 +8,29 @@ use super::{Context, Outcome};
 use crate::lab::process::own_program;
 
 const DEMO_LIMIT: Duration = Duration::from_secs(120);
+/// With two threads no more than 90 seconds of processor time.
+const SIM_SECONDS: &str = "42";
+const SIM_LIMIT: Duration = Duration::from_secs(120);
 const RESTART_LIMIT: Duration = Duration::from_secs(600);
 const CHAOS_LIMIT: Duration = Duration::from_secs(480);
 const FAULTS_LIMIT: Duration = Duration::from_secs(400);
 
 pub fn demo(_: &Context) -> Outcome {
     Outcome::single("demo", own_command(&["demo"], DEMO_LIMIT))
+}
+
+/// Seeds that nobody has run before; the first one is printed, and a failure says how to repeat it.
+pub fn sim(_: &Context) -> Outcome {
+    let arguments = [
+        "sim",
+        "--seeds",
+        "300",
+        "--threads",
+        "2",
+        "--seconds",
+        SIM_SECONDS,
+    ];
+    Outcome::single("sim", own_command(&arguments, SIM_LIMIT))
 }
 
 /// The storm beside the hard moments: both spend most of their time waiting for clocks.

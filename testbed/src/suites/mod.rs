@@ -71,6 +71,11 @@ pub const ALL: &[Suite] = &[
         run: commands::demo,
     },
     Suite {
+        name: "sim",
+        about: "a few hundred new seeds of the simulated cluster",
+        run: commands::sim,
+    },
+    Suite {
         name: "restart",
         about: "killed again and again under 1,000 simulated sessions",
         run: commands::restart,

@@ -93,6 +93,11 @@ impl Process {
         self.registered = accepted;
         if accepted {
             self.find_unborn();
+            for group in 0..=255 {
+                for (_, relay) in self.hold.release(group, u32::MAX) {
+                    self.on_released(relay);
+                }
+            }
         } else {
             (self.incarnation, self.asked_at) = (None, None);
         }
@@ -100,17 +105,10 @@ impl Process {
 
     pub(super) fn on_group_taken(&mut self, number: u8, owner: u64, epoch: u32) {
         let before = self.groups[usize::from(number)];
-        let table = self.replica.table().group(number);
-        // Where the table is further on, the next word of this group is on its way.
-        let incarnation = if table.epoch == epoch {
-            table.incarnation
-        } else {
-            0
-        };
         self.groups[usize::from(number)] = Group {
             owner,
             epoch,
-            incarnation,
+            incarnation: self.replica.table().group(number).incarnation,
         };
         if before.owner != owner {
             self.taken_over_at.insert(number, self.now);

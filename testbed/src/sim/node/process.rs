@@ -217,10 +217,10 @@ impl Process {
         }
     }
 
-    /// Whether this process may act for a group.
+    /// Whether this process may act for a group: it has taken its place in the table, and its node owns the group. It may own it
+    /// by an Assign that was judged before its Take and named its predecessor, who is dead.
     pub(super) fn owns(&self, group: u8) -> bool {
-        let group = self.groups[usize::from(group)];
-        group.owner == self.id && Some(group.incarnation) == self.incarnation
+        self.registered && self.groups[usize::from(group)].owner == self.id
     }
 
     pub(super) fn fact(&mut self, fact: Fact) {

@@ -38,6 +38,8 @@ pub(super) enum Work {
     },
     Removed(TunnelId, Option<Refusal>),
     Replaced(TunnelId, SessionId),
+    /// Its LAC has restarted and its new tunnel is up.
+    Abandon(TunnelId),
     TunnelWake(TunnelId),
     Asked(TunnelId, SessionId, SessionRequest),
     SessionBirth {
@@ -77,6 +79,7 @@ impl Process {
                 let cause = terminate_cause::ADMIN_RESET;
                 self.at_tunnel(tunnel, |core, now| core.disconnect(now, session, cdn, cause));
             }
+            Work::Abandon(tunnel) => self.at_tunnel(tunnel, |core, now| core.abandon(now)),
             Work::TunnelWake(tunnel) => self.at_tunnel(tunnel, |core, now| core.handle_timeout(now)),
             Work::Asked(tunnel, session, request) => {
                 self.at_tunnel(tunnel, |core, now| core.handle_request(now, session, request));
@@ -170,13 +173,13 @@ impl Process {
             C::SessionAccepted { session, serial } => {
                 self.work.push_back(Work::SessionAccepted(id, session, serial));
             }
-            C::Established => self.on_established(id),
             C::Rebirth(_) => {
                 self.drop_tunnel(id);
                 self.reclaim(id);
             }
             C::Finished => self.drop_tunnel(id),
-            C::Closed(_) | C::Heard | C::Count(_) => {}
+            // The owner of the tunnel that this one replaces hears of it by the row, wherever it is.
+            C::Established | C::Closed(_) | C::Heard | C::Count(_) => {}
         }
     }
 
@@ -253,16 +256,6 @@ impl Process {
             self.work.push_back(work);
         } else {
             self.delayed.push_back((begins, work));
-        }
-    }
-
-    fn on_established(&mut self, id: TunnelId) {
-        let superseded = self
-            .peers
-            .values_mut()
-            .find_map(|known| known.take_superseded(id));
-        if let Some(stale) = superseded {
-            self.at_tunnel(stale, |core, now| core.abandon(now));
         }
     }
 

@@ -162,7 +162,11 @@ impl Process {
         match row.state() {
             TunnelState::HalfOpen | TunnelState::Established => {
                 let known = Known::of_row(tunnel, row);
-                self.peers.entry((peer, peer_tunnel)).or_insert(known).note(known);
+                let known_before = self.peers.entry((peer, peer_tunnel)).or_insert(known);
+                known_before.note(known);
+                let known = *known_before;
+                let stale = self.tunnels.keys().filter(|tunnel| known.has_replaced(**tunnel));
+                self.work.extend(stale.map(|tunnel| Work::Abandon(*tunnel)));
             }
             TunnelState::Closing | TunnelState::Closed => {
                 self.peers.retain(|_, known| known.tunnel != tunnel);
