@@ -38,6 +38,10 @@ pub const EXTRA: u32 = 200;
 const FAST_SESSIONS: u32 = 20;
 const FAST_INTERVAL_US: u64 = 1_000;
 const SLOW_INTERVAL_MS: u64 = 1_000;
+/// Slow pings a second that four cores bear beside all else; with more sessions they come less often.
+const MAX_SLOW_RATE: u64 = 5_000;
+/// Sessions a second that come up at least.
+const MIN_SETUP_RATE: u32 = 250;
 /// Between two fresh HELLOs, and between two copies of one.
 const HELLO_INTERVAL_MS: u64 = 10;
 const HELLO_REPEAT_MS: u64 = 50;
@@ -116,10 +120,10 @@ impl Stage {
         if missing > 0 {
             self.simulator.dial(missing, Some(100))?;
         }
-        self.simulator
-            .wait_until("all sessions up", DIAL_TIMEOUT, |report| {
-                report.sessions_open == all && report.sessions_pending == 0
-            })?;
+        let patience = DIAL_TIMEOUT + Duration::from_secs((missing / MIN_SETUP_RATE).into());
+        self.simulator.wait_until("all sessions up", patience, |report| {
+            report.sessions_open == all && report.sessions_pending == 0
+        })?;
         Ok(())
     }
 
@@ -129,7 +133,7 @@ impl Stage {
         self.establish()?;
         self.connect_real_client()?;
         self.simulator.ask(&Command::Ping {
-            interval_ms: SLOW_INTERVAL_MS,
+            interval_ms: SLOW_INTERVAL_MS.max(u64::from(self.setting.sessions) * 1_000 / MAX_SLOW_RATE),
             host: Some(CORE),
             fast_sessions: FAST_SESSIONS,
             fast_interval_us: FAST_INTERVAL_US,
@@ -171,7 +175,18 @@ impl Stage {
         self.simulator.ask(&Command::Mark)?;
         action(&mut self.bed)?;
         self.simulator.dial(self.setting.tunnels, None)?;
-        self.observe(WATCH)
+        self.observe(WATCH, SETTLE_TIMEOUT)?;
+        self.conclude()
+    }
+
+    /// The same for something that lasts: it is observed for `time`, whatever has been answered by then, and the calls under
+    /// way go on into the next event.
+    pub fn event_for(&mut self, time: Duration, action: impl FnOnce(&mut Bed) -> Result<()>) -> Result<()> {
+        self.quiet()?;
+        self.simulator.ask(&Command::Mark)?;
+        action(&mut self.bed)?;
+        self.simulator.dial(self.setting.tunnels, None)?;
+        self.observe(time, time)
     }
 
     /// The same while calls arrive, `rate` a second for some seconds.
@@ -181,7 +196,8 @@ impl Stage {
         std::thread::sleep(QUIET);
         self.simulator.ask(&Command::Mark)?;
         action(&mut self.bed)?;
-        self.observe(WATCH)
+        self.observe(WATCH, SETTLE_TIMEOUT)?;
+        self.conclude()
     }
 
     /// The same where the simulator itself kills the process at a moment on one of the tunnels that the process owns, once
@@ -215,7 +231,8 @@ impl Stage {
             // Nobody takes over: it has to come back itself.
             self.bed.node(node)?.start()?;
         }
-        self.observe(WATCH)
+        self.observe(WATCH, SETTLE_TIMEOUT)?;
+        self.conclude()
     }
 
     /// What the gaps are while nothing happens.
@@ -228,8 +245,8 @@ impl Stage {
         Ok(())
     }
 
-    /// Watches until all has answered and no call is under way, `least` at least, and takes the measurements.
-    fn observe(&mut self, least: Duration) -> Result<()> {
+    /// Watches until all has answered and no call is under way, for a time between these, and takes the measurements.
+    fn observe(&mut self, least: Duration, most: Duration) -> Result<()> {
         let begun = Instant::now();
         let report = loop {
             let report = self.simulator.report()?;
@@ -238,20 +255,25 @@ impl Stage {
                 .as_ref()
                 .is_some_and(|since| since.control_gaps_ms.iter().all(Option::is_some));
             let settled = answered && report.sessions_pending == 0;
-            if begun.elapsed() > SETTLE_TIMEOUT || settled && begun.elapsed() > least {
+            if begun.elapsed() >= most || settled && begun.elapsed() >= least {
                 break report;
             }
             std::thread::sleep(POLL);
         };
-        if report.sessions_pending > 0 {
-            self.breach(format!(
-                "{} calls neither came up nor failed within {} s",
-                report.sessions_pending,
-                SETTLE_TIMEOUT.as_secs()
-            ));
-        }
         if let Some(since) = &report.since_mark {
             self.times.add(since);
+        }
+        Ok(())
+    }
+
+    /// The calls of an event have come up or failed by now, and hang up.
+    fn conclude(&mut self) -> Result<()> {
+        let pending = self.simulator.report()?.sessions_pending;
+        if pending > 0 {
+            self.breach(format!(
+                "{pending} calls neither came up nor failed within {} s",
+                SETTLE_TIMEOUT.as_secs()
+            ));
         }
         self.dismiss()
     }

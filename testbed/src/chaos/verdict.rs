@@ -178,6 +178,13 @@ impl fmt::Display for Verdict {
             write!(f, "; the real client noticed nothing")?;
         }
         write!(f, "; {:.0} s, seed {}", self.seconds, self.seed)?;
+        if self.tunnels_unanswered + self.tunnels_without_new_calls > 0 {
+            write!(
+                f,
+                "\n     {} tunnels did not answer a HELLO in time, on {} no new call came up",
+                self.tunnels_unanswered, self.tunnels_without_new_calls
+            )?;
+        }
         for line in self.violations().iter().chain(&self.notes) {
             write!(f, "\n     {line}")?;
         }

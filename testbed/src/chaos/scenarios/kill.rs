@@ -50,8 +50,7 @@ pub fn machine(stage: &mut Stage) -> Result<()> {
 pub fn stop(stage: &mut Stage) -> Result<()> {
     let victim = stage.owner()?;
     stage.note(format!("node {victim}"));
-    stage.event(|bed| bed.node(victim)?.signal(Signal::SIGSTOP))?;
-    std::thread::sleep(HANG);
+    stage.event_for(HANG, |bed| bed.node(victim)?.signal(Signal::SIGSTOP))?;
     stage.event(|bed| bed.node(victim)?.signal(Signal::SIGCONT))?;
     stage.restore()
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::bed::Bed;
 use super::super::error::{Error, Result};
 use super::super::stage::Stage;
 use crate::simulator::Impairment;
@@ -30,12 +31,11 @@ pub fn partition_leader(stage: &mut Stage) -> Result<()> {
 /// The node still has its LACs and its core, but no longer the others.
 fn partition(stage: &mut Stage, victim: u8) -> Result<()> {
     stage.note(format!("node {victim}"));
-    stage.event(|bed| {
+    stage.event_for(PARTITION, |bed| {
         bed.mesh.mute(victim);
         bed.mesh.deafen(victim);
         Ok(())
     })?;
-    std::thread::sleep(PARTITION);
     stage.event(|bed| {
         bed.mesh.heal();
         Ok(())
@@ -46,7 +46,7 @@ fn partition(stage: &mut Stage, victim: u8) -> Result<()> {
 pub fn one_way(stage: &mut Stage) -> Result<()> {
     for deaf in [true, false] {
         let victim = stage.owner()?;
-        stage.event(|bed| {
+        stage.event_for(HALF, |bed| {
             if deaf {
                 bed.mesh.deafen(victim);
             } else {
@@ -54,7 +54,6 @@ pub fn one_way(stage: &mut Stage) -> Result<()> {
             }
             Ok(())
         })?;
-        std::thread::sleep(HALF);
         stage.event(|bed| {
             bed.mesh.heal();
             Ok(())
@@ -70,13 +69,14 @@ pub fn routers_differ(stage: &mut Stage) -> Result<()> {
     let [first, second, ..] = ids[..] else {
         return Err(Error::Unmet("routers-differ needs two nodes".into()));
     };
-    for up in [false, true] {
-        stage.event(|bed| {
+    let set = |up| {
+        move |bed: &mut Bed| {
             bed.set_router_link(1, first, up)?;
             bed.set_router_link(2, second, up)
-        })?;
-        std::thread::sleep(HALF);
-    }
+        }
+    };
+    stage.event_for(HALF, set(false))?;
+    stage.event(set(true))?;
     stage.restore()
 }
 
@@ -84,13 +84,14 @@ pub fn routers_differ(stage: &mut Stage) -> Result<()> {
 pub fn no_way_to_lacs(stage: &mut Stage) -> Result<()> {
     let victim = stage.owner()?;
     stage.note(format!("node {victim}"));
-    for up in [false, true] {
-        stage.event(|bed| {
+    let set = |up| {
+        move |bed: &mut Bed| {
             bed.set_link_of_routers(up)?;
             bed.set_router_link(1, victim, up)
-        })?;
-        std::thread::sleep(HALF);
-    }
+        }
+    };
+    stage.event_for(HALF, set(false))?;
+    stage.event(set(true))?;
     stage.restore()
 }
 
@@ -115,11 +116,10 @@ pub fn ecmp_return(stage: &mut Stage) -> Result<()> {
 }
 
 pub fn lossy(stage: &mut Stage) -> Result<()> {
-    stage.event(|bed| {
+    stage.event_for(HALF, |bed| {
         bed.mesh.impair_all(BAD);
         Ok(())
     })?;
-    std::thread::sleep(HALF);
     let victim = stage.owner()?;
     stage.event(|bed| bed.node(victim)?.kill())?;
     stage.restore()
@@ -127,8 +127,7 @@ pub fn lossy(stage: &mut Stage) -> Result<()> {
 
 pub fn slow_disk(stage: &mut Stage) -> Result<()> {
     for victim in [stage.leader()?, stage.bystander()?] {
-        stage.event(|bed| bed.node(victim)?.set_slow_disk(true))?;
-        std::thread::sleep(HALF);
+        stage.event_for(HALF, |bed| bed.node(victim)?.set_slow_disk(true))?;
         stage.event(|bed| bed.node(victim)?.set_slow_disk(false))?;
         stage.restore()?;
     }
