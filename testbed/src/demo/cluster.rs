@@ -85,6 +85,7 @@ impl Show {
             sessions,
             tunnels,
             seed,
+            sabotage: false,
         };
         let mut stage = Stage::open(bed, setting, None)?;
         stage.begin()?;
