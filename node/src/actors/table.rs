@@ -109,9 +109,13 @@ impl Image {
 
 type Query = Box<dyn FnOnce(&Table) + Send>;
 
+/// What is to be done with the Raft group itself.
+type Steer = Box<dyn FnOnce(&mut Replica) + Send>;
+
 enum Request {
     Propose(ReplyTo, Box<Command>),
     Query(Query),
+    Steer(Steer),
     Peer(FromPeer),
     Stop,
 }
@@ -250,6 +254,7 @@ impl std::fmt::Debug for Request {
         match self {
             Self::Propose(reply, _) => f.debug_tuple("Propose").field(reply).finish(),
             Self::Query(_) => f.write_str("Query"),
+            Self::Steer(_) => f.write_str("Steer"),
             Self::Peer(from) => f.debug_tuple("Peer").field(from).finish(),
             Self::Stop => f.write_str("Stop"),
         }
@@ -295,6 +300,20 @@ impl TableHandle {
             // An asker who went away needs no answer.
             let _ = answer.send(read(table));
         });
+        if asked { answered.await.ok() } else { None }
+    }
+
+    /// Has the table's thread change the Raft group or say how it is. `None` if it cannot be asked.
+    pub async fn steer<R: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Replica) -> R + Send + 'static,
+    ) -> Option<R> {
+        let (answer, answered) = oneshot::channel();
+        let steer = move |replica: &mut Replica| {
+            // An asker who went away needs no answer.
+            let _ = answer.send(change(replica));
+        };
+        let asked = self.requests.try_send(Request::Steer(Box::new(steer))).is_ok();
         if asked { answered.await.ok() } else { None }
     }
 
@@ -428,6 +447,7 @@ impl TableThread {
             match request {
                 Request::Propose(reply, command) => self.propose(reply, *command),
                 Request::Query(query) => queries.push(query),
+                Request::Steer(steer) => steer(&mut self.replica),
                 Request::Peer(from) => self.on_peer(from)?,
                 Request::Stop => return Ok(true),
             }
@@ -536,7 +556,12 @@ impl TableThread {
                     self.never_judged(reply);
                 }
             }
-            Output::Members(members) => tracing::info!(?members, "the cluster has other members"),
+            Output::Members(members) => {
+                tracing::info!(?members, "the cluster has other members");
+                if let Some(membership) = &mut self.membership {
+                    membership.set_group(clock::since_boot(), members);
+                }
+            }
             Output::SnapshotTaken { index } => {
                 self.metrics.count(Counter::Snapshots);
                 tracing::debug!(index, "snapshot of the session table written");

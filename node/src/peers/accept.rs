@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -28,7 +29,6 @@ pub(super) struct Acceptor {
     pub(super) shared: Arc<Shared>,
     pub(super) events: Arc<dyn PeerEvents>,
     pub(super) tls: TlsAcceptor,
-    pub(super) hello: Hello,
     /// Of members' addresses and of others: strangers must not keep members out.
     pub(super) room: [Arc<Semaphore>; 2],
 }
@@ -133,8 +133,7 @@ impl Acceptor {
             earlier.task.abort();
             self.shared.openers.remove(earlier.key);
             if earlier.boot != boot {
-                tracing::warn!(node, %address, "another process of a member took the place of one that was still connected: \
-                               it restarted in a hurry, or two processes run as one node");
+                self.note_replaced(member, node, address, earlier.boot, boot);
             }
         }
         drop(inbound);
@@ -145,6 +144,29 @@ impl Acceptor {
         self.shared.metrics.count(Counter::PeersAccepted);
         // It is there, so it is worth while to dial it now.
         member.heard_of.notify_one();
+    }
+
+    /// One that restarted in a hurry, or two processes that run as one node: then an earlier one comes back.
+    fn note_replaced(&self, member: &Member, node: u64, address: SocketAddr, earlier: u64, boot: u64) {
+        let is_back = member.note(|notes| {
+            let is_back = notes.replaced_boot.replace(earlier) == Some(boot);
+            if is_back {
+                notes.doubled = Some(Instant::now());
+            }
+            is_back
+        });
+        let text = match is_back {
+            true => format!(
+                "two processes run as node {node}: stop one; each needs a [node] id and a certificate of its own"
+            ),
+            false => format!("another process of node {node} took the place of one that was still connected"),
+        };
+        let (refusals, metrics) = (&self.shared.refusals, &self.shared.metrics);
+        refusals.note_plain(
+            metrics,
+            Counter::PeersReplaced,
+            format_args!("{text} (from {address})"),
+        );
     }
 
     async fn listen_to(
@@ -162,7 +184,7 @@ impl Acceptor {
             shared: &self.shared,
             key,
         };
-        let ended = match stream::write_hello(&mut stream, &self.hello).await {
+        let ended = match stream::write_hello(&mut stream, &self.shared.hello.load_full()).await {
             Ok(()) => self.read(node, &mut stream).await,
             Err(ended) => ended,
         };

@@ -32,7 +32,6 @@ pub(super) struct Dialler {
     pub(super) shared: Arc<Shared>,
     pub(super) events: Arc<dyn PeerEvents>,
     pub(super) tls: TlsConnector,
-    pub(super) hello: Hello,
 }
 
 impl Dialler {
@@ -95,7 +94,7 @@ impl Dialler {
         let certified = stream::certified(tls.get_ref().1)?;
         let sealer = Key::export(tls.get_ref().1)
             .map_err(|error| Refusal::Protocol(format!("no key for datagrams: {error}")))?;
-        stream::write_hello(&mut tls, &self.hello).await?;
+        stream::write_hello(&mut tls, &self.shared.hello.load_full()).await?;
         let hello = stream::read_hello(&mut tls, &certified).await?;
         Ok((tls, hello, Sealer::new(sealer)))
     }

@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, oneshot};
 
 use super::accept::Inbound;
 use super::datagram::{Openers, Sealer};
 use super::frame::Encoded;
-use super::limits::{HANDSHAKES_MAX, LONG_OCTETS_MAX, QUEUE_OCTETS_MAX};
+use super::limits::{DOUBLED_MEMORY, HANDSHAKES_MAX, LONG_OCTETS_MAX, QUEUE_OCTETS_MAX};
 use super::refusal::Refusals;
 use super::stream::reachable_from;
 use super::thread::{self, Sockets};
@@ -46,6 +46,8 @@ struct Running {
 pub(super) struct Shared {
     /// All but this node.
     pub(super) members: BTreeMap<u64, Member>,
+    /// What we say first. The configuration in it may change.
+    pub(super) hello: ArcSwap<Hello>,
     /// Where we listen, and from where we dial.
     pub(super) listen: SocketAddr,
     udp: UdpSocket,
@@ -73,6 +75,9 @@ pub(super) struct Notes {
     pub(super) hello: Option<Hello>,
     pub(super) heard: bool,
     pub(super) last_error: Option<String>,
+    /// The process whose stream was replaced last, and when one that had been replaced came back: then there are two.
+    pub(super) replaced_boot: Option<u64>,
+    pub(super) doubled: Option<Instant>,
 }
 
 /// A ready stream to a member, as its senders see it.
@@ -115,6 +120,7 @@ impl Peers {
             members: members
                 .map(|member| (member.id, Member::new(member.clone())))
                 .collect(),
+            hello: ArcSwap::from_pointee(config.hello.clone()),
             listen,
             udp,
             openers: Openers::default(),
@@ -200,6 +206,13 @@ impl PeersHandle {
         self.shared.members.values().map(Member::status).collect()
     }
 
+    /// From now on we say that this is the digest of our configuration.
+    pub fn set_configuration(&self, configuration: Vec<u8>) {
+        let mut hello = Hello::clone(&self.shared.hello.load());
+        hello.configuration = configuration;
+        self.shared.hello.store(Arc::new(hello));
+    }
+
     /// Ends all connections and waits for the thread. Not to be called by [`PeerEvents`].
     pub fn stop(&self) {
         let running = self
@@ -249,6 +262,7 @@ impl Member {
                 .as_ref()
                 .map_or(0, |line| line.frames.queued() + line.long.queued()),
             last_error: notes.last_error.clone(),
+            doubled: notes.doubled.is_some_and(|at| at.elapsed() < DOUBLED_MEMORY),
         }
     }
 }
