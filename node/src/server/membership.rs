@@ -68,14 +68,14 @@ pub async fn remove(shared: &Shared, members: &Members, node: u64) -> Result<u32
     must_leave_a_quorum(members, &group, node)?;
     let moved = move_groups(shared, members, ClusterOrder::Remove { node }).await?;
     if node == shared.config.load().node.id {
-        hand_over(&shared.table).await;
-        let leader = shared.table.published().status().leader_id;
-        return Err(ApiError::new(
-            ErrorCode::NotAllowed,
-            format!(
-                "a leader does not remove itself: its groups are with the others, and node {leader} leads now; give the order there"
+        let text = match hand_over(&shared.table).await {
+            Some(leader) => format!(
+                "a leader does not remove itself: its groups are with the others, and node {leader} leads now; give the order \
+                 there"
             ),
-        ));
+            None => "a leader does not remove itself, and no other node took the lead; try again".to_owned(),
+        };
+        return Err(ApiError::new(ErrorCode::NotAllowed, text));
     }
     let until = Instant::now() + PATIENCE;
     change(shared, members, MemberChange::Remove(node), until, |group| {
@@ -85,17 +85,19 @@ pub async fn remove(shared: &Shared, members: &Members, node: u64) -> Result<u32
     Ok(moved)
 }
 
-/// Has another voter lead, if this node does: the one that is furthest. Whether it came to that.
-pub async fn hand_over(table: &TableHandle) -> bool {
+/// Has another voter lead, if this node does: the one that is furthest. Gives who leads then, if it came to that.
+pub async fn hand_over(table: &TableHandle) -> Option<u64> {
     let until = Instant::now() + HANDOVER;
+    if table.published().status().role != "leader" {
+        return None;
+    }
     while table.published().status().role == "leader" {
         if Instant::now() > until || table.published().stopped() {
-            return false;
+            return None;
         }
         // Asked again when nobody took it: an attempt ends by itself after 200 ms.
-        let begun = table.steer(pass_on).await;
-        if begun != Some(true) {
-            return false;
+        if table.steer(pass_on).await != Some(true) {
+            return None;
         }
         let attempt = Instant::now() + HANDOVER / 4;
         while table.published().status().role == "leader" && Instant::now() < attempt {
@@ -106,7 +108,7 @@ pub async fn hand_over(table: &TableHandle) -> bool {
     while table.published().status().leader_id == 0 && Instant::now() < until {
         sleep(LOOK).await;
     }
-    true
+    Some(table.published().status().leader_id).filter(|leader| *leader != 0)
 }
 
 fn pass_on(replica: &mut Replica) -> bool {

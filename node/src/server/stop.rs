@@ -47,7 +47,9 @@ impl Node {
         self.shards.stop().await;
         if self.shared.members.is_some() {
             // So that no election is needed.
-            membership::hand_over(&self.shared.table).await;
+            if let Some(leader) = membership::hand_over(&self.shared.table).await {
+                tracing::info!(leader, "passed the lead on");
+            }
         }
         self.shared.table.stop();
         if let Some(thread) = self.table_thread.take() {
