@@ -308,6 +308,32 @@ fn other_pools_are_refused_and_other_secrets_are_named() {
 }
 
 #[test]
+fn a_second_process_under_one_id_is_refused_and_named() {
+    let site = Site::new();
+    let _daemons = site.start_three();
+    // As if the files of node 3 had been copied to another host.
+    let copied = fs::read_to_string(site.path("3.toml")).expect("written");
+    let folder = site.folder.path().display().to_string();
+    let copied = copied
+        .replace(&format!("{}:", site.address(3)), &format!("{}:", site.address(4)))
+        .replace(&format!("{folder}/3"), &format!("{folder}/4"));
+    let file = site.path("4.toml");
+    fs::write(&file, copied).expect("written");
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("private");
+    let _second = site.start(4);
+    for node in [1, 2] {
+        site.until("the others name it", || {
+            let texts = member(&site.status(node), 3, "disagreements").to_string();
+            texts.contains("two processes run as node 3")
+        });
+    }
+    site.until("it knows that it is refused", || {
+        site.log(4).contains("it refused us; its log says why")
+    });
+    (1..=3).for_each(|node| site.until_whole(node, &[1, 2, 3]));
+}
+
+#[test]
 fn members_come_and_go() {
     let site = Site::new();
     let mut daemons: Vec<Daemon> = site.start_three().into();

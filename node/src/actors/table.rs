@@ -4,8 +4,8 @@
 //! tunnel before the SCCRP that invites traffic for it leaves.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -138,6 +138,7 @@ pub struct Published {
     caught_up: AtomicBool,
     incarnation: AtomicU64,
     stopped: AtomicBool,
+    failure: OnceLock<String>,
 }
 
 impl Published {
@@ -158,6 +159,7 @@ impl Published {
             caught_up: AtomicBool::new(false),
             incarnation: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
+            failure: OnceLock::new(),
         }
     }
 
@@ -195,6 +197,11 @@ impl Published {
     /// Whether the thread has ended.
     pub fn stopped(&self) -> bool {
         self.stopped.load(Relaxed)
+    }
+
+    /// Why it has, if not because it was told to.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
     }
 
     /// For `holdfast status`.
@@ -407,6 +414,10 @@ impl TableThread {
         };
         thread::Builder::new().name("table".into()).spawn(move || {
             let outcome = thread.run();
+            if let Err(error) = &outcome {
+                // It ends once.
+                let _ = thread.published.failure.set(error.to_string());
+            }
             thread.published.stopped.store(true, Relaxed);
             outcome
         })

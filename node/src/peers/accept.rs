@@ -1,6 +1,6 @@
 //! The other members' streams to us: let in or refused, and read.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -40,6 +40,7 @@ pub(super) struct Inbound {
     /// The name of its datagrams' key.
     key: u64,
     boot: u64,
+    from: IpAddr,
 }
 
 impl Acceptor {
@@ -108,11 +109,21 @@ impl Acceptor {
         Ok((tls, hello))
     }
 
-    /// Puts the stream in the place of an earlier one of the same member, which can only be a dead one.
+    /// Puts the stream in the place of an earlier one of the same member, which is dead: unless it is another process at another
+    /// address, which is then refused. The earlier one, if it is dead, ends within [`super::limits::SILENCE_MAX`].
     fn admit(self: &Arc<Self>, stream: TlsStream<TcpStream>, hello: Hello, address: SocketAddr) {
         let Some(member) = self.shared.members.get(&hello.node) else {
             return;
         };
+        let from = address.ip().to_canonical();
+        let mut inbound = member.inbound.lock().expect("never poisoned: held for a swap");
+        let is_double = |earlier: &&Inbound| {
+            earlier.boot != hello.boot && earlier.from != from && !earlier.task.is_finished()
+        };
+        if let Some(earlier) = inbound.as_ref().filter(is_double) {
+            self.refuse_double(member, &hello, earlier.from, from);
+            return;
+        }
         let key = match Key::export(stream.get_ref().1) {
             Ok(key) => self.shared.openers.add(hello.node, key),
             Err(error) => {
@@ -121,19 +132,24 @@ impl Acceptor {
             }
         };
         let (node, boot) = (hello.node, hello.boot);
-        let mut inbound = member.inbound.lock().expect("never poisoned: held for a swap");
         let task = tokio::spawn(self.clone().listen_to(node, stream, address, key));
         let entry = Inbound {
             task: task.abort_handle(),
             key,
             boot,
+            from,
         };
         if let Some(earlier) = inbound.replace(entry) {
             // Not polled again: nothing of the earlier stream follows what comes on this one.
             earlier.task.abort();
             self.shared.openers.remove(earlier.key);
             if earlier.boot != boot {
-                self.note_replaced(member, node, address, earlier.boot, boot);
+                let (refusals, metrics) = (&self.shared.refusals, &self.shared.metrics);
+                refusals.note_plain(
+                    metrics,
+                    Counter::PeersReplaced,
+                    format_args!("another process of node {node} took the place of one that was still connected, at {address}"),
+                );
             }
         }
         drop(inbound);
@@ -146,27 +162,15 @@ impl Acceptor {
         member.heard_of.notify_one();
     }
 
-    /// One that restarted in a hurry, or two processes that run as one node: then an earlier one comes back.
-    fn note_replaced(&self, member: &Member, node: u64, address: SocketAddr, earlier: u64, boot: u64) {
-        let is_back = member.note(|notes| {
-            let is_back = notes.replaced_boot.replace(earlier) == Some(boot);
-            if is_back {
-                notes.doubled = Some(Instant::now());
-            }
-            is_back
-        });
-        let text = match is_back {
-            true => format!(
-                "two processes run as node {node}: stop one; each needs a [node] id and a certificate of its own"
-            ),
-            false => format!("another process of node {node} took the place of one that was still connected"),
+    fn refuse_double(&self, member: &Member, hello: &Hello, first: IpAddr, second: IpAddr) {
+        let refusal = Refusal::Doubled {
+            node: hello.node,
+            first,
+            second,
         };
+        member.note(|notes| notes.doubled = Some((Instant::now(), refusal.to_string())));
         let (refusals, metrics) = (&self.shared.refusals, &self.shared.metrics);
-        refusals.note_plain(
-            metrics,
-            Counter::PeersReplaced,
-            format_args!("{text} (from {address})"),
-        );
+        refusals.note(metrics, SocketAddr::new(second, 0), &refusal);
     }
 
     async fn listen_to(

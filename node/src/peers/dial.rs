@@ -95,7 +95,11 @@ impl Dialler {
         let sealer = Key::export(tls.get_ref().1)
             .map_err(|error| Refusal::Protocol(format!("no key for datagrams: {error}")))?;
         stream::write_hello(&mut tls, &self.shared.hello.load_full()).await?;
-        let hello = stream::read_hello(&mut tls, &certified).await?;
+        let hello = match stream::read_hello(&mut tls, &certified).await {
+            // Who lets us in says Hello first.
+            Err(Ended::Closed) => Err(Ended::RefusedUs),
+            heard => heard,
+        }?;
         Ok((tls, hello, Sealer::new(sealer)))
     }
 

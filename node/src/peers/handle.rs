@@ -75,9 +75,8 @@ pub(super) struct Notes {
     pub(super) hello: Option<Hello>,
     pub(super) heard: bool,
     pub(super) last_error: Option<String>,
-    /// The process whose stream was replaced last, and when one that had been replaced came back: then there are two.
-    pub(super) replaced_boot: Option<u64>,
-    pub(super) doubled: Option<Instant>,
+    /// When another process of it, beside the one that is connected, was refused last, and in what words.
+    pub(super) doubled: Option<(Instant, String)>,
 }
 
 /// A ready stream to a member, as its senders see it.
@@ -262,7 +261,11 @@ impl Member {
                 .as_ref()
                 .map_or(0, |line| line.frames.queued() + line.long.queued()),
             last_error: notes.last_error.clone(),
-            doubled: notes.doubled.is_some_and(|at| at.elapsed() < DOUBLED_MEMORY),
+            doubled: notes
+                .doubled
+                .as_ref()
+                .filter(|(at, _)| at.elapsed() < DOUBLED_MEMORY)
+                .map(|(_, text)| text.clone()),
         }
     }
 }

@@ -134,8 +134,8 @@ pub struct PeerStatus {
     pub queued_octets: usize,
     /// Why the last attempt to reach it failed, or the last stream ended.
     pub last_error: Option<String>,
-    /// Two processes of it have lately taken turns at being connected to us.
-    pub doubled: bool,
+    /// That another process of it was lately refused, and what to do about it.
+    pub doubled: Option<String>,
 }
 
 /// Why there are no connections at all.

@@ -73,12 +73,7 @@ fn configured(config: &Config, members: &Members, member: &MemberConfig, peers: 
         .iter()
         .map(|difference| difference.text(member.id))
         .collect();
-    if peer.is_some_and(|peer| peer.doubled) {
-        disagreements.push(format!(
-            "two processes run as node {}: stop one; each needs a [node] id and a certificate of its own",
-            member.id
-        ));
-    }
+    disagreements.extend(peer.and_then(|peer| peer.doubled.clone()));
     NodeStatus {
         id: member.id,
         witness: member.witness,

@@ -39,7 +39,8 @@ pub async fn take(table: &TableHandle, config: &Config, members: Option<&Members
     let (started, mut said) = (Instant::now(), Instant::now());
     loop {
         if table.published().stopped() {
-            return Err(TakeError::NotReady("the session table's thread has ended".into()));
+            let why = table.published().failure();
+            return Err(TakeError::NotReady(why.unwrap_or("its thread has ended").into()));
         }
         if !in_cluster && started.elapsed() > PATIENCE {
             let text = format!("no answer within {} s", PATIENCE.as_secs());
