@@ -68,7 +68,7 @@ impl PeersConfig {
             cluster_id: cluster.id.clone(),
             node: config.node.id,
             program: env!("CARGO_PKG_VERSION").to_owned(),
-            oldest_version: holdfast_cluster::limits::COMMAND_VERSION,
+            oldest_version: holdfast_cluster::limits::OLDEST_COMMAND_VERSION,
             newest_version: holdfast_cluster::limits::COMMAND_VERSION,
             configuration,
             boot,

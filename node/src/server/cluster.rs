@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use holdfast_cluster::limits::COMMAND_VERSION;
+use holdfast_cluster::limits::{COMMAND_VERSION, OLDEST_COMMAND_VERSION};
 use holdfast_cluster::replica;
 use tokio::sync::mpsc;
 
@@ -28,7 +28,7 @@ pub fn join(
     let Some(peers) = PeersConfig::of(config, boot, ours.encode(), metrics.clone()) else {
         return Ok(None);
     };
-    let agreements = Arc::new(Agreements::new(ours, (COMMAND_VERSION, COMMAND_VERSION)));
+    let agreements = Arc::new(Agreements::new(ours, (OLDEST_COMMAND_VERSION, COMMAND_VERSION)));
     let incoming = Incoming::new(
         table.clone(),
         shards.to_vec(),
