@@ -12,11 +12,12 @@ use arc_swap::ArcSwap;
 use holdfast_cluster::Replica;
 use holdfast_cluster::commands::Assign;
 use holdfast_cluster::liveness::{self, Liveness, Reassign, View};
-use holdfast_cluster::replica::Transport;
+use holdfast_cluster::replica::{self, Transport};
 use holdfast_cluster::table::Group;
 use holdfast_protocol::TunnelId;
 use tokio::sync::mpsc;
 
+use super::agreement::{Agreement, Agreements};
 use super::relay;
 use super::reports::Reports;
 use super::table::TableHandle;
@@ -47,6 +48,9 @@ pub struct Heard {
 pub struct Members {
     peers: PeersHandle,
     witnesses: BTreeSet<u64>,
+    agreements: Arc<Agreements>,
+    /// The Raft group as last decided; the configuration may say otherwise.
+    group: ArcSwap<replica::Members>,
     alive: ArcSwap<BTreeSet<u64>>,
     /// Milliseconds of CLOCK_BOOTTIME until which this node is known to be no stale owner.
     fresh_until_ms: AtomicU64,
@@ -57,12 +61,19 @@ pub struct Members {
 
 impl Members {
     /// Nobody is known to live yet.
-    pub fn new(peers: PeersHandle, witnesses: BTreeSet<u64>, incoming: &Heard) -> Self {
+    pub fn new(
+        peers: PeersHandle,
+        witnesses: BTreeSet<u64>,
+        incoming: &Heard,
+        agreements: Arc<Agreements>,
+    ) -> Self {
         Self {
             reports: incoming.reports.clone(),
             newcomer: incoming.newcomer.clone(),
             peers,
             witnesses,
+            agreements,
+            group: ArcSwap::default(),
             alive: ArcSwap::default(),
             fresh_until_ms: AtomicU64::new(0),
             lonely: AtomicBool::new(false),
@@ -72,6 +83,26 @@ impl Members {
     /// The connections.
     pub fn peers(&self) -> &PeersHandle {
         &self.peers
+    }
+
+    /// What the members have alike, and what not.
+    pub fn agreements(&self) -> &Agreements {
+        &self.agreements
+    }
+
+    /// This node has another configuration: the others are told.
+    pub fn reconfigure(&self, agreement: Agreement) {
+        self.agreements.reconfigure(agreement);
+        self.peers.set_configuration(agreement.encode());
+        for node in self.peers.connected() {
+            // Who does not hear it now hears it with the next Hello.
+            self.peers.send(node, Frame::Order(agreement.encode()));
+        }
+    }
+
+    /// Who belongs to the Raft group, as far as it is known here.
+    pub fn group(&self) -> Arc<replica::Members> {
+        self.group.load_full()
     }
 
     /// Whether a member answers, as far as this node can tell.
@@ -124,15 +155,24 @@ impl Membership {
         node: u64,
         boot: u64,
         members: Arc<Members>,
-        voters: liveness::Members,
+        group: replica::Members,
         metrics: Arc<Metrics>,
     ) -> Self {
         let now = clock::since_boot();
+        let liveness = Liveness::new(node, boot, voting(&group), now);
+        members.group.store(Arc::new(group));
         Self {
-            liveness: Liveness::new(node, boot, voters, now),
+            liveness,
             members,
             metrics,
         }
+    }
+
+    /// The Raft group has other members.
+    pub fn set_group(&mut self, now: Duration, group: replica::Members) {
+        self.liveness.set_members(now, voting(&group));
+        self.members.group.store(Arc::new(group));
+        self.carry_out();
     }
 
     /// Takes what came from another member; Raft's messages are the replica's.
@@ -226,6 +266,16 @@ impl Membership {
     }
 }
 
+/// As the failure detector knows them.
+fn voting(group: &replica::Members) -> liveness::Members {
+    let set = |ids: &[u64]| ids.iter().copied().collect();
+    liveness::Members {
+        voters: set(&group.voters),
+        outgoing: set(&group.outgoing),
+        learners: set(&group.learners),
+    }
+}
+
 fn log_lonely(lonely: bool) {
     if lonely {
         tracing::error!(
@@ -259,6 +309,7 @@ impl Transport for PeersTransport {
 pub struct Incoming {
     table: TableHandle,
     shards: Vec<mpsc::Sender<Inbound>>,
+    agreements: Arc<Agreements>,
     metrics: Arc<Metrics>,
     /// Whom we had a stream to since they were last gone.
     seen: Mutex<BTreeSet<u64>>,
@@ -271,11 +322,13 @@ impl Incoming {
         table: TableHandle,
         shards: Vec<mpsc::Sender<Inbound>>,
         heard: Heard,
+        agreements: Arc<Agreements>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             table,
             shards,
+            agreements,
             metrics,
             seen: Mutex::default(),
             heard,
@@ -287,6 +340,9 @@ impl Incoming {
     }
 
     fn on_order(&self, from: u64, order: &[u8]) {
+        if let Some(agreement) = Agreement::decode(order) {
+            return self.agreements.changed(from, agreement);
+        }
         let Some(packet) = relay::disconnect_from(order) else {
             return tracing::debug!(from, "an order of a newer version is passed over");
         };
@@ -332,6 +388,7 @@ impl PeerEvents for Incoming {
         self.seen().insert(node);
         self.heard.newcomer.store(true, Relaxed);
         tracing::info!(node, program = hello.program, "connected to a member");
+        self.agreements.hello(node, &hello);
     }
 
     fn on_down(&self, node: u64, refused: bool) {

@@ -12,6 +12,7 @@
 //! subscriber's data passes through here.
 
 pub mod accept;
+pub mod agreement;
 pub mod context;
 pub mod directory;
 pub mod forwarding;

@@ -4,8 +4,8 @@
 //! tunnel before the SCCRP that invites traffic for it leaves.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -110,9 +110,13 @@ impl Image {
 
 type Query = Box<dyn FnOnce(&Table) + Send>;
 
+/// What is to be done with the Raft group itself.
+type Steer = Box<dyn FnOnce(&mut Replica) + Send>;
+
 enum Request {
     Propose(ReplyTo, Box<Command>),
     Query(Query),
+    Steer(Steer),
     Peer(FromPeer),
     Stop,
 }
@@ -135,6 +139,7 @@ pub struct Published {
     caught_up: AtomicBool,
     incarnation: AtomicU64,
     stopped: AtomicBool,
+    failure: OnceLock<String>,
 }
 
 impl Published {
@@ -155,6 +160,7 @@ impl Published {
             caught_up: AtomicBool::new(false),
             incarnation: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
+            failure: OnceLock::new(),
         }
     }
 
@@ -192,6 +198,11 @@ impl Published {
     /// Whether the thread has ended.
     pub fn stopped(&self) -> bool {
         self.stopped.load(Relaxed)
+    }
+
+    /// Why it has, if not because it was told to.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
     }
 
     /// For `holdfast status`.
@@ -251,6 +262,7 @@ impl std::fmt::Debug for Request {
         match self {
             Self::Propose(reply, _) => f.debug_tuple("Propose").field(reply).finish(),
             Self::Query(_) => f.write_str("Query"),
+            Self::Steer(_) => f.write_str("Steer"),
             Self::Peer(from) => f.debug_tuple("Peer").field(from).finish(),
             Self::Stop => f.write_str("Stop"),
         }
@@ -296,6 +308,20 @@ impl TableHandle {
             // An asker who went away needs no answer.
             let _ = answer.send(read(table));
         });
+        if asked { answered.await.ok() } else { None }
+    }
+
+    /// Has the table's thread change the Raft group or say how it is. `None` if it cannot be asked.
+    pub async fn steer<R: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Replica) -> R + Send + 'static,
+    ) -> Option<R> {
+        let (answer, answered) = oneshot::channel();
+        let steer = move |replica: &mut Replica| {
+            // An asker who went away needs no answer.
+            let _ = answer.send(change(replica));
+        };
+        let asked = self.requests.try_send(Request::Steer(Box::new(steer))).is_ok();
         if asked { answered.await.ok() } else { None }
     }
 
@@ -390,6 +416,10 @@ impl TableThread {
         };
         thread::Builder::new().name("table".into()).spawn(move || {
             let outcome = thread.run();
+            if let Err(error) = &outcome {
+                // It ends once.
+                let _ = thread.published.failure.set(error.to_string());
+            }
             thread.published.stopped.store(true, Relaxed);
             outcome
         })
@@ -430,6 +460,7 @@ impl TableThread {
             match request {
                 Request::Propose(reply, command) => self.propose(reply, *command),
                 Request::Query(query) => queries.push(query),
+                Request::Steer(steer) => steer(&mut self.replica),
                 Request::Peer(from) => self.on_peer(from)?,
                 Request::Stop => return Ok(true),
             }
@@ -543,7 +574,12 @@ impl TableThread {
                     self.never_judged(reply);
                 }
             }
-            Output::Members(members) => tracing::info!(?members, "the cluster has other members"),
+            Output::Members(members) => {
+                tracing::info!(?members, "the cluster has other members");
+                if let Some(membership) = &mut self.membership {
+                    membership.set_group(clock::since_boot(), members);
+                }
+            }
             Output::SnapshotTaken { index } => {
                 self.metrics.count(Counter::Snapshots);
                 tracing::debug!(index, "snapshot of the session table written");

@@ -97,6 +97,7 @@ fn cluster(d: &mut Differences, old: &Config, new: &Config) {
             d.path("cluster.ca", &old.ca, &new.ca);
             d.path("cluster.certificate", &old.certificate, &new.certificate);
             d.path("cluster.key", &old.key, &new.key);
+            d.plain("cluster.join", &old.join, &new.join);
         }
         (None, None) => {}
         (None, Some(_)) => d.0.push("[cluster]: added".to_owned()),

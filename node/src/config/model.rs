@@ -143,6 +143,8 @@ pub struct ClusterConfig {
     pub certificate: PathBuf,
     /// Its private key (PEM).
     pub key: PathBuf,
+    /// Whether a node without data waits to be added to a cluster that exists, instead of founding one.
+    pub join: bool,
 }
 
 /// `[[member]]`

@@ -12,6 +12,8 @@ mod backend;
 mod checkpoint;
 mod cluster;
 mod cluster_orders;
+mod cluster_status;
+mod membership;
 mod ownership;
 mod reload;
 mod shards;

@@ -12,7 +12,8 @@ use holdfast_cluster::replica::{Replica, ReplicaConfig, ReplicaError};
 use ipnet::IpNet;
 use tokio::sync::mpsc;
 
-use super::{Stop, checkpoint, cluster, ownership, shards};
+use super::ownership::{self, TakeError};
+use super::{Stop, checkpoint, cluster, shards};
 use crate::aaa::{LocalUsers, Pools};
 use crate::actors::context::Shared;
 use crate::actors::directory::Directory;
@@ -58,6 +59,9 @@ pub enum StartError {
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
+    /// What this node has otherwise than the cluster.
+    #[error("this node must not join the others: {0}")]
+    Disagrees(String),
     /// The log does not take entries.
     #[error("the session table in {0} did not become ready: {1}")]
     NotReady(String, String),
@@ -125,7 +129,7 @@ impl Node {
         let (inputs, inboxes): (Vec<_>, Vec<_>) = receivers.into_iter().map(inbox).unzip();
         let membership = members
             .as_ref()
-            .map(|members| cluster::membership(&config, boot, members, &metrics));
+            .map(|members| cluster::membership(&config, boot, members, replica.members(), &metrics));
         let thread = TableThread::start(
             table_end,
             replica,
@@ -136,9 +140,12 @@ impl Node {
             metrics.clone(),
         )?;
         let table_thread = watch_table(thread, stop)?;
-        let incarnation = ownership::take(&table, config.node.id, members.is_some())
+        let incarnation = ownership::take(&table, &config, members.as_deref())
             .await
-            .map_err(|why| StartError::NotReady(data_dir, why))?;
+            .map_err(|error| match error {
+                TakeError::NotReady(why) => StartError::NotReady(data_dir, why),
+                TakeError::Disagrees(why) => StartError::Disagrees(why),
+            })?;
         table.published().set_incarnation(incarnation);
         let shared = Arc::new(Shared {
             users: ArcSwap::from_pointee(LocalUsers::new(&config.users)),
@@ -199,7 +206,12 @@ fn open_table(config: &Config, boot: u64, members: Option<&Members>) -> Result<R
     let (replica, recovery) = match members {
         None => Replica::open(ReplicaConfig::single(node, boot), log)?,
         Some(members) => {
-            let all = config.members.iter().map(|member| member.id).collect();
+            let joins = config.cluster.as_ref().is_some_and(|cluster| cluster.join);
+            // Read only where the data folder is empty.
+            let all = match joins {
+                true => Vec::new(),
+                false => config.members.iter().map(|member| member.id).collect(),
+            };
             let group = ReplicaConfig {
                 node_id: node,
                 members: all,
