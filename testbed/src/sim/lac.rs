@@ -256,10 +256,10 @@ impl Lac {
         let Some(session) = self.dice.pick(&sessions) else { return };
         let call = self.calls.get_mut(&session).expect("it was picked from them");
         match self.dice.below(200) {
-            0..180 => call.client.send_echo(),
-            180..184 => call.client.renegotiate(now),
-            184..190 if call.client.is_up() => call.client.hang_up(now),
-            190..199 => {
+            0..110 => call.client.send_echo(),
+            110..130 => call.client.renegotiate(now),
+            130..160 if call.client.is_up() => call.client.hang_up(now),
+            160..199 => {
                 if self.connection.close_call(now, session, Cdn::new(ResultCode::new(1))).is_ok() {
                     self.end_call(now, session, Loss::Wanted);
                 }
