@@ -3,8 +3,8 @@
 
 use holdfast_protocol::header::{self, Packet};
 
-use super::payload::NR;
 use super::Invariant;
+use super::payload::NR;
 use crate::sim::{Fact, World};
 
 #[derive(Debug, Default)]
@@ -25,7 +25,10 @@ impl Invariant for Acknowledged {
         };
         let table = world.process(*node).map(|process| process.replica().table());
         // Removed in the same step: what it said before was checked then.
-        let Some(row) = table.and_then(|table| table.tunnel(*tunnel)).map(|found| found.row()) else {
+        let Some(row) = table
+            .and_then(|table| table.tunnel(*tunnel))
+            .map(|found| found.row())
+        else {
             return Ok(());
         };
         let reached = |number: u16, limit: u32| (limit as u16).wrapping_sub(number) < 0x8000;
@@ -41,7 +44,10 @@ impl Invariant for Acknowledged {
                 packet.header.ns, row.ns
             ));
         }
-        let queued = row.unacknowledged.iter().find(|message| message.ns == u32::from(packet.header.ns));
+        let queued = row
+            .unacknowledged
+            .iter()
+            .find(|message| message.ns == u32::from(packet.header.ns));
         match queued {
             Some(queued) if !packet.is_zlb() && !same_but_nr(&queued.octets, octets) => Err(format!(
                 "node {node} sends another message {} of tunnel {tunnel} than its row holds",

@@ -30,9 +30,9 @@ impl Invariant for Kept {
                 lac,
                 loss: Loss::GaveUp,
                 ..
-            } if !may_give_up(world) => {
-                Err(format!("LAC {lac} got no answer for {CYCLE:?}, although all was well"))
-            }
+            } if !may_give_up(world) => Err(format!(
+                "LAC {lac} got no answer for {CYCLE:?}, although all was well"
+            )),
             _ => Ok(()),
         }
     }

@@ -63,17 +63,24 @@ impl Invariant for Opened {
 
 impl Opened {
     fn row_opens(&mut self, key: Key, row: &SessionRow) -> Result<(), String> {
-        let address = row.ppp.as_ref().and_then(|ppp| ppp.addresses.first()).and_then(|prefix| {
-            let octets: [u8; 4] = prefix.address.as_slice().try_into().ok()?;
-            Some(Ipv4Addr::from(octets))
-        });
+        let address = row
+            .ppp
+            .as_ref()
+            .and_then(|ppp| ppp.addresses.first())
+            .and_then(|prefix| {
+                let octets: [u8; 4] = prefix.address.as_slice().try_into().ok()?;
+                Some(Ipv4Addr::from(octets))
+            });
         let Some(address) = address else {
             return Err(format!("row {}/{} is open without an address", key.0, key.1));
         };
         self.opened.insert(key, address);
         match self.granted.contains(&(key, address)) {
             true => Ok(()),
-            false => Err(format!("row {}/{} opens with {address}, which nobody granted", key.0, key.1)),
+            false => Err(format!(
+                "row {}/{} opens with {address}, which nobody granted",
+                key.0, key.1
+            )),
         }
     }
 }

@@ -28,7 +28,10 @@ impl Invariant for Raft {
         if leadership.is_self {
             let leader = *self.leaders.entry(leadership.term).or_insert(*node);
             if leader != *node {
-                return Err(format!("nodes {leader} and {node} both lead in term {}", leadership.term));
+                return Err(format!(
+                    "nodes {leader} and {node} both lead in term {}",
+                    leadership.term
+                ));
             }
         }
         let table = process.replica().table();
@@ -43,7 +46,9 @@ impl Invariant for Raft {
         }
         match digest == expected {
             true => Ok(()),
-            false => Err(format!("the tables of nodes {other} and {node} differ at index {applied}")),
+            false => Err(format!(
+                "the tables of nodes {other} and {node} differ at index {applied}"
+            )),
         }
     }
 }

@@ -60,7 +60,9 @@ impl Invariant for ReceiveState {
 impl ReceiveState {
     fn compare(&self, table: &holdfast_cluster::Table) -> Result<(), String> {
         for (tunnel, (lac, _, nr)) in &self.seen {
-            let Some(found) = table.tunnel(*tunnel) else { continue };
+            let Some(found) = table.tunnel(*tunnel) else {
+                continue;
+            };
             if (found.row().nr as u16).wrapping_sub(*nr) >= 0x8000 {
                 return Err(format!(
                     "LAC {lac} saw up to {nr} acknowledged in tunnel {tunnel}, the row says {}",

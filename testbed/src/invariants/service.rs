@@ -29,7 +29,10 @@ pub fn everybody(world: &World) -> Result<(), Violation> {
         None => Ok(()),
         Some(lac) => Err(Violation {
             invariant: "service",
-            what: format!("not everybody is online two minutes after the trouble; {}", lac.describe()),
+            what: format!(
+                "not everybody is online two minutes after the trouble; {}",
+                lac.describe()
+            ),
         }),
     }
 }

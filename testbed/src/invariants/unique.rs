@@ -30,7 +30,9 @@ impl Invariant for Unique {
                     return Err(format!("calls {other} and {serial} both have {address}"));
                 }
                 if let Some(other) = self.sessions.insert((*tunnel, *session), *serial) {
-                    return Err(format!("calls {other} and {serial} are both session {tunnel}/{session}"));
+                    return Err(format!(
+                        "calls {other} and {serial} are both session {tunnel}/{session}"
+                    ));
                 }
                 Ok(())
             }

@@ -45,7 +45,10 @@ impl Options {
     pub fn run(self) -> Result<ExitCode, Box<dyn Error>> {
         let first = self.seed.unwrap_or_else(|| rand::random::<u64>() >> 24);
         let minutes = self.minutes;
-        println!("{} seeds from {first} on, {} nodes, {minutes} minutes of faults each", self.seeds, self.nodes);
+        println!(
+            "{} seeds from {first} on, {} nodes, {minutes} minutes of faults each",
+            self.seeds, self.nodes
+        );
         let start = Instant::now();
         let runs = self.run_all(first, start);
         let virtual_time: Duration = runs.iter().map(|run| run.time).sum();
@@ -57,7 +60,10 @@ impl Options {
             hours / spent * 60.0,
             runs.iter().map(|run| run.steps).sum::<u64>(),
         );
-        let failed = runs.iter().filter(|run| run.failure.is_some()).min_by_key(|run| run.seed);
+        let failed = runs
+            .iter()
+            .filter(|run| run.failure.is_some())
+            .min_by_key(|run| run.seed);
         let Some(failed) = failed else {
             return Ok(ExitCode::SUCCESS);
         };
@@ -110,7 +116,9 @@ impl Options {
 fn parse_trace(text: &str) -> Result<Range<Duration>, String> {
     let (from, to) = text.split_once('-').ok_or("two times are wanted: 35-41")?;
     let seconds = |text: &str| {
-        let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is no number of seconds"))?;
+        let seconds: f64 = text
+            .parse()
+            .map_err(|_| format!("{text:?} is no number of seconds"))?;
         Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
     };
     Ok(seconds(from)?..seconds(to)?)

@@ -69,11 +69,7 @@ pub enum Fact {
         nr: u16,
     },
     /// A PPP frame arrives at a call; `serial` is the number of the call that it was meant for.
-    FrameAtLac {
-        lac: usize,
-        serial: u32,
-        meant_for: u32,
-    },
+    FrameAtLac { lac: usize, serial: u32, meant_for: u32 },
     /// A subscriber's interface comes up.
     ClientUp {
         lac: usize,
@@ -89,7 +85,11 @@ pub enum Fact {
         loss: Loss,
     },
     /// A LAC's tunnel ended without its will.
-    TunnelLost { lac: usize, attempt: Attempt, loss: Loss },
+    TunnelLost {
+        lac: usize,
+        attempt: Attempt,
+        loss: Loss,
+    },
     /// A LAC that had no tunnel wants one.
     TunnelWanted { lac: usize },
     /// A tunnel of a LAC is up.

@@ -10,9 +10,19 @@ use super::world::World;
 /// Something that goes wrong, and for how long.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    Die { node: u64, death: Death, lasts: Duration },
-    AllDie { death: Death, lasts: Duration },
-    Stop { node: u64, lasts: Duration },
+    Die {
+        node: u64,
+        death: Death,
+        lasts: Duration,
+    },
+    AllDie {
+        death: Death,
+        lasts: Duration,
+    },
+    Stop {
+        node: u64,
+        lasts: Duration,
+    },
     /// The leader stops, and with it what another node has proposed; that one dies and is soon back. The leader hands on what it
     /// had been given when it resumes.
     StopLeader {
@@ -21,11 +31,23 @@ pub enum Fault {
         dies_after: Duration,
         lasts: Duration,
     },
-    Cut { ways: Vec<(Place, Place)>, lasts: Duration },
-    SlowDisk { node: u64, sync: Duration, lasts: Duration },
+    Cut {
+        ways: Vec<(Place, Place)>,
+        lasts: Duration,
+    },
+    SlowDisk {
+        node: u64,
+        sync: Duration,
+        lasts: Duration,
+    },
     Shuffle,
-    ClockJump { node: u64, ahead: Duration },
-    LacRestart { lac: usize },
+    ClockJump {
+        node: u64,
+        ahead: Duration,
+    },
+    LacRestart {
+        lac: usize,
+    },
 }
 
 impl Fault {
@@ -49,7 +71,11 @@ impl Fault {
         // The leader is hit more often than its share.
         let node = world.leader().filter(|_| dice.happens(400)).unwrap_or(any);
         let lac = dice.index(world.lacs().len().max(1));
-        let death = if dice.happens(500) { Death::Killed } else { Death::PowerLoss };
+        let death = if dice.happens(500) {
+            Death::Killed
+        } else {
+            Death::PowerLoss
+        };
         match dice.below(100) {
             0..24 => Self::Die {
                 node,

@@ -253,22 +253,27 @@ impl Lac {
     /// Mostly a subscriber asks for an echo; some renegotiate or hang up, and the LAC clears a call or, rarely, closes the tunnel.
     fn follow_whim(&mut self, now: Duration) {
         let sessions: Vec<_> = self.calls.keys().copied().collect();
-        let Some(session) = self.dice.pick(&sessions) else { return };
+        let Some(session) = self.dice.pick(&sessions) else {
+            return;
+        };
         let call = self.calls.get_mut(&session).expect("it was picked from them");
         match self.dice.below(200) {
             0..110 => call.client.send_echo(),
             110..130 => call.client.renegotiate(now),
             130..160 if call.client.is_up() => call.client.hang_up(now),
-            160..199 => {
-                if self.connection.close_call(now, session, Cdn::new(ResultCode::new(1))).is_ok() {
-                    self.end_call(now, session, Loss::Wanted);
-                }
-            }
+            160..199 => self.clear_call(now, session),
             199 if self.established => {
                 self.connection.close(now, ResultCode::new(6));
                 self.end_tunnel(now, Loss::Wanted);
             }
             _ => {}
+        }
+    }
+
+    fn clear_call(&mut self, now: Duration, session: SessionId) {
+        let cdn = Cdn::new(ResultCode::new(1));
+        if self.connection.close_call(now, session, cdn).is_ok() {
+            self.end_call(now, session, Loss::Wanted);
         }
     }
 
@@ -342,10 +347,11 @@ impl Lac {
             }
             let frames = std::mem::take(&mut call.client.out);
             if let (Some(tunnel), Some(peer)) = (self.connection.peer().tunnel, call.peer) {
-                self.out.extend(frames.iter().map(|frame| data(tunnel, peer, frame)));
+                self.out
+                    .extend(frames.iter().map(|frame| data(tunnel, peer, frame)));
             }
-            if over && self.connection.close_call(now, session, Cdn::new(ResultCode::new(1))).is_ok() {
-                self.end_call(now, session, Loss::Wanted);
+            if over {
+                self.clear_call(now, session);
             }
         }
     }
@@ -380,7 +386,11 @@ impl Lac {
             framing_type: 1,
             ..Iccn::default()
         };
-        if self.connection.place_call(now, local, Dial { icrq, iccn }).is_err() {
+        if self
+            .connection
+            .place_call(now, local, Dial { icrq, iccn })
+            .is_err()
+        {
             self.subscribers[subscriber] = Subscriber::Waiting {
                 until: now + Duration::from_secs(1),
             };
@@ -398,7 +408,9 @@ impl Lac {
     }
 
     fn end_call(&mut self, now: Duration, session: SessionId, loss: Loss) {
-        let Some(mut call) = self.calls.remove(&session) else { return };
+        let Some(mut call) = self.calls.remove(&session) else {
+            return;
+        };
         if call.client.is_up() {
             call.client.take_down(loss);
         }
@@ -459,7 +471,9 @@ fn data(tunnel: TunnelId, session: SessionId, frame: &[u8]) -> Vec<u8> {
         priority: false,
     };
     let mut octets = vec![0; header.len() + frame.len()];
-    let start = header.write(frame.len(), &mut octets).expect("the buffer was made to fit");
+    let start = header
+        .write(frame.len(), &mut octets)
+        .expect("the buffer was made to fit");
     octets[start..].copy_from_slice(frame);
     octets
 }

@@ -71,20 +71,37 @@ impl Network {
     pub fn route(&self, lac: usize, announcing: &[u64]) -> Option<u64> {
         let mut best = None;
         for node in announcing {
-            let weight = fnv(&[lac as u64, *node, self.shuffles].map(u64::to_be_bytes).concat(), 7);
-            best = best.max(Some((weight.rotate_left(29).wrapping_mul(0x9e37_79b9_7f4a_7c15), *node)));
+            let weight = fnv(
+                &[lac as u64, *node, self.shuffles].map(u64::to_be_bytes).concat(),
+                7,
+            );
+            best = best.max(Some((
+                weight.rotate_left(29).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+                *node,
+            )));
         }
         best.map(|(_, node)| node)
     }
 
     /// Sends a datagram: how long each copy of it takes that arrives. Between nodes, streams are used for all but probes;
     /// those lose nothing, they are only late.
-    pub fn send(&mut self, now: Duration, from: Place, to: Place, octets: &[u8], stream: bool) -> Vec<Duration> {
+    pub fn send(
+        &mut self,
+        now: Duration,
+        from: Place,
+        to: Place,
+        octets: &[u8],
+        stream: bool,
+    ) -> Vec<Duration> {
         self.note(now, from, to, octets);
         if let Some(left) = self.cut.get(&(from, to)).and_then(|until| until.checked_sub(now)) {
             // A connection outlives a short silence, and then brings what was said during it.
             let late = left + self.dice.between(Duration::ZERO, RETRANSMITTED);
-            return if stream && left < SILENCE { vec![late] } else { Vec::new() };
+            return if stream && left < SILENCE {
+                vec![late]
+            } else {
+                Vec::new()
+            };
         }
         let inside = matches!((from, to), (Place::Node(_), Place::Node(_)));
         let weather = if inside { self.inside } else { self.outside };

@@ -3,8 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use super::setup::Setup;
 use super::facts::Fact;
+use super::setup::Setup;
 use super::world::World;
 use crate::invariants::{Invariants, Violation};
 
@@ -87,7 +87,11 @@ fn play(world: &mut World, setup: &Setup) -> Result<(), Violation> {
     let mut invariants = Invariants::default();
     let mut until = |world: &mut World, end| -> Result<(), Violation> {
         while let Some(facts) = world.step(end) {
-            if setup.trace.as_ref().is_some_and(|trace| trace.contains(&world.now())) {
+            if setup
+                .trace
+                .as_ref()
+                .is_some_and(|trace| trace.contains(&world.now()))
+            {
                 print_facts(world.now(), &facts);
             }
             invariants.check(world, &facts)?;

@@ -31,10 +31,25 @@ const AFTERMATH: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
 enum Happening {
-    Tick { node: u64, boot: u64 },
-    AtNode { node: u64, arrival: Arrival },
-    Departure { node: u64, boot: u64, to: u64, wire: Wire },
-    AtLac { lac: usize, octets: Vec<u8>, about: About },
+    Tick {
+        node: u64,
+        boot: u64,
+    },
+    AtNode {
+        node: u64,
+        arrival: Arrival,
+    },
+    Departure {
+        node: u64,
+        boot: u64,
+        to: u64,
+        wire: Wire,
+    },
+    AtLac {
+        lac: usize,
+        octets: Vec<u8>,
+        about: About,
+    },
     LacTimer(usize),
     /// A process is killed and soon back.
     Kill(u64),
@@ -77,7 +92,9 @@ impl World {
         let mut world = Self {
             now: Duration::ZERO,
             agenda: Agenda::default(),
-            machines: (1..=setup.nodes).map(|id| (id, Machine::new(id, &setup))).collect(),
+            machines: (1..=setup.nodes)
+                .map(|id| (id, Machine::new(id, &setup)))
+                .collect(),
             gone: BTreeMap::new(),
             lacs: Vec::new(),
             lac_timers: Vec::new(),
@@ -96,7 +113,10 @@ impl World {
             world.agenda.at(at, Happening::Start(node));
         }
         world.agenda.at(FIRST_LACS, Happening::Lacs);
-        let first = world.dice.between(Duration::from_secs(5), world.setup.fault_every * 2 + Duration::from_secs(5));
+        let first = world.dice.between(
+            Duration::from_secs(5),
+            world.setup.fault_every * 2 + Duration::from_secs(5),
+        );
         world.agenda.at(first, Happening::Trouble);
         world
     }
@@ -128,7 +148,10 @@ impl World {
 
     /// Whether a majority's disks hold a log entry, so that no loss of power can undo it.
     pub fn is_durable(&self, index: u64) -> bool {
-        let holding = self.machines.values().filter(|machine| machine.disk().holds(self.now, index));
+        let holding = self
+            .machines
+            .values()
+            .filter(|machine| machine.disk().holds(self.now, index));
         holding.count() > self.machines.len() / 2
     }
 
@@ -208,11 +231,7 @@ impl World {
                     self.send_wire(node, to, wire);
                 }
             }
-            Happening::AtLac {
-                lac,
-                octets,
-                about,
-            } => {
+            Happening::AtLac { lac, octets, about } => {
                 self.lacs[lac].handle_input(self.now, &octets, about);
                 self.settle_lac(lac);
             }
@@ -235,7 +254,9 @@ impl World {
             Happening::Start(node) => self.start(node),
             Happening::Resume(node) => self.resume(node),
             Happening::DiskRecovers(node) => {
-                let time = self.dice.between(Duration::from_micros(50), Duration::from_micros(1500));
+                let time = self
+                    .dice
+                    .between(Duration::from_micros(50), Duration::from_micros(1500));
                 self.machines[&node].disk().set_sync_time(time);
             }
             Happening::Trouble if self.troubled => {
@@ -272,11 +293,15 @@ impl World {
                     let Some(lac) = self.lacs.iter().position(|lac| lac.address == to) else {
                         continue;
                     };
-                    let copies = self
-                        .network
-                        .send(self.now, Place::Node(node), Place::Lac(lac), &octets, false);
+                    let copies =
+                        self.network
+                            .send(self.now, Place::Node(node), Place::Lac(lac), &octets, false);
                     // A PPP client takes a copy of a request for a renegotiation: here that would be the network's doing.
-                    let copies_max = if matches!(about, About::Call(_)) { 1 } else { copies.len() };
+                    let copies_max = if matches!(about, About::Call(_)) {
+                        1
+                    } else {
+                        copies.len()
+                    };
                     for after in copies.into_iter().take(copies_max) {
                         let octets = octets.clone();
                         let arrival = Happening::AtLac { lac, octets, about };
@@ -290,7 +315,8 @@ impl World {
                 }
                 Out::Results { after, results } => {
                     let arrival = Arrival::Results { boot, results };
-                    self.agenda.at(self.now + after, Happening::AtNode { node, arrival });
+                    self.agenda
+                        .at(self.now + after, Happening::AtNode { node, arrival });
                 }
                 Out::Fact(fact) => self.facts.push(fact),
             }
@@ -299,9 +325,13 @@ impl World {
 
     fn send_wire(&mut self, from: u64, to: u64, wire: Wire) {
         let stream = wire.is_stream();
-        let copies = self
-            .network
-            .send(self.now, Place::Node(from), Place::Node(to), wire.octets(), stream);
+        let copies = self.network.send(
+            self.now,
+            Place::Node(from),
+            Place::Node(to),
+            wire.octets(),
+            stream,
+        );
         for after in copies {
             let mut at = self.now + after;
             if stream {
@@ -349,7 +379,8 @@ impl World {
         for after in copies.into_iter().take(copies_max) {
             let octets = octets.clone();
             let arrival = Arrival::Datagram { from, octets };
-            self.agenda.at(self.now + after, Happening::AtNode { node, arrival });
+            self.agenda
+                .at(self.now + after, Happening::AtNode { node, arrival });
         }
     }
 
@@ -403,7 +434,10 @@ impl World {
     }
 
     fn stop(&mut self, node: u64, lasts: Duration) {
-        self.machines.get_mut(&node).expect("a node that there is").stop(self.now);
+        self.machines
+            .get_mut(&node)
+            .expect("a node that there is")
+            .stop(self.now);
         self.gone.insert(node, self.now);
         self.agenda.at(self.now + lasts, Happening::Resume(node));
     }
@@ -454,7 +488,10 @@ impl World {
             }
             Fault::Shuffle => self.network.shuffle(),
             Fault::ClockJump { node, ahead } => {
-                self.machines.get_mut(&node).expect("a node that there is").jump(now, ahead);
+                self.machines
+                    .get_mut(&node)
+                    .expect("a node that there is")
+                    .jump(now, ahead);
             }
             Fault::LacRestart { lac } => {
                 self.lacs[lac].restart(now);

@@ -20,7 +20,15 @@ pub fn demo(_: &Context) -> Outcome {
 
 /// Seeds that nobody has run before; the first one is printed, and a failure says how to repeat it.
 pub fn sim(_: &Context) -> Outcome {
-    let arguments = ["sim", "--seeds", "300", "--threads", "2", "--seconds", SIM_SECONDS];
+    let arguments = [
+        "sim",
+        "--seeds",
+        "300",
+        "--threads",
+        "2",
+        "--seconds",
+        SIM_SECONDS,
+    ];
     Outcome::single("sim", own_command(&arguments, SIM_LIMIT))
 }
 

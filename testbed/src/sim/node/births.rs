@@ -22,7 +22,9 @@ impl Process {
     /// Goes on with the births that wait, and with those whose asking was in vain.
     pub(super) fn bear_some(&mut self) {
         for _ in 0..BIRTHS_PER_TICK {
-            let Some(tunnel) = self.unborn.pop_front() else { break };
+            let Some(tunnel) = self.unborn.pop_front() else {
+                break;
+            };
             self.work.push_back(Work::Birth(tunnel));
         }
         let due: Vec<_> = self
@@ -48,7 +50,13 @@ impl Process {
         let life = self.replica.table().current_life(found.row()) + 1;
         self.reborn_at.insert(id, self.now + REBIRTH_RETRY);
         let tunnel_id = u32::from(id.get());
-        self.propose(Reply::Birth { tunnel: id, key: None }, Reclaim { tunnel_id, life });
+        self.propose(
+            Reply::Birth {
+                tunnel: id,
+                key: None,
+            },
+            Reclaim { tunnel_id, life },
+        );
     }
 
     /// A core is born from the rows, unless it lives already.

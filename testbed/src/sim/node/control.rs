@@ -62,12 +62,10 @@ impl Process {
     /// A node without groups lets another one take a new tunnel.
     fn pass_first(&mut self, relay: Relay) {
         let start = self.dice.below(256);
-        let taker = (0..256)
-            .map(|step| ((start + step) % 256) as u8)
-            .find(|group| {
-                let owner = self.groups[usize::from(*group)].owner;
-                owner != 0 && owner != self.id && self.liveness.is_alive(owner)
-            });
+        let taker = (0..256).map(|step| ((start + step) % 256) as u8).find(|group| {
+            let owner = self.groups[usize::from(*group)].owner;
+            owner != 0 && owner != self.id && self.liveness.is_alive(owner)
+        });
         if let Some(group) = taker {
             let tunnel = TunnelId::new(u16::from(group) << 8 | 1).expect("not zero");
             let epoch = self.groups[usize::from(group)].epoch;
@@ -84,10 +82,7 @@ impl Process {
         let group = self.groups[usize::from(relay.tunnel.group())];
         if self.owns(relay.tunnel.group()) {
             self.work.push_back(Work::Datagram(relay));
-        } else if group.owner != 0
-            && group.owner != self.id
-            && self.liveness.is_alive(group.owner)
-        {
+        } else if group.owner != 0 && group.owner != self.id && self.liveness.is_alive(group.owner) {
             self.pass_on(relay);
         } else {
             self.wait_for(relay, group.epoch.saturating_add(1));
@@ -154,7 +149,9 @@ impl Process {
 
     /// A message with tunnel id 0, at the owner of the group that it was brought to.
     pub(super) fn on_first(&mut self, from: SocketAddr, octets: &[u8]) {
-        let Some(local) = self.draw_tunnel_id() else { return };
+        let Some(local) = self.draw_tunnel_id() else {
+            return;
+        };
         match acceptor::read(octets, local, |_| Some(profile())) {
             Ok(First::Request(candidate)) => self.on_request(from, local, &candidate, octets),
             Ok(First::Stop(peer_tunnel)) => {

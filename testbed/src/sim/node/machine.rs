@@ -118,7 +118,9 @@ impl Machine {
         let dice = Dice::new(self.dice.seed(), self.boots);
         self.disk.begin_turn(now);
         let clock = self.clock(now);
-        self.process = Some(Process::start(clock, self.id, self.boots, setup, &self.disk, dice));
+        self.process = Some(Process::start(
+            clock, self.id, self.boots, setup, &self.disk, dice,
+        ));
         self.boots
     }
 
@@ -171,7 +173,12 @@ impl Machine {
         }
         if self.stopped.is_some() {
             // However long it sleeps, one tick wakes it.
-            let first_tick = || !self.backlog.iter().any(|earlier| matches!(earlier, Arrival::Tick { .. }));
+            let first_tick = || {
+                !self
+                    .backlog
+                    .iter()
+                    .any(|earlier| matches!(earlier, Arrival::Tick { .. }))
+            };
             if !matches!(arrival, Arrival::Tick { .. }) || first_tick() {
                 self.backlog.push_back(arrival);
             }

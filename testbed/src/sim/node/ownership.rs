@@ -52,16 +52,18 @@ impl Process {
     /// For the invariants: rows that no effect has told of.
     fn tell_sessions(&mut self, tunnel: TunnelId) {
         let rows = self.replica.table().tunnel(tunnel).into_iter();
-        let facts = rows.flat_map(|found| found.sessions()).map(|(session, row)| Fact::Effect {
-            node: self.id,
-            effect: Effect::SessionChanged {
-                tunnel,
-                session,
-                row: row.clone(),
-                before_open: row.is_open(),
-                after_open: row.is_open(),
-            },
-        });
+        let facts = rows
+            .flat_map(|found| found.sessions())
+            .map(|(session, row)| Fact::Effect {
+                node: self.id,
+                effect: Effect::SessionChanged {
+                    tunnel,
+                    session,
+                    row: row.clone(),
+                    before_open: row.is_open(),
+                    after_open: row.is_open(),
+                },
+            });
         self.out.extend(facts.map(Out::Fact));
     }
 

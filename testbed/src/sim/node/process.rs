@@ -72,10 +72,7 @@ struct Port {
 impl Transport for Port {
     fn send(&mut self, to: u64, message: Vec<u8>) {
         let at = self.disk.taken();
-        self.outbox
-            .lock()
-            .expect("one thread")
-            .push((to, message, at));
+        self.outbox.lock().expect("one thread").push((to, message, at));
     }
 }
 
@@ -231,7 +228,7 @@ impl Process {
     }
 
     pub(super) fn propose(&mut self, reply: Reply, command: impl Into<Command>) {
-        self.inbox.push_back(Input::Propose(reply, command.into()));
+        self.inbox.push_back(Input::Propose(reply, Box::new(command.into())));
     }
 
     /// What time it is, by the simulation's clock and by this node's. To be told before every input.

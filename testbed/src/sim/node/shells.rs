@@ -130,7 +130,9 @@ impl Process {
                     if let Some(core) = self.tunnels.get_mut(&tunnel) {
                         core.note_received(now);
                     }
-                    self.at_session(tunnel, session, |core, now| core.handle_input(now, packet.payload));
+                    self.at_session(tunnel, session, |core, now| {
+                        core.handle_input(now, packet.payload)
+                    });
                 }
             }
             Err(_) => {}
@@ -145,7 +147,9 @@ impl Process {
     /// Something for a tunnel's core.
     pub(super) fn at_tunnel(&mut self, id: TunnelId, act: impl FnOnce(&mut Tunnel, Now)) {
         let now = self.clocks();
-        let Some(core) = self.tunnels.get_mut(&id) else { return };
+        let Some(core) = self.tunnels.get_mut(&id) else {
+            return;
+        };
         act(core, now);
         let commands: Vec<_> = std::iter::from_fn(|| core.poll_output()).collect();
         self.timers.set(Timer::Tunnel(id), core.poll_timeout());
@@ -279,7 +283,8 @@ impl Process {
             return;
         };
         let commands: Vec<_> = std::iter::from_fn(|| core.poll_output()).collect();
-        self.timers.set(Timer::Session(tunnel, session), core.poll_timeout());
+        self.timers
+            .set(Timer::Session(tunnel, session), core.poll_timeout());
         for command in commands {
             match command {
                 session::Command::SendFrame(frame) => self.send_frame(tunnel, session, &frame),
@@ -302,7 +307,8 @@ impl Process {
                 false => self.has(Bug::LeavingOpenNotCommitted),
             };
             if early {
-                self.work.push_back(Work::SessionAccepted(tunnel, session, *serial));
+                self.work
+                    .push_back(Work::SessionAccepted(tunnel, session, *serial));
             }
             if early && !row.is_open() {
                 return;
@@ -342,8 +348,14 @@ impl Process {
         let Some(found) = self.replica.table().tunnel(tunnel) else {
             return;
         };
-        let Some(row) = found.session(session).cloned() else { return };
-        let Some(known) = self.sessions.get(&(tunnel, session)).map(|core| core.row().clone()) else {
+        let Some(row) = found.session(session).cloned() else {
+            return;
+        };
+        let Some(known) = self
+            .sessions
+            .get(&(tunnel, session))
+            .map(|core| core.row().clone())
+        else {
             return;
         };
         let to = found.row().peer.as_ref().and_then(|peer| peer.to_std());
@@ -362,7 +374,9 @@ impl Process {
             priority: false,
         };
         let mut octets = vec![0; header.len() + frame.len()];
-        let start = header.write(frame.len(), &mut octets).expect("the buffer was made to fit");
+        let start = header
+            .write(frame.len(), &mut octets)
+            .expect("the buffer was made to fit");
         octets[start..].copy_from_slice(frame);
         let about = About::Call(row.call_serial);
         self.fact(Fact::Frame {

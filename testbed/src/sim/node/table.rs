@@ -18,7 +18,7 @@ use crate::sim::facts::Fact;
 /// What waits for the table's thread.
 #[derive(Debug)]
 pub(super) enum Input {
-    Propose(Reply, Command),
+    Propose(Reply, Box<Command>),
     /// Of another member.
     Message(Vec<u8>),
     Tick,
@@ -65,11 +65,12 @@ impl Process {
             }
         };
         let messages = std::mem::take(&mut *self.outbox.lock().expect("one thread"));
-        self.out.extend(messages.into_iter().map(|(to, message, after)| Out::Wire {
-            to,
-            after,
-            wire: Wire::Raft(message),
-        }));
+        self.out
+            .extend(messages.into_iter().map(|(to, message, after)| Out::Wire {
+                to,
+                after,
+                wire: Wire::Raft(message),
+            }));
         let after = self.disk.taken();
         if after == Duration::ZERO {
             self.hand_out(results);
@@ -93,7 +94,7 @@ impl Process {
                 Input::Propose(reply, command) => {
                     let token = self.next_token;
                     self.next_token += 1;
-                    match self.replica.propose(token, command) {
+                    match self.replica.propose(token, *command) {
                         Ok(()) => drop(self.replies.insert(token, reply)),
                         Err(_) => self.never_judged(&reply),
                     }
@@ -142,7 +143,8 @@ impl Process {
                 self.work.push_back(Work::Replaced(*tunnel, *session));
             }
             Effect::TableReplaced => self.read_table(),
-            Effect::SessionChanged { .. } | Effect::SessionRemoved { .. } | Effect::AccountingOwed { .. } => {}
+            Effect::SessionChanged { .. } | Effect::SessionRemoved { .. } | Effect::AccountingOwed { .. } => {
+            }
         }
         self.fact(Fact::Effect {
             node: self.id,
