@@ -1,8 +1,10 @@
-//! Nothing is acknowledged or said that the sender's table does not hold: an Nr is not above the row's, nor an Ns.
+//! Nothing is acknowledged or said that the sender's table does not hold: an Nr is not above the row's, nor an Ns, and a message
+//! is the one that the row holds.
 
 use holdfast_protocol::header::{self, Packet};
 
 use super::Invariant;
+use super::payload::NR;
 use crate::sim::{Fact, World};
 
 #[derive(Debug, Default)]
@@ -42,6 +44,20 @@ impl Invariant for Acknowledged {
                 packet.header.ns, row.ns
             ));
         }
-        Ok(())
+        let queued = row
+            .unacknowledged
+            .iter()
+            .find(|message| message.ns == u32::from(packet.header.ns));
+        match queued {
+            Some(queued) if !packet.is_zlb() && !same_but_nr(&queued.octets, octets) => Err(format!(
+                "node {node} sends another message {} of tunnel {tunnel} than its row holds",
+                packet.header.ns
+            )),
+            _ => Ok(()),
+        }
     }
+}
+
+fn same_but_nr(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len() && one[..NR.start] == other[..NR.start] && one[NR.end..] == other[NR.end..]
 }

@@ -11,7 +11,7 @@ use super::Invariant;
 use crate::sim::{Fact, World};
 
 /// Offsets of Nr in a control message: the one part that may differ.
-const NR: std::ops::Range<usize> = 10..12;
+pub(super) const NR: std::ops::Range<usize> = 10..12;
 
 #[derive(Debug, Default)]
 pub(super) struct Payload {

@@ -23,6 +23,14 @@ pub enum Fault {
         node: u64,
         lasts: Duration,
     },
+    /// The leader stops, and with it what another node has proposed; that one dies and is soon back. The leader hands on what it
+    /// had been given when it resumes.
+    StopLeader {
+        leader: u64,
+        other: u64,
+        dies_after: Duration,
+        lasts: Duration,
+    },
     Cut {
         ways: Vec<(Place, Place)>,
         lasts: Duration,
@@ -48,6 +56,7 @@ impl Fault {
             Self::Die { lasts, .. }
             | Self::AllDie { lasts, .. }
             | Self::Stop { lasts, .. }
+            | Self::StopLeader { lasts, .. }
             | Self::Cut { lasts, .. }
             | Self::SlowDisk { lasts, .. } => *lasts,
             Self::ClockJump { ahead, .. } => *ahead,
@@ -77,7 +86,13 @@ impl Fault {
                 death,
                 lasts: dice.millis(100, 10_000),
             },
-            30..45 => Self::Stop {
+            30..36 => Self::StopLeader {
+                leader: world.leader().unwrap_or(node),
+                other: any,
+                dies_after: dice.millis(0, 250),
+                lasts: dice.millis(2_000, 7_000),
+            },
+            36..45 => Self::Stop {
                 node,
                 lasts: dice.millis(20, 8_000),
             },

@@ -134,6 +134,9 @@ impl Lac {
         match header::decode(datagram) {
             Ok(Packet::Control(packet)) => {
                 if packet.header.tunnel == Some(self.connection.local()) {
+                    if self.is_of_earlier(packet.header.ns, about) {
+                        return;
+                    }
                     // What is not in order is dropped, as it should be.
                     let _ = self.connection.handle_input(now, datagram);
                     self.note_control(packet.header.nr, about);
@@ -160,6 +163,15 @@ impl Lac {
             _ => {}
         }
         self.settle(now);
+    }
+
+    /// A LAC that uses an id again may take what the LNS still says in the earlier tunnel for a message of the new one. No LNS can
+    /// prevent that, so nothing is to be seen of it here.
+    fn is_of_earlier(&self, ns: u16, about: About) -> bool {
+        match self.connection.peer().tunnel {
+            Some(tunnel) => About::Tunnel(tunnel) != about,
+            None => ns != 0,
+        }
     }
 
     /// What an earlier tunnel of the same id still says is not about this one.
@@ -258,23 +270,22 @@ impl Lac {
         };
         let call = self.calls.get_mut(&session).expect("it was picked from them");
         match self.dice.below(200) {
-            0..180 => call.client.send_echo(),
-            180..184 => call.client.renegotiate(now),
-            184..190 if call.client.is_up() => call.client.hang_up(now),
-            190..199 => {
-                if self
-                    .connection
-                    .close_call(now, session, Cdn::new(ResultCode::new(1)))
-                    .is_ok()
-                {
-                    self.end_call(now, session, Loss::Wanted);
-                }
-            }
+            0..110 => call.client.send_echo(),
+            110..130 => call.client.renegotiate(now),
+            130..160 if call.client.is_up() => call.client.hang_up(now),
+            160..199 => self.clear_call(now, session),
             199 if self.established => {
                 self.connection.close(now, ResultCode::new(6));
                 self.end_tunnel(now, Loss::Wanted);
             }
             _ => {}
+        }
+    }
+
+    fn clear_call(&mut self, now: Duration, session: SessionId) {
+        let cdn = Cdn::new(ResultCode::new(1));
+        if self.connection.close_call(now, session, cdn).is_ok() {
+            self.end_call(now, session, Loss::Wanted);
         }
     }
 
@@ -351,13 +362,8 @@ impl Lac {
                 self.out
                     .extend(frames.iter().map(|frame| data(tunnel, peer, frame)));
             }
-            if over
-                && self
-                    .connection
-                    .close_call(now, session, Cdn::new(ResultCode::new(1)))
-                    .is_ok()
-            {
-                self.end_call(now, session, Loss::Wanted);
+            if over {
+                self.clear_call(now, session);
             }
         }
     }

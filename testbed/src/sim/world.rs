@@ -51,6 +51,8 @@ enum Happening {
         about: About,
     },
     LacTimer(usize),
+    /// A process is killed and soon back.
+    Kill(u64),
     Start(u64),
     Resume(u64),
     DiskRecovers(u64),
@@ -245,6 +247,10 @@ impl World {
                     self.add_lac();
                 }
             }
+            Happening::Kill(node) => {
+                let back = self.dice.millis(30, 300);
+                self.die(node, Death::Killed, back);
+            }
             Happening::Start(node) => self.start(node),
             Happening::Resume(node) => self.resume(node),
             Happening::DiskRecovers(node) => {
@@ -427,6 +433,15 @@ impl World {
         }
     }
 
+    fn stop(&mut self, node: u64, lasts: Duration) {
+        self.machines
+            .get_mut(&node)
+            .expect("a node that there is")
+            .stop(self.now);
+        self.gone.insert(node, self.now);
+        self.agenda.at(self.now + lasts, Happening::Resume(node));
+    }
+
     fn die(&mut self, node: u64, death: Death, back_after: Duration) {
         let machine = self.machines.get_mut(&node).expect("a node that there is");
         if !machine.is_dead() {
@@ -450,13 +465,17 @@ impl World {
                     self.die(node, death, back);
                 }
             }
-            Fault::Stop { node, lasts } => {
-                self.machines
-                    .get_mut(&node)
-                    .expect("a node that there is")
-                    .stop(now);
-                self.gone.insert(node, now);
-                self.agenda.at(now + lasts, Happening::Resume(node));
+            Fault::Stop { node, lasts } => self.stop(node, lasts),
+            Fault::StopLeader {
+                leader,
+                other,
+                dies_after,
+                lasts,
+            } => {
+                self.stop(leader, lasts);
+                if other != leader {
+                    self.agenda.at(now + dies_after, Happening::Kill(other));
+                }
             }
             Fault::Cut { ways, lasts } => {
                 for (from, to) in ways {

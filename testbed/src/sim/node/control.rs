@@ -90,8 +90,25 @@ impl Process {
     }
 
     /// Until the group has reached an epoch, a second at most. What finds no room is sent again.
+    ///
+    /// A frame of unfinished PPP does not wait: the next owner begins that anew, and what was said before would come as a surprise
+    /// to a link that has opened meanwhile.
     fn wait_for(&mut self, relay: Relay, epoch: u32) {
+        if self.is_unfinished_ppp(&relay.octets) {
+            return;
+        }
         let _ = self.hold.hold(self.now, relay.tunnel, epoch, relay);
+    }
+
+    fn is_unfinished_ppp(&self, octets: &[u8]) -> bool {
+        let Ok(Packet::Data(packet)) = header::decode(octets) else {
+            return false;
+        };
+        let (Some(tunnel), Some(session)) = (packet.tunnel, packet.session) else {
+            return true;
+        };
+        let row = self.replica.table().session(tunnel, session);
+        !row.is_some_and(|row| row.is_open())
     }
 
     fn pass_on(&mut self, relay: Relay) {

@@ -18,7 +18,7 @@ use crate::sim::facts::Fact;
 /// What waits for the table's thread.
 #[derive(Debug)]
 pub(super) enum Input {
-    Propose(Reply, Command),
+    Propose(Reply, Box<Command>),
     /// Of another member.
     Message(Vec<u8>),
     Tick,
@@ -94,7 +94,7 @@ impl Process {
                 Input::Propose(reply, command) => {
                     let token = self.next_token;
                     self.next_token += 1;
-                    match self.replica.propose(token, command) {
+                    match self.replica.propose(token, *command) {
                         Ok(()) => drop(self.replies.insert(token, reply)),
                         Err(_) => self.never_judged(&reply),
                     }
