@@ -116,13 +116,17 @@ fn on_candidate(
             let claim = Known::claimed(local, candidate.hash, row.created_ms);
             let claimed = shared.directory.claim(key, claim);
             if claimed {
-                let life = u64::from(shared.table.published().epoch(local.group())) << 32;
-                let create = CreateTunnel { life, row: Some(row) };
-                let reply = ReplyTo::Birth {
-                    tunnel: local,
-                    key: Some(key),
-                };
-                if !shared.table.propose(reply, create) {
+                let epoch = shared.table.published().own_epoch(local.group());
+                let proposed = epoch.is_some_and(|epoch| {
+                    let life = u64::from(epoch) << 32;
+                    let create = CreateTunnel { life, row: Some(row) };
+                    let reply = ReplyTo::Birth {
+                        tunnel: local,
+                        key: Some(key),
+                    };
+                    shared.table.propose(reply, create)
+                });
+                if !proposed {
                     shared.directory.claim_judged(&key, local, false);
                 }
             }

@@ -121,9 +121,10 @@ impl Shared {
     }
 
     /// A life above every earlier one of this epoch.
-    pub fn new_life(&self, tunnel: TunnelId) -> u64 {
-        let epoch = self.table.published().epoch(tunnel.group());
-        u64::from(epoch) << 32 | u64::from(self.next_life.fetch_add(1, Relaxed))
+    /// `None` if another node owns the tunnel.
+    pub fn new_life(&self, tunnel: TunnelId) -> Option<u64> {
+        let epoch = self.table.published().own_epoch(tunnel.group())?;
+        Some(u64::from(epoch) << 32 | u64::from(self.next_life.fetch_add(1, Relaxed)))
     }
 
     /// Why a tunnel of `profile` may take no further call now, if it may not.

@@ -450,7 +450,9 @@ pub async fn bear_all(shared: &Arc<Shared>, index: usize, reclaim: bool) {
 
 /// Proposes a new life for a tunnel; the shard lets it be born when the table has accepted it.
 pub fn reclaim_tunnel(shared: &Shared, tunnel: TunnelId) {
-    let life = shared.new_life(tunnel);
+    let Some(life) = shared.new_life(tunnel) else {
+        return;
+    };
     let command = Reclaim {
         tunnel_id: u32::from(tunnel.get()),
         life,

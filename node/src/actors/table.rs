@@ -4,7 +4,8 @@
 //! tunnel before the SCCRP that invites traffic for it leaves.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
@@ -170,8 +171,7 @@ impl Published {
         self.applied.store(table.applied(), Relaxed);
         for group in 0..=u8::MAX {
             let Group { owner, epoch, .. } = table.group(group);
-            self.owners[usize::from(group)].store(owner, Relaxed);
-            self.epochs[usize::from(group)].store(epoch, Relaxed);
+            self.set_owner(group, owner, epoch);
         }
     }
 
@@ -226,6 +226,19 @@ impl Published {
     /// The epoch of a group's owner.
     pub fn epoch(&self, group: u8) -> u32 {
         self.epochs[usize::from(group)].load(Relaxed)
+    }
+
+    /// The epoch under which this node owns a group; `None` if it does not. A life of any other epoch is another node's: whoever
+    /// took it would be accepted in that one's place.
+    pub fn own_epoch(&self, group: u8) -> Option<u32> {
+        // The owner is written first and read last: who reads a new epoch reads its owner, too.
+        let epoch = self.epochs[usize::from(group)].load(Acquire);
+        (self.owners[usize::from(group)].load(Acquire) == self.me).then_some(epoch)
+    }
+
+    fn set_owner(&self, group: u8, owner: u64, epoch: u32) {
+        self.owners[usize::from(group)].store(owner, Release);
+        self.epochs[usize::from(group)].store(epoch, Release);
     }
 
     /// The node that owns a group; 0: nobody yet.
@@ -648,8 +661,7 @@ impl TableThread {
     /// Its actors elsewhere are over; here they are born, or end without a word.
     fn on_group_taken(&mut self, group: u8, owner: u64, epoch: u32) {
         self.groups_changed = true;
-        self.published.epochs[usize::from(group)].store(epoch, Relaxed);
-        self.published.owners[usize::from(group)].store(owner, Relaxed);
+        self.published.set_owner(group, owner, epoch);
         if !self.published.bearing.load(Relaxed) {
             return;
         }
@@ -692,8 +704,19 @@ impl TableThread {
         }
     }
 
+    /// What a tunnel of this node is born from. `None` also if the table, which is ahead of what has been told, has given its group
+    /// away already.
+    fn image(&self, tunnel: TunnelId) -> Option<Box<Image>> {
+        let group = tunnel.group();
+        let Group { owner, epoch, .. } = self.replica.table().group(group);
+        let is_ours = owner == self.published.me && self.published.own_epoch(group) == Some(epoch);
+        let image = is_ours.then(|| Image::of(self.replica.table(), tunnel)).flatten();
+        image.map(Box::new)
+    }
+
     fn bear(&self, tunnel: TunnelId) {
-        let image = Image::of(self.replica.table(), tunnel).map(Box::new);
+        let Some(image) = self.image(tunnel) else { return };
+        let image = Some(image);
         self.shards[tunnel.shard(self.shards.len())].send(ShardInput::Birth {
             tunnel,
             image,
@@ -741,17 +764,17 @@ impl TableThread {
             ),
             ReplyTo::Removal { tunnel } => (tunnel, ShardInput::RemovalVerdict { tunnel, refusal }),
             ReplyTo::Birth { tunnel, key } => {
-                let image = Image::of(self.replica.table(), tunnel).filter(|_| refusal.is_none());
                 if let Some(key) = key {
                     self.forwarding
                         .directory()
-                        .claim_judged(&key, tunnel, image.is_some());
+                        .claim_judged(&key, tunnel, refusal.is_none());
                 }
+                let image = self.image(tunnel).filter(|_| refusal.is_none());
                 (
                     tunnel,
                     ShardInput::Birth {
                         tunnel,
-                        image: image.map(Box::new),
+                        image,
                         refusal,
                     },
                 )
