@@ -134,6 +134,9 @@ impl Lac {
         match header::decode(datagram) {
             Ok(Packet::Control(packet)) => {
                 if packet.header.tunnel == Some(self.connection.local()) {
+                    if self.is_of_earlier(packet.header.ns, about) {
+                        return;
+                    }
                     // What is not in order is dropped, as it should be.
                     let _ = self.connection.handle_input(now, datagram);
                     self.note_control(packet.header.nr, about);
@@ -160,6 +163,15 @@ impl Lac {
             _ => {}
         }
         self.settle(now);
+    }
+
+    /// A LAC that uses an id again may take what the LNS still says in the earlier tunnel for a message of the new one. No LNS can
+    /// prevent that, so nothing is to be seen of it here.
+    fn is_of_earlier(&self, ns: u16, about: About) -> bool {
+        match self.connection.peer().tunnel {
+            Some(tunnel) => About::Tunnel(tunnel) != about,
+            None => ns != 0,
+        }
     }
 
     /// What an earlier tunnel of the same id still says is not about this one.

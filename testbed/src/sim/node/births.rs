@@ -38,13 +38,20 @@ impl Process {
         }
     }
 
+    /// Whether the table, which may be ahead of what was told, still has the epoch under which this process owns the group. A life
+    /// of any other epoch is another's: a core that took it would be accepted in the other's place.
+    fn owns_in_table(&self, group: u8) -> bool {
+        let told = self.groups[usize::from(group)].epoch;
+        self.owns(group) && self.replica.table().group(group).epoch == told
+    }
+
     /// Asks for a new life for a tunnel whose core is void.
     pub(super) fn reclaim(&mut self, id: TunnelId) {
         self.reborn_at.remove(&id);
         let Some(found) = self.replica.table().tunnel(id) else {
             return;
         };
-        if !self.owns(id.group()) {
+        if !self.owns_in_table(id.group()) {
             return;
         }
         let life = self.replica.table().current_life(found.row()) + 1;
@@ -67,7 +74,7 @@ impl Process {
         let row = found.row().clone();
         let life = self.replica.table().current_life(&row);
         let lives = self.tunnels.get(&id).is_some_and(|core| core.life() >= life);
-        if !self.owns(id.group()) || lives {
+        if lives || !self.owns_in_table(id.group()) {
             return;
         }
         self.reborn_at.remove(&id);
