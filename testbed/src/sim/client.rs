@@ -187,7 +187,10 @@ impl Client {
         };
         match frame.protocol {
             LCP => self.handle_lcp(now, &packet),
-            PAP if self.lcp.is_open() && packet.code == ACK => self.enter_network(now),
+            // An answer of before a renegotiation is none.
+            PAP if self.lcp.is_open() && packet.code == ACK && packet.id == self.lcp.id => {
+                self.enter_network(now)
+            }
             IPCP if self.authenticated => self.handle_ipcp(now, &packet),
             _ => {}
         }

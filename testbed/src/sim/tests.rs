@@ -52,3 +52,38 @@ fn a_configure_ack_before_acceptance_is_found_in_one_seed() {
 fn a_disk_that_does_not_sync_is_found_in_one_seed() {
     assert_eq!(found_by(Bug::FsyncSkipped, 1), "durable");
 }
+
+#[test]
+fn an_unchecked_revision_is_found_in_one_seed() {
+    assert_eq!(found_by(Bug::RevisionUnchecked, 1), "acknowledged");
+}
+
+#[test]
+fn leaving_open_without_a_word_is_found_in_one_seed() {
+    assert_eq!(found_by(Bug::LeavingOpenNotCommitted, 1), "negotiated");
+}
+
+#[test]
+fn forgetting_what_was_not_acknowledged_is_found_in_two_seeds() {
+    found_by(Bug::UnacknowledgedForgotten, 2);
+}
+
+#[test]
+fn an_unchecked_epoch_is_found_in_ten_seeds() {
+    found_by(Bug::EpochUnchecked, 10);
+}
+
+#[test]
+fn a_stale_owner_that_speaks_is_found_in_twenty_seeds() {
+    found_by(Bug::StaleOwnerSpeaks, 20);
+}
+
+#[test]
+fn an_ignored_refusal_is_found_in_forty_seeds() {
+    found_by(Bug::RefusalIgnored, 40);
+}
+
+#[test]
+fn a_change_that_is_not_proposed_again_is_found_in_forty_seeds() {
+    found_by(Bug::NoResubmission, 40);
+}

@@ -228,7 +228,8 @@ impl Process {
     }
 
     pub(super) fn propose(&mut self, reply: Reply, command: impl Into<Command>) {
-        self.inbox.push_back(Input::Propose(reply, Box::new(command.into())));
+        self.inbox
+            .push_back(Input::Propose(reply, Box::new(command.into())));
     }
 
     /// What time it is, by the simulation's clock and by this node's. To be told before every input.
