@@ -5,6 +5,9 @@
 /// `Raise`.
 pub const COMMAND_VERSION: u32 = 2;
 
+/// The oldest version that this program still applies. Nodes without a version in common do not work together.
+pub const OLDEST_COMMAND_VERSION: u32 = 1;
+
 /// Version of the snapshot's meaning. A newer one is refused when opened.
 pub const SNAPSHOT_VERSION: u32 = 1;
 

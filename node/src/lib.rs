@@ -2,6 +2,7 @@
 
 pub mod aaa;
 pub mod actors;
+pub mod anycast;
 pub mod api;
 pub mod cli;
 pub mod config;

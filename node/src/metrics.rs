@@ -108,6 +108,7 @@ counters! {
     PeersRefusedNode => "peers_refused_node_total", "Streams refused because the other side is no member, not the member that was dialled, or says that it is us.";
     PeersRefusedProtocol => "peers_refused_protocol_total", "Streams ended for octets that are no TLS, a missing Hello, or a frame that does not parse or is too long.";
     PeersRefusedBusy => "peers_refused_busy_total", "Streams closed at once because too many others were still being set up.";
+    PeersReplaced => "peers_replaced_total", "Streams that another process of the same member, at the same address, took over: it restarted in a hurry.";
     PeersFramesSent => "peers_frames_sent_total", "Frames handed to the streams of other members.";
     PeersFramesReceived => "peers_frames_received_total", "Frames received from other members.";
     PeersFramesUnreachable => "peers_frames_unreachable_total", "Frames not sent because the member was not connected.";

@@ -33,6 +33,7 @@ fn config() -> TunConfig {
             "10.77.0.0/16".parse().expect("a prefix"),
             "10.99.0.1/32".parse().expect("a prefix"),
         ],
+        anycast: Vec::new(),
     }
 }
 

@@ -38,6 +38,7 @@ fn start(folder: &Path, authority: &Authority, members: &[MemberConfig], node: u
         ca: path("ca.pem"),
         certificate: path("node.pem"),
         key: path("node.key"),
+        join: false,
     };
     std::fs::write(&cluster.ca, authority.issued().certificate).expect("written");
     std::fs::write(&cluster.certificate, issued.certificate).expect("written");

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use holdfast_testbed::{bench, cleanup, demo, faults, restart, sim, simulator, suites, test_command};
+use holdfast_testbed::{bench, chaos, cleanup, demo, faults, restart, sim, simulator, suites, test_command};
 
 /// Everything that attacks Holdfast: the tests, a demonstration, benchmarks, a LAC and subscriber simulator.
 #[derive(Debug, Parser)]
@@ -17,7 +17,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Subscribers dial in, the node is killed with -9 and started again: see what they notice.
+    /// Subscribers dial in, a node is killed with -9 and started again: see what they notice. As root: of a cluster.
     Demo(demo::Options),
     /// Sessions a second, and what a session costs.
     Bench(bench::Options),
@@ -25,6 +25,8 @@ enum Command {
     Restart(restart::Options),
     /// Panics, orders to stop, hostile peers, broken disks, wrong starts: what a node must bear.
     Faults(faults::Options),
+    /// Real nodes behind real routers: killed, hung, cut off, restarted, while subscribers watch (as root).
+    Chaos(chaos::Options),
     /// Simulates a whole cluster with its LACs on virtual time, with faults, and checks what must always hold.
     Sim(sim::Options),
     /// Dials simulated subscribers and prints what became of them, as JSON.
@@ -42,7 +44,7 @@ impl Cli {
     pub fn run(self) -> Result<ExitCode, Box<dyn Error>> {
         if matches!(
             self.command,
-            Command::Demo(_) | Command::Bench(_) | Command::Restart(_) | Command::Faults(_)
+            Command::Bench(_) | Command::Restart(_) | Command::Faults(_)
         ) {
             cleanup::install()?;
         }
@@ -51,6 +53,7 @@ impl Cli {
             Command::Bench(options) => options.run(),
             Command::Restart(options) => options.run(),
             Command::Faults(options) => options.run(),
+            Command::Chaos(options) => options.run(),
             Command::Sim(options) => options.run(),
             Command::Simulate(options) => {
                 let (input, output) = (std::io::stdin(), std::io::stdout());

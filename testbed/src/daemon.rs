@@ -115,7 +115,7 @@ impl Daemon {
     /// Waits until the node's port is bound.
     pub fn wait_listening(&mut self) -> Result<(), Error> {
         let deadline = Instant::now() + START_TIMEOUT;
-        while !is_bound(self.address)? {
+        while !is_bound(self.address, self.pid())? {
             if let Some(status) = self.try_wait()? {
                 return Err(Error::Ended {
                     status,
@@ -270,7 +270,8 @@ impl Daemon {
         Ok(status)
     }
 
-    fn tail(&self) -> String {
+    /// The last lines of what the node has printed.
+    pub fn tail(&self) -> String {
         let printed = self.printed().unwrap_or_default();
         let lines: Vec<&str> = printed.lines().collect();
         lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
@@ -288,15 +289,20 @@ pub fn unused_port() -> io::Result<u16> {
     Ok(UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Whether some process has bound the UDP port of `address`, there or on all addresses.
-fn is_bound(address: SocketAddr) -> io::Result<bool> {
-    let table = if address.is_ipv4() {
-        "/proc/net/udp"
-    } else {
-        "/proc/net/udp6"
-    };
+/// Whether some process has bound the UDP port of `address`, there or on all addresses, in the network namespace of the
+/// process `pid`; absent: in ours.
+fn is_bound(address: SocketAddr, pid: Option<u32>) -> io::Result<bool> {
+    let table = if address.is_ipv4() { "udp" } else { "udp6" };
+    let process = pid.map_or("self".into(), |pid| pid.to_string());
+    let table = format!("/proc/{process}/net/{table}");
     let port = format!(":{:04X}", address.port());
-    let text = io::read_to_string(File::open(table)?)?;
+    let Ok(file) = File::open(table) else {
+        // The process is gone, which the caller finds out.
+        return Ok(false);
+    };
+    let Ok(text) = io::read_to_string(file) else {
+        return Ok(false);
+    };
     Ok(text.lines().skip(1).any(|line| {
         line.split_whitespace()
             .nth(1)
@@ -324,9 +330,9 @@ mod tests {
     #[test]
     fn a_bound_port_is_seen_and_a_free_one_is_not() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        assert!(is_bound(socket.local_addr().unwrap()).unwrap());
+        assert!(is_bound(socket.local_addr().unwrap(), None).unwrap());
         let port = unused_port().unwrap();
-        assert!(!is_bound(SocketAddr::from(([127, 0, 0, 1], port))).unwrap());
+        assert!(!is_bound(SocketAddr::from(([127, 0, 0, 1], port)), None).unwrap());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! lab with real clients, and the test command.
 
 pub mod bench;
+pub mod chaos;
 pub mod cleanup;
 pub mod daemon;
 pub mod demo;

@@ -40,6 +40,12 @@ pub struct Settings {
     pub pool: &'static str,
     /// The one LAC profile, without its name.
     pub lac: &'static str,
+    /// Its number in the cluster.
+    pub id: u64,
+    /// Further lines of the section `[tun]`.
+    pub tun_lines: String,
+    /// Further sections.
+    pub sections: String,
     /// Program and arguments to be put in front of the node's own.
     pub launcher: Vec<String>,
 }
@@ -55,6 +61,9 @@ impl Default for Settings {
             sccrq_rate: 1_000_000,
             pool: "100.64.0.0/10",
             lac: r#"host_name = "*""#,
+            id: 1,
+            tun_lines: String::new(),
+            sections: String::new(),
             launcher: Vec::new(),
         }
     }
@@ -113,7 +122,8 @@ impl NodeUnderTest {
     }
 }
 
-fn config(folder: &Path, data_dir: &Path, address: SocketAddr, settings: &Settings) -> String {
+/// The configuration of a node whose socket lies in `folder`.
+pub fn config(folder: &Path, data_dir: &Path, address: SocketAddr, settings: &Settings) -> String {
     let (folder, data_dir) = (folder.display(), data_dir.display());
     let (half_open, half_open_per_source) = settings.half_open;
     let Settings {
@@ -122,19 +132,22 @@ fn config(folder: &Path, data_dir: &Path, address: SocketAddr, settings: &Settin
         sccrq_rate,
         pool,
         lac,
+        id,
+        tun_lines,
+        sections,
         ..
     } = settings;
     format!(
         r#"[node]
 name = "testbed"
-id = 1
+id = {id}
 data_dir = "{data_dir}"
 listen = ["{address}"]
 shards = {shards}
 
 [tun]
 enabled = "{tun}"
-
+{tun_lines}
 [log]
 level = "info"
 
@@ -160,6 +173,7 @@ name = "any"
 [[user]]
 name = "{USER}"
 password = "{USER}"
-"#
+
+{sections}"#
     )
 }

@@ -14,6 +14,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("dpkg-deb", "dpkg"),
     ("tar", "tar"),
     ("chroot", "coreutils"),
+    ("bird", "bird2"),
 ];
 
 #[derive(Debug, clap::Args)]

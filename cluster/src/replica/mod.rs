@@ -115,7 +115,8 @@ pub enum ReplicaError {
     /// The leader knows that this node had entries which its log does not hold.
     #[error(
         "the log ends at entry {last}, but this node acknowledged entry {acknowledged}: its disk was lost or is an \
-         older copy. Remove the node from the cluster, empty its data folder and add it with a new id"
+         older copy. It cannot go on under this id: \"holdfast cluster remove\" it on the leader, empty its data folder, \
+         and add it as a new member, with another id and [cluster] join = true"
     )]
     EntriesLost {
         /// The last entry of the log.

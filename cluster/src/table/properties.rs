@@ -111,6 +111,7 @@ fn command(table: &Table, step: &Step) -> Command {
     match *step {
         Step::Take(ref groups, node, incarnation) => take(groups.clone(), node, incarnation).into(),
         Step::Assign(from, incarnation, ref alive) => Assign {
+            term: 0,
             from,
             incarnation,
             alive: alive.clone(),

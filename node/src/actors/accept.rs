@@ -12,7 +12,6 @@ use super::context::{ShardContext, Shared};
 use super::relay;
 use super::shard::ShardInput;
 use super::table::ReplyTo;
-use super::tunnel;
 use crate::config::{self, Config, LacConfig};
 use crate::io::Inbound;
 use crate::lns::acceptor::{self, Candidate, First, NoRoom, Profile, Rejection};
@@ -284,19 +283,11 @@ const fn auth_method(method: config::AuthMethod) -> AuthMethod {
     }
 }
 
-/// A tunnel came up: older tunnels of the same peer under the same key belong to a LAC that has forgotten them.
+/// A tunnel came up.
 pub fn on_established(shard: &Rc<ShardContext>, tunnel: TunnelId) {
     let shared = &shard.shared;
     shared.metrics.count(Counter::TunnelsOpened);
     if let Some(facts) = shared.directory.tunnel(tunnel) {
         tracing::info!(profile = %facts.profile, "tunnel established");
-    }
-    if let Some(stale) = shared.directory.superseded_by(tunnel) {
-        tracing::info!(%stale, "the LAC has restarted: its stale tunnel is dropped");
-        shared.metrics.count(Counter::TunnelsReplaced);
-        shared.shard_of(stale).send(ShardInput::Tunnel {
-            tunnel: stale,
-            order: tunnel::Order::Abandon,
-        });
     }
 }

@@ -167,6 +167,8 @@ pub struct ShardContext {
     pub tunnels: RefCell<HashMap<TunnelId, Addr<TunnelActor>>>,
     /// The sessions of this shard's tunnels.
     pub sessions: RefCell<BTreeMap<(TunnelId, SessionId), Addr<SessionActor>>>,
+    /// When this node became the owner of a group while it ran: since boot, and in table time.
+    pub taken: RefCell<HashMap<u8, Now>>,
     /// What waits for an owner.
     pub held: relay::Held,
     /// Seeds for the cores; itself seeded by the operating system.
@@ -182,6 +184,7 @@ impl ShardContext {
             timers: RefCell::default(),
             tunnels: RefCell::default(),
             sessions: RefCell::default(),
+            taken: RefCell::default(),
             held: RefCell::default(),
             entropy: RefCell::new(Entropy::new(seed)),
         }

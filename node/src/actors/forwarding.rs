@@ -1,5 +1,6 @@
 //! From the session table to the forwarding tables: what `apply` changed becomes what the packet threads do.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 
@@ -10,6 +11,7 @@ use ipnet::IpNet;
 
 use super::directory::{Directory, SessionFacts, SessionIds};
 use crate::aaa::Pools;
+use crate::anycast::Slices;
 use crate::dataplane::sequence::SendSequence;
 use crate::dataplane::{SessionEntry, SessionShared, TableUpdate, TunnelEntry};
 use crate::io::{Dataplane, clock};
@@ -33,6 +35,12 @@ pub struct Forwarding {
     pools: Arc<Mutex<Pools>>,
     limits: LinkLimits,
     shards: usize,
+    /// Addresses in use by slice, where the routers are told.
+    slices: Option<Slices>,
+    /// Whether they have changed since they were last asked for.
+    slices_changed: bool,
+    /// Tunnels that have just been established.
+    established: Vec<TunnelId>,
 }
 
 impl Forwarding {
@@ -52,7 +60,40 @@ impl Forwarding {
             pools,
             limits,
             shards,
+            slices: None,
+            established: Vec::new(),
+            slices_changed: false,
         }
+    }
+
+    /// The tunnels that were established since this was last asked.
+    pub fn take_established(&mut self) -> Vec<TunnelId> {
+        std::mem::take(&mut self.established)
+    }
+
+    /// Keeps count of the addresses in use of these pools, so that the routers can be told who owns them.
+    pub fn follow_slices(&mut self, pools: impl IntoIterator<Item = IpNet>) {
+        self.slices = Some(Slices::new(pools));
+    }
+
+    /// What the owner of the groups for which `owned` holds announces, if any address has come or gone since, or `anyway`.
+    pub fn announced(&mut self, anyway: bool, owned: impl Fn(u8) -> bool) -> Option<BTreeSet<IpNet>> {
+        let slices = self.slices.as_ref()?;
+        let changed = std::mem::take(&mut self.slices_changed) || anyway;
+        changed.then(|| slices.announced(owned))
+    }
+
+    fn count_slices(&mut self, tunnel: TunnelId, before: Option<Ipv4Addr>, now: Option<Ipv4Addr>) {
+        let Some(slices) = self.slices.as_mut().filter(|_| before != now) else {
+            return;
+        };
+        if let Some(address) = before {
+            slices.remove_used(address.into(), tunnel.group());
+        }
+        if let Some(address) = now {
+            slices.insert_used(address.into(), tunnel.group());
+        }
+        self.slices_changed = true;
     }
 
     /// The indexes that are kept up to date here.
@@ -113,6 +154,7 @@ impl Forwarding {
             let mut pools = self.pools.lock().expect("nothing panics with the pools locked");
             pools.release(clock::since_boot(), address, ids);
         }
+        self.count_slices(tunnel, held, None);
         self.update(TableUpdate::RemoveSession(tunnel, session));
     }
 
@@ -122,6 +164,9 @@ impl Forwarding {
             return;
         };
         self.count_half_open(before, row.state(), facts.peer.ip());
+        if before == Some(TunnelState::HalfOpen) && row.state() == TunnelState::Established {
+            self.established.push(tunnel);
+        }
         if before.is_none() {
             self.update(TableUpdate::Tunnel(TunnelEntry {
                 tunnel,
@@ -164,8 +209,12 @@ impl Forwarding {
             row: row.clone(),
         };
         let now_held = facts.address;
-        let before = self.directory.put_session(ids, facts);
-        self.settle_addresses(ids, before.and_then(|before| before.address), now_held, row);
+        let before = self
+            .directory
+            .put_session(ids, facts)
+            .and_then(|before| before.address);
+        self.count_slices(tunnel, before, now_held);
+        self.settle_addresses(ids, before, now_held, row);
         if row.state() == SessionState::Connected {
             self.update(TableUpdate::Session(self.entry(
                 tunnel,

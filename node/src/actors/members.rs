@@ -4,20 +4,22 @@
 //! groups have to go to somebody else. What comes from peers enters by [`Incoming`], on the peers thread.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use holdfast_cluster::Replica;
 use holdfast_cluster::commands::Assign;
 use holdfast_cluster::liveness::{self, Liveness, Reassign, View};
-use holdfast_cluster::replica::Transport;
+use holdfast_cluster::replica::{self, Transport};
 use holdfast_cluster::table::Group;
 use holdfast_protocol::TunnelId;
 use tokio::sync::mpsc;
 
+use super::agreement::{Agreement, Agreements};
 use super::relay;
+use super::reports::Reports;
 use super::table::TableHandle;
 use crate::io::{Inbound, clock};
 use crate::metrics::{Counter, Metrics};
@@ -34,30 +36,73 @@ pub enum FromPeer {
     Gone(u64),
 }
 
+/// What comes in for everybody, shared with [`Members`].
+#[derive(Clone, Debug, Default)]
+pub struct Heard {
+    reports: Arc<Reports>,
+    newcomer: Arc<AtomicBool>,
+}
+
 /// What everybody may know of the members.
 #[derive(Debug)]
 pub struct Members {
     peers: PeersHandle,
     witnesses: BTreeSet<u64>,
+    agreements: Arc<Agreements>,
+    /// The Raft group as last decided; the configuration may say otherwise.
+    group: ArcSwap<replica::Members>,
     alive: ArcSwap<BTreeSet<u64>>,
     /// Milliseconds of CLOCK_BOOTTIME until which this node is known to be no stale owner.
     fresh_until_ms: AtomicU64,
+    lonely: AtomicBool,
+    reports: Arc<Reports>,
+    newcomer: Arc<AtomicBool>,
 }
 
 impl Members {
     /// Nobody is known to live yet.
-    pub fn new(peers: PeersHandle, witnesses: BTreeSet<u64>) -> Self {
+    pub fn new(
+        peers: PeersHandle,
+        witnesses: BTreeSet<u64>,
+        incoming: &Heard,
+        agreements: Arc<Agreements>,
+    ) -> Self {
         Self {
+            reports: incoming.reports.clone(),
+            newcomer: incoming.newcomer.clone(),
             peers,
             witnesses,
+            agreements,
+            group: ArcSwap::default(),
             alive: ArcSwap::default(),
             fresh_until_ms: AtomicU64::new(0),
+            lonely: AtomicBool::new(false),
         }
     }
 
     /// The connections.
     pub fn peers(&self) -> &PeersHandle {
         &self.peers
+    }
+
+    /// What the members have alike, and what not.
+    pub fn agreements(&self) -> &Agreements {
+        &self.agreements
+    }
+
+    /// This node has another configuration: the others are told.
+    pub fn reconfigure(&self, agreement: Agreement) {
+        self.agreements.reconfigure(agreement);
+        self.peers.set_configuration(agreement.encode());
+        for node in self.peers.connected() {
+            // Who does not hear it now hears it with the next Hello.
+            self.peers.send(node, Frame::Order(agreement.encode()));
+        }
+    }
+
+    /// Who belongs to the Raft group, as far as it is known here.
+    pub fn group(&self) -> Arc<replica::Members> {
+        self.group.load_full()
     }
 
     /// Whether a member answers, as far as this node can tell.
@@ -73,6 +118,21 @@ impl Members {
     /// Until when frames that wait for no commit may be sent (design invariant 3).
     pub fn fresh_until(&self) -> Duration {
         Duration::from_millis(self.fresh_until_ms.load(Relaxed))
+    }
+
+    /// Traffic that other members have counted.
+    pub fn reports(&self) -> &Reports {
+        &self.reports
+    }
+
+    /// Whether a member was connected since this was last asked, which may know nothing of earlier reports.
+    pub fn has_newcomer(&self) -> bool {
+        self.newcomer.swap(false, Relaxed)
+    }
+
+    /// Whether there has been no quorum or no leader for a while, so that nothing can be acknowledged here.
+    pub fn is_lonely(&self) -> bool {
+        self.lonely.load(Relaxed)
     }
 
     /// Whether a member owns no groups.
@@ -95,15 +155,24 @@ impl Membership {
         node: u64,
         boot: u64,
         members: Arc<Members>,
-        voters: liveness::Members,
+        group: replica::Members,
         metrics: Arc<Metrics>,
     ) -> Self {
         let now = clock::since_boot();
+        let liveness = Liveness::new(node, boot, voting(&group), now);
+        members.group.store(Arc::new(group));
         Self {
-            liveness: Liveness::new(node, boot, voters, now),
+            liveness,
             members,
             metrics,
         }
+    }
+
+    /// The Raft group has other members.
+    pub fn set_group(&mut self, now: Duration, group: replica::Members) {
+        self.liveness.set_members(now, voting(&group));
+        self.members.group.store(Arc::new(group));
+        self.carry_out();
     }
 
     /// Takes what came from another member; Raft's messages are the replica's.
@@ -178,10 +247,10 @@ impl Membership {
                 }
                 liveness::Output::Down(node) => tracing::warn!(node, "a member does not answer any more"),
                 liveness::Output::Back(node) => tracing::info!(node, "a member answers"),
-                liveness::Output::Lonely(true) => tracing::error!(
-                    "there is no quorum of the cluster: sessions go on, but nothing can be set up, closed or acknowledged"
-                ),
-                liveness::Output::Lonely(false) => tracing::info!("there is a quorum of the cluster again"),
+                liveness::Output::Lonely(lonely) => {
+                    self.members.lonely.store(lonely, Relaxed);
+                    log_lonely(lonely);
+                }
             }
         }
     }
@@ -194,6 +263,26 @@ impl Membership {
         if **self.members.alive.load() != alive {
             self.members.alive.store(Arc::new(alive));
         }
+    }
+}
+
+/// As the failure detector knows them.
+fn voting(group: &replica::Members) -> liveness::Members {
+    let set = |ids: &[u64]| ids.iter().copied().collect();
+    liveness::Members {
+        voters: set(&group.voters),
+        outgoing: set(&group.outgoing),
+        learners: set(&group.learners),
+    }
+}
+
+fn log_lonely(lonely: bool) {
+    if lonely {
+        tracing::error!(
+            "there is no quorum of the cluster: sessions go on, but nothing can be set up, closed or acknowledged"
+        );
+    } else {
+        tracing::info!("there is a quorum of the cluster again");
     }
 }
 
@@ -220,16 +309,46 @@ impl Transport for PeersTransport {
 pub struct Incoming {
     table: TableHandle,
     shards: Vec<mpsc::Sender<Inbound>>,
+    agreements: Arc<Agreements>,
     metrics: Arc<Metrics>,
+    /// Whom we had a stream to since they were last gone.
+    seen: Mutex<BTreeSet<u64>>,
+    heard: Heard,
 }
 
 impl Incoming {
     /// To the table's thread and to the shards' actors.
-    pub fn new(table: TableHandle, shards: Vec<mpsc::Sender<Inbound>>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        table: TableHandle,
+        shards: Vec<mpsc::Sender<Inbound>>,
+        heard: Heard,
+        agreements: Arc<Agreements>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             table,
             shards,
+            agreements,
             metrics,
+            seen: Mutex::default(),
+            heard,
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.seen.lock().expect("nothing panics with the set locked")
+    }
+
+    fn on_order(&self, from: u64, order: &[u8]) {
+        if let Some(agreement) = Agreement::decode(order) {
+            return self.agreements.changed(from, agreement);
+        }
+        let Some(packet) = relay::disconnect_from(order) else {
+            return tracing::debug!(from, "an order of a newer version is passed over");
+        };
+        let shard = relay::tunnel_of(&packet).map_or(0, |tunnel: TunnelId| tunnel.shard(self.shards.len()));
+        if self.shards[shard].try_send(packet).is_err() {
+            self.metrics.count(Counter::RelaysDropped);
         }
     }
 
@@ -252,8 +371,11 @@ impl PeerEvents for Incoming {
         match frame {
             Frame::Raft(message) => self.table.from_peer(FromPeer::Raft(message)),
             Frame::Relay(relayed) => self.on_relay(relayed),
-            Frame::Order(_) | Frame::Counters(_) => {
-                tracing::debug!(from, "a frame of a newer version is passed over")
+            Frame::Order(order) => self.on_order(from, &order),
+            Frame::Counters(report) => {
+                if !self.heard.reports.take(from, &report) {
+                    tracing::debug!(from, "a report that makes no sense is passed over");
+                }
             }
         }
     }
@@ -263,12 +385,18 @@ impl PeerEvents for Incoming {
     }
 
     fn on_up(&self, node: u64, hello: Hello) {
+        self.seen().insert(node);
+        self.heard.newcomer.store(true, Relaxed);
         tracing::info!(node, program = hello.program, "connected to a member");
+        self.agreements.hello(node, &hello);
     }
 
     fn on_down(&self, node: u64, refused: bool) {
         if refused {
-            self.table.from_peer(FromPeer::Gone(node));
+            // A member that was never there has not died.
+            if self.seen().remove(&node) {
+                self.table.from_peer(FromPeer::Gone(node));
+            }
         } else {
             tracing::info!(node, "disconnected from a member");
         }

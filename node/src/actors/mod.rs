@@ -12,11 +12,13 @@
 //! subscriber's data passes through here.
 
 pub mod accept;
+pub mod agreement;
 pub mod context;
 pub mod directory;
 pub mod forwarding;
 pub mod members;
 pub mod relay;
+pub mod reports;
 pub mod session;
 pub mod shard;
 pub mod subscriber;

@@ -154,7 +154,9 @@ fn hold(shard: &ShardContext, tunnel: TunnelId, epoch: u32, waiting: Waiting) {
 pub fn tunnel_of(packet: &Inbound) -> Option<TunnelId> {
     match packet {
         Inbound::Control { tunnel, .. } => TunnelId::new(*tunnel),
-        Inbound::Ppp { tunnel, .. } | Inbound::SequenceLow { tunnel, .. } => Some(*tunnel),
+        Inbound::Ppp { tunnel, .. }
+        | Inbound::SequenceLow { tunnel, .. }
+        | Inbound::Disconnect { tunnel, .. } => Some(*tunnel),
         Inbound::Relayed { message, .. } => tunnel_of(message),
     }
 }
@@ -191,8 +193,24 @@ fn to_relay(shard: &ShardContext, epoch: u32, packet: Inbound) -> Option<Relay> 
                 octets: frame,
             })
         }
-        Inbound::SequenceLow { .. } | Inbound::Relayed { .. } => None,
+        Inbound::SequenceLow { .. } | Inbound::Disconnect { .. } | Inbound::Relayed { .. } => None,
     }
+}
+
+/// An operator's order to end a session, or a tunnel with all of its sessions, as it goes to the owner: both ids, two octets each,
+/// 0 for all sessions.
+pub fn disconnect_order(tunnel: TunnelId, session: Option<SessionId>) -> Vec<u8> {
+    let session = session.map_or(0, SessionId::get);
+    [tunnel.get().to_be_bytes(), session.to_be_bytes()].concat()
+}
+
+/// The order as it came; `None` if it makes no sense.
+pub fn disconnect_from(order: &[u8]) -> Option<Inbound> {
+    let [a, b, c, d] = *order else { return None };
+    Some(Inbound::Disconnect {
+        tunnel: TunnelId::new(u16::from_be_bytes([a, b]))?,
+        session: SessionId::new(u16::from_be_bytes([c, d])),
+    })
 }
 
 /// As it came from another node; `None` if it makes no sense.

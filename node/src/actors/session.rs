@@ -26,6 +26,9 @@ const MAILBOX: usize = 32;
 /// A session that waits for its rebirth, or its end, asks its tunnel for it again after this long.
 const REBIRTH_RETRY: Duration = Duration::from_secs(1);
 
+/// How long a former owner may go on sending (design invariant 3): five times what its lease lasts.
+const FORMER_OWNER: Duration = Duration::from_secs(1);
+
 /// Addresses of one session that the table may refuse before the session is cleared.
 const ADDRESSES_REFUSED_MAX: u32 = 3;
 
@@ -50,6 +53,13 @@ pub enum Order {
     Close(Cause),
     /// Panic, to show that it is contained.
     InjectPanic,
+}
+
+impl Order {
+    /// An operator wants it ended.
+    pub fn administrative_end() -> Self {
+        Self::Close(Cause::Administrative)
+    }
 }
 
 /// Be born (again) from this.
@@ -309,6 +319,11 @@ impl SessionActor {
             // Removed from the table meanwhile: the word for this actor is on its way.
             return;
         };
+        if let Some(from) = self.waits_for_former_owner(&row) {
+            // It is asked for again then, as after a panic.
+            let key = TimerKey::Session(self.tunnel, self.id);
+            return self.shard.timers.borrow_mut().set(key, Some(from));
+        }
         // A question for sequence numbers that an earlier core was asked is lost with it.
         session.shared.sequence.ask_again();
         self.shared = Some(session.shared);
@@ -321,6 +336,17 @@ impl SessionActor {
             }
             None => self.on_panic(ctx),
         }
+    }
+}
+
+impl SessionActor {
+    /// From when on PPP may begin again that was unfinished when its tunnel's group was taken over: frames of the former
+    /// owner, which may not know yet that it is none, would disturb it.
+    fn waits_for_former_owner(&self, row: &SessionRow) -> Option<Duration> {
+        let taken = *self.shard.taken.borrow().get(&self.tunnel.group())?;
+        let from = taken.monotonic + FORMER_OWNER;
+        let waits = !row.is_open() && row.created_ms <= taken.table_ms && self.shard.now().monotonic < from;
+        waits.then_some(from)
     }
 }
 

@@ -265,6 +265,14 @@ impl ShardActor {
     fn handle_packet(&self, packet: Inbound, relayed: bool) {
         match packet {
             Inbound::Relayed { .. } => {}
+            Inbound::Disconnect {
+                tunnel,
+                session: Some(session),
+            } => self.to_session(tunnel, session, session::Order::administrative_end()),
+            Inbound::Disconnect {
+                tunnel,
+                session: None,
+            } => self.to_tunnel(tunnel, tunnel::Order::administrative_end()),
             Inbound::Control {
                 tunnel: 0,
                 from,
@@ -307,6 +315,10 @@ impl ShardActor {
 
     /// Nothing is said to any peer: the new owner does.
     fn on_group_taken(&self, group: u8) {
+        let published = self.context.shared.table.published();
+        if published.own_groups().any(|own| own == group) {
+            self.context.taken.borrow_mut().insert(group, self.context.now());
+        }
         let of_group: Vec<_> = {
             let tunnels = self.context.tunnels.borrow();
             tunnels

@@ -4,8 +4,8 @@
 //! tunnel before the SCCRP that invites traffic for it leaves.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ use super::forwarding::Forwarding;
 use super::members::{FromPeer, Membership};
 use super::shard::{ShardInput, ShardSender};
 use super::subscriber;
+use super::tunnel;
+use crate::anycast::{Presence, Pulse};
 use crate::api::TableStatus;
 use crate::io::clock;
 use crate::lns::repeats::PeerKey;
@@ -38,6 +40,9 @@ const SETTLE_AT_ONCE: usize = 1_024;
 
 /// Ticks after which they are settled, however few.
 const SETTLE_TICKS: u32 = 100;
+
+/// A thread that is silent for longer hangs: the routers must look elsewhere. A sync of a slow disk is no hang.
+const PULSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// How often Raft's clock ticks.
 const TICK: Duration = Duration::from_millis(10);
@@ -105,9 +110,13 @@ impl Image {
 
 type Query = Box<dyn FnOnce(&Table) + Send>;
 
+/// What is to be done with the Raft group itself.
+type Steer = Box<dyn FnOnce(&mut Replica) + Send>;
+
 enum Request {
     Propose(ReplyTo, Box<Command>),
     Query(Query),
+    Steer(Steer),
     Peer(FromPeer),
     Stop,
 }
@@ -130,6 +139,7 @@ pub struct Published {
     caught_up: AtomicBool,
     incarnation: AtomicU64,
     stopped: AtomicBool,
+    failure: OnceLock<String>,
 }
 
 impl Published {
@@ -150,6 +160,7 @@ impl Published {
             caught_up: AtomicBool::new(false),
             incarnation: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
+            failure: OnceLock::new(),
         }
     }
 
@@ -187,6 +198,11 @@ impl Published {
     /// Whether the thread has ended.
     pub fn stopped(&self) -> bool {
         self.stopped.load(Relaxed)
+    }
+
+    /// Why it has, if not because it was told to.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
     }
 
     /// For `holdfast status`.
@@ -246,6 +262,7 @@ impl std::fmt::Debug for Request {
         match self {
             Self::Propose(reply, _) => f.debug_tuple("Propose").field(reply).finish(),
             Self::Query(_) => f.write_str("Query"),
+            Self::Steer(_) => f.write_str("Steer"),
             Self::Peer(from) => f.debug_tuple("Peer").field(from).finish(),
             Self::Stop => f.write_str("Stop"),
         }
@@ -294,6 +311,20 @@ impl TableHandle {
         if asked { answered.await.ok() } else { None }
     }
 
+    /// Has the table's thread change the Raft group or say how it is. `None` if it cannot be asked.
+    pub async fn steer<R: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Replica) -> R + Send + 'static,
+    ) -> Option<R> {
+        let (answer, answered) = oneshot::channel();
+        let steer = move |replica: &mut Replica| {
+            // An asker who went away needs no answer.
+            let _ = answer.send(change(replica));
+        };
+        let asked = self.requests.try_send(Request::Steer(Box::new(steer))).is_ok();
+        if asked { answered.await.ok() } else { None }
+    }
+
     /// Ends the thread after what was proposed before is on disk.
     pub fn stop(&self) {
         let _ = self.requests.send(Request::Stop);
@@ -328,11 +359,17 @@ pub struct TableThread {
     shards: Vec<ShardSender>,
     /// `None` for a node alone.
     membership: Option<Membership>,
+    /// What the routers are told, and the parent process that looks after this thread.
+    presence: Option<(Arc<Presence>, Option<Pulse>)>,
+    /// Groups have changed hands since the routers were told.
+    groups_changed: bool,
     replies: HashMap<u64, ReplyTo>,
     next_token: u64,
     metrics: Arc<Metrics>,
     /// Accounting records that nobody is configured to receive.
     undeliverable: Vec<u64>,
+    /// Whether this node led, and so settled them, at the last look.
+    settles: bool,
     settled_at_tick: u32,
 }
 
@@ -353,12 +390,11 @@ impl TableThread {
         forwarding: Forwarding,
         shards: Vec<ShardSender>,
         membership: Option<Membership>,
+        presence: Option<Arc<Presence>>,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<thread::JoinHandle<Result<(), ReplicaError>>> {
         let TableEnd { requests, published } = end;
         published.adopt(replica.table());
-        // Left by an earlier process.
-        let undeliverable = replica.table().outbox().map(|owed| owed.sequence).collect();
         let mut thread = Self {
             replica,
             requests,
@@ -366,14 +402,24 @@ impl TableThread {
             forwarding,
             shards,
             membership,
+            presence: presence.map(|presence| {
+                let pulse = presence.sign_on("table", PULSE_LIMIT);
+                (presence, pulse)
+            }),
+            groups_changed: true,
             replies: HashMap::new(),
             next_token: 0,
             metrics,
-            undeliverable,
+            undeliverable: Vec::new(),
+            settles: false,
             settled_at_tick: 0,
         };
         thread::Builder::new().name("table".into()).spawn(move || {
             let outcome = thread.run();
+            if let Err(error) = &outcome {
+                // It ends once.
+                let _ = thread.published.failure.set(error.to_string());
+            }
             thread.published.stopped.store(true, Relaxed);
             outcome
         })
@@ -390,6 +436,7 @@ impl TableThread {
                 self.replica.tick(now, clock::unix())?;
                 self.settle_accounting();
                 self.judge(now);
+                self.tell_routers(now);
             }
             self.advance()?;
             for query in queries {
@@ -413,6 +460,7 @@ impl TableThread {
             match request {
                 Request::Propose(reply, command) => self.propose(reply, *command),
                 Request::Query(query) => queries.push(query),
+                Request::Steer(steer) => steer(&mut self.replica),
                 Request::Peer(from) => self.on_peer(from)?,
                 Request::Stop => return Ok(true),
             }
@@ -465,10 +513,30 @@ impl TableThread {
         self.membership = Some(membership);
     }
 
+    /// Which parts of the pools are this node's, and that the thread gets on.
+    fn tell_routers(&mut self, now: Duration) {
+        let Some((presence, pulse)) = &self.presence else {
+            return;
+        };
+        if let Some(pulse) = pulse {
+            pulse.beat(now);
+        }
+        let (published, anyway) = (&self.published, std::mem::take(&mut self.groups_changed));
+        let owned = |group| published.owner(group) == published.me;
+        if let Some(slices) = self.forwarding.announced(anyway, owned) {
+            presence.set_slices(slices);
+        }
+    }
+
     /// No accounting server can be configured yet, so what is owed has nobody to be delivered to: it is taken off the table
     /// instead of filling it.
     fn settle_accounting(&mut self) {
-        if !self.replica.leadership().is_self {
+        let leads = self.replica.leadership().is_self;
+        if std::mem::replace(&mut self.settles, leads) != leads {
+            // What an earlier leader left, too.
+            self.undeliverable = self.replica.table().outbox().map(|owed| owed.sequence).collect();
+        }
+        if !leads {
             self.undeliverable.clear();
             return;
         }
@@ -506,7 +574,12 @@ impl TableThread {
                     self.never_judged(reply);
                 }
             }
-            Output::Members(members) => tracing::info!(?members, "the cluster has other members"),
+            Output::Members(members) => {
+                tracing::info!(?members, "the cluster has other members");
+                if let Some(membership) = &mut self.membership {
+                    membership.set_group(clock::since_boot(), members);
+                }
+            }
             Output::SnapshotTaken { index } => {
                 self.metrics.count(Counter::Snapshots);
                 tracing::debug!(index, "snapshot of the session table written");
@@ -554,6 +627,7 @@ impl TableThread {
             self.on_table_replaced();
         }
         self.forwarding.apply(effect);
+        self.drop_stale_tunnels();
         if let Effect::AccountingOwed { sequence } = effect {
             self.undeliverable.push(*sequence);
         }
@@ -572,7 +646,8 @@ impl TableThread {
     }
 
     /// Its actors elsewhere are over; here they are born, or end without a word.
-    fn on_group_taken(&self, group: u8, owner: u64, epoch: u32) {
+    fn on_group_taken(&mut self, group: u8, owner: u64, epoch: u32) {
+        self.groups_changed = true;
         self.published.epochs[usize::from(group)].store(epoch, Relaxed);
         self.published.owners[usize::from(group)].store(owner, Relaxed);
         if !self.published.bearing.load(Relaxed) {
@@ -588,6 +663,22 @@ impl TableThread {
         }
         for shard in &self.shards {
             shard.send(ShardInput::Replay { group });
+        }
+    }
+
+    /// Older tunnels of the same peer under the same key belong to a LAC that has forgotten them. Wherever the new one was
+    /// established, it is the old one's owner that lets it go.
+    fn drop_stale_tunnels(&mut self) {
+        for tunnel in self.forwarding.take_established() {
+            let stale = self.forwarding.directory().superseded_by(tunnel);
+            if let Some(stale) = stale.filter(|stale| self.published.owns(*stale)) {
+                tracing::info!(%stale, "the LAC has restarted: its stale tunnel is dropped");
+                self.metrics.count(Counter::TunnelsReplaced);
+                self.shards[stale.shard(self.shards.len())].send(ShardInput::Tunnel {
+                    tunnel: stale,
+                    order: tunnel::Order::Abandon,
+                });
+            }
         }
     }
 

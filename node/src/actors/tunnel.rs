@@ -88,6 +88,16 @@ pub enum Order {
     InjectPanic,
 }
 
+impl Order {
+    /// An operator wants it ended.
+    pub fn administrative_end() -> Self {
+        Self::Close(
+            ResultCode::new(stop_result::GENERAL_REQUEST),
+            terminate_cause::ADMIN_RESET,
+        )
+    }
+}
+
 /// Be born (again) from this.
 #[derive(Message)]
 #[rtype(result = "()")]

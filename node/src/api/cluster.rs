@@ -20,6 +20,16 @@ pub enum ClusterOrder {
     },
     /// Give each node that lives its share of the groups.
     Rebalance,
+    /// Make a node a member. To be asked of the leader.
+    Add {
+        /// The node; a `[[member]]` of the leader's configuration that runs and waits.
+        node: u64,
+    },
+    /// Have a node be no member any more. To be asked of the leader.
+    Remove {
+        /// The node.
+        node: u64,
+    },
 }
 
 /// The cluster as one node sees it.
@@ -38,7 +48,9 @@ pub struct ClusterStatus {
     pub groups_without_owner: u32,
     /// Groups that an order is about to move.
     pub groups_moved: u32,
-    /// Every member, by id.
+    /// What is wrong with the cluster as a whole, one sentence each.
+    pub warnings: Vec<String>,
+    /// Every `[[member]]`, and those whom the Raft group has besides.
     pub nodes: Vec<NodeStatus>,
 }
 
@@ -54,6 +66,8 @@ pub struct NodeStatus {
     pub state: String,
     /// Whether it votes without owning groups.
     pub witness: bool,
+    /// Its place in the Raft group: `voter`, `learner` (it has the table and no vote), or `none`.
+    pub membership: String,
     /// Whether it leads.
     pub leader: bool,
     /// Groups of tunnels that it owns, of 256.
@@ -68,4 +82,6 @@ pub struct NodeStatus {
     pub connected: bool,
     /// Why the last attempt to reach it failed.
     pub last_error: String,
+    /// What it has otherwise than the node that answers, and shall not have; one sentence each, with its remedy.
+    pub disagreements: Vec<String>,
 }

@@ -301,6 +301,8 @@ pub struct TunnelInfo {
     pub vendor_name: String,
     /// `half_open`, `established`, `closing` or `closed`.
     pub state: String,
+    /// The node that owns it.
+    pub owner: u64,
     /// Sessions in it.
     pub sessions: u32,
     /// Packet thread that carries its uplink.

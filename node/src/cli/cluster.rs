@@ -52,6 +52,33 @@ pub enum ClusterCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Make a node a member; ask this of the leader
+    ///
+    /// It must be in the configuration of all members, and run with "join = true" in its [cluster]. It gets the whole table
+    /// first, then a vote. "undrain" gives it groups.
+    Add {
+        /// Id of the new node
+        #[arg(value_name = "NODE")]
+        id: u64,
+        #[command(flatten)]
+        node: NodeArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have a node, dead or alive, be no member any more; ask this of the leader
+    ///
+    /// The others take over what it owns first. Stop it then, and take it out of the configuration of all members.
+    Remove {
+        /// Id of the node
+        #[arg(value_name = "NODE")]
+        id: u64,
+        #[command(flatten)]
+        node: NodeArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Give each living node its share
     Rebalance {
         #[command(flatten)]
@@ -69,6 +96,8 @@ pub fn run(command: ClusterCommand) -> Result<(), CliError> {
         ClusterCommand::Status { node, json } => (ClusterOrder::Show, node, json),
         ClusterCommand::Drain { id, node, json } => (ClusterOrder::Drain { node: id }, node, json),
         ClusterCommand::Undrain { id, node, json } => (ClusterOrder::Undrain { node: id }, node, json),
+        ClusterCommand::Add { id, node, json } => (ClusterOrder::Add { node: id }, node, json),
+        ClusterCommand::Remove { id, node, json } => (ClusterOrder::Remove { node: id }, node, json),
         ClusterCommand::Rebalance { node, json } => (ClusterOrder::Rebalance, node, json),
     };
     cluster_orders::order(&node, order, json)

@@ -1,4 +1,4 @@
-//! `holdfast cluster status`, `drain`, `undrain`, `rebalance`.
+//! `holdfast cluster status`, `drain`, `undrain`, `rebalance`, `add`, `remove`.
 
 use super::output::{self, Output};
 use super::query::{ask, unexpected};
@@ -32,6 +32,10 @@ pub fn order(node: &NodeArgs, order: ClusterOrder, json: bool) -> Result<(), Cli
         table.row(row(node), &mut output)?;
     }
     table.finish(&mut output)?;
+    let disagreements = status.nodes.iter().flat_map(|node| &node.disagreements);
+    for warning in status.warnings.iter().chain(disagreements) {
+        output.line(format_args!("WARNING: {warning}"))?;
+    }
     output.finish()
 }
 
@@ -57,11 +61,13 @@ fn head(status: &ClusterStatus, output: &mut Output) -> Result<(), CliError> {
 }
 
 fn row(node: &NodeStatus) -> [String; 9] {
-    let role = match (node.leader, node.witness) {
-        (true, true) => "leader, witness",
-        (true, false) => "leader",
-        (false, true) => "witness",
-        (false, false) => "",
+    let role = match (node.membership.as_str(), node.leader, node.witness) {
+        ("none", _, _) => "no member",
+        ("learner", _, _) => "learner",
+        (_, true, true) => "leader, witness",
+        (_, true, false) => "leader",
+        (_, false, true) => "witness",
+        (_, false, false) => "",
     };
     [
         node.id.to_string(),

@@ -2,6 +2,7 @@
 //!
 //! Code 0 is success, 1 a failure, 2 a mistake in the command line or in the configuration.
 
+mod anycast;
 mod check;
 mod cluster;
 mod cluster_orders;
@@ -60,6 +61,9 @@ enum Command {
     /// Prepare a cluster, show it, or move groups of tunnels between its nodes
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
+    /// Serve behind an address that several nodes share
+    #[command(subcommand)]
+    Anycast(AnycastCommand),
     /// Show how the node is
     Status {
         /// Show every counter and limit too
@@ -144,6 +148,19 @@ struct RunArgs {
     /// The operator's socket, instead of holdfast.sock in the data folder
     #[arg(long, value_name = "PATH", conflicts_with = "config")]
     socket: Option<PathBuf>,
+    /// Given by the parent process to the one that serves
+    #[arg(long, hide = true, value_name = "PID")]
+    child_of: Option<i32>,
+}
+
+#[derive(Debug, Subcommand)]
+enum AnycastCommand {
+    /// Print the configuration for BIRD 2 beside the node
+    BirdConfig {
+        /// The node's configuration file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
 }
 
 /// Which node to talk to: by default the one that `HOLDFAST_API__SOCKET` names, or at the standard path, or the
@@ -204,6 +221,7 @@ pub fn main() -> ExitCode {
         Some(Command::Run(args)) => return run::run(args),
         Some(Command::Init { file }) => init::init(&file),
         Some(Command::Check { config, json }) => check::check(&config, json),
+        Some(Command::Anycast(AnycastCommand::BirdConfig { config })) => anycast::bird_config(&config),
         Some(Command::Status { counters, node, json }) => status::status(&node, counters, json),
         Some(Command::Tunnels { node, json }) => query::tunnels(&node, json),
         Some(Command::Sessions { user, node, json }) => query::sessions(&node, user, json),

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::{CliError, RunArgs, check, connect, init, output};
+use crate::anycast::Leash;
+use crate::anycast::parent::{self, ParentError};
 use crate::config::{self, Config, Dev, DevOptions, Secret};
 use crate::logging;
 use crate::server::{self, ConfigSource};
@@ -18,6 +20,9 @@ pub fn run(args: RunArgs) -> ExitCode {
 }
 
 fn start(args: RunArgs) -> Result<ExitCode, CliError> {
+    let failure = |error: ParentError| CliError::Failure(error.to_string());
+    // Before anything that takes time: a parent that ends meanwhile must not leave us behind.
+    let leash = args.child_of.map(Leash::take).transpose().map_err(failure)?;
     let (config, source): (Config, ConfigSource) = match args.config {
         Some(file) => {
             let config = Config::load(&file)?;
@@ -38,8 +43,11 @@ fn start(args: RunArgs) -> Result<ExitCode, CliError> {
             )
         }
     };
+    if config.anycast.is_some() && leash.is_none() {
+        return parent::run().map_err(failure);
+    }
     let log = logging::init(&config.log).map_err(|error| CliError::Failure(error.to_string()))?;
-    server::run(config, source, log).map_err(|error| CliError::Failure(error.to_string()))
+    server::run(config, source, log, leash).map_err(|error| CliError::Failure(error.to_string()))
 }
 
 fn dev(args: RunArgs) -> Result<Dev, CliError> {

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::cluster;
-use super::model::{Config, LacConfig, UserConfig};
+use super::model::{Config, LacConfig, TunMode, UserConfig};
 use super::read::Reader;
 use crate::peers::credentials;
 
@@ -34,6 +34,7 @@ pub fn check(config: &Config, reader: &Reader) {
     cluster::check(config, reader);
     pools(config, reader);
     lacs(&config.lacs, reader);
+    anycast(config, reader);
     users(config, reader);
 }
 
@@ -65,6 +66,44 @@ fn listen(config: &Config, reader: &Reader) {
                 format!("{address} is listed twice"),
             );
         }
+    }
+}
+
+fn anycast(config: &Config, reader: &Reader) {
+    let Some(anycast) = &config.anycast else {
+        return;
+    };
+    if anycast.addresses.is_empty() {
+        reader.mistake("anycast.addresses", "needs one address at least: what LACs dial");
+    }
+    if config.tun.enabled == TunMode::Never {
+        reader.mistake(
+            "tun.enabled",
+            "is \"never\", but the anycast address is put on that interface",
+        );
+    }
+    for (index, address) in anycast.addresses.iter().enumerate() {
+        let key = format!("anycast.addresses[{index}]");
+        let heard = |listen: &std::net::SocketAddr| {
+            listen.ip() == *address || (listen.ip().is_unspecified() && listen.is_ipv4() == address.is_ipv4())
+        };
+        if anycast.addresses[..index].contains(address) {
+            reader.mistake(&key, format!("{address} is listed twice"));
+        } else if !config.node.listen.iter().any(heard) {
+            reader.mistake(
+                &key,
+                format!("nobody listens there: node.listen has no \"{address}\""),
+            );
+        }
+        if config.pools.iter().any(|pool| *address == pool.gateway) {
+            reader.mistake(&key, format!("{address} is the gateway of a pool"));
+        }
+    }
+    if anycast.local_as == anycast.neighbour_as {
+        reader.mistake(
+            "anycast.neighbour_as",
+            "is our own: routers of the same system would not pass on what they hear from us (use eBGP)",
+        );
     }
 }
 

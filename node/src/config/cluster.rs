@@ -28,6 +28,7 @@ pub fn cluster(mut s: Section<'_>) -> ClusterConfig {
     let listen: Option<PeerAddress> = s.optional("listen");
     let (ca, certificate, key): (PathBuf, PathBuf, PathBuf) =
         (s.required("ca"), s.required("certificate"), s.required("key"));
+    let join = s.value("join", false);
     s.finish();
     ClusterConfig {
         id: id.0,
@@ -35,6 +36,7 @@ pub fn cluster(mut s: Section<'_>) -> ClusterConfig {
         ca,
         certificate,
         key,
+        join,
     }
 }
 

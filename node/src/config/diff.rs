@@ -28,6 +28,7 @@ impl Reload {
         config.node = running.node.clone();
         config.tun = running.tun.clone();
         config.api = running.api.clone();
+        config.anycast = running.anycast.clone();
         config.log.format = running.log.format;
         config.cluster = running.cluster.clone();
         config.members = running.members.clone();
@@ -78,6 +79,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     d.plain("tun.name", &old.tun.name, &new.tun.name);
     d.plain("tun.mtu", &old.tun.mtu, &new.tun.mtu);
     d.debug("tun.enabled", &old.tun.enabled, &new.tun.enabled);
+    anycast(&mut d, old, new);
     d.debug("log.format", &old.log.format, &new.log.format);
     d.path("api.socket", &old.api.socket, &new.api.socket);
     d.shown("api.mode", &old.api.mode, &new.api.mode, |mode| {
@@ -95,6 +97,7 @@ fn cluster(d: &mut Differences, old: &Config, new: &Config) {
             d.path("cluster.ca", &old.ca, &new.ca);
             d.path("cluster.certificate", &old.certificate, &new.certificate);
             d.path("cluster.key", &old.key, &new.key);
+            d.plain("cluster.join", &old.join, &new.join);
         }
         (None, None) => {}
         (None, Some(_)) => d.0.push("[cluster]: added".to_owned()),
@@ -108,6 +111,18 @@ fn cluster(d: &mut Differences, old: &Config, new: &Config) {
         members.iter().map(text).collect::<Vec<_>>().join(", ")
     };
     d.shown("member", &old.members, &new.members, member);
+}
+
+/// The section as a whole: its addresses are on the interface, its routers in BIRD's configuration.
+fn anycast(d: &mut Differences, old: &Config, new: &Config) {
+    if old.anycast != new.anycast {
+        let text = match (&old.anycast, &new.anycast) {
+            (None, _) => "anycast: added",
+            (_, None) => "anycast: removed",
+            _ => "anycast: changed",
+        };
+        d.0.push(text.to_owned());
+    }
 }
 
 fn applied(old: &Config, new: &Config) -> Vec<String> {

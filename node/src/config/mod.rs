@@ -29,8 +29,8 @@ pub use diff::Reload;
 pub use load::environment;
 pub use mistake::{LoadError, Mistake, Place};
 pub use model::{
-    ApiConfig, AuthMethod, ClusterConfig, Config, L2tpConfig, LacConfig, LogConfig, LogFormat, MemberConfig,
-    NodeConfig, PoolConfig, PppConfig, TunConfig, TunMode, UserConfig,
+    AnycastConfig, ApiConfig, AuthMethod, ClusterConfig, Config, L2tpConfig, LacConfig, LogConfig, LogFormat,
+    MemberConfig, NodeConfig, PoolConfig, PppConfig, TunConfig, TunMode, UserConfig,
 };
 pub use parts::SOCKET as STANDARD_SOCKET;
 pub use pattern::Pattern;

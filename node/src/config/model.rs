@@ -37,6 +37,31 @@ pub struct Config {
     pub lacs: Vec<LacConfig>,
     /// Local users in the file's order; names are unique.
     pub users: Vec<UserConfig>,
+    /// The address that LACs dial, when several nodes share it; `None` without `[anycast]`.
+    pub anycast: Option<AnycastConfig>,
+}
+
+/// `[anycast]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnycastConfig {
+    /// What LACs dial; not empty, no two alike. Put on the TUN interface.
+    pub addresses: Vec<IpAddr>,
+    /// Number of the kernel's routing table that says what BIRD is to announce.
+    pub table: u32,
+    /// BIRD's control socket, if the node is to see at its start whether BIRD runs.
+    pub bird_socket: Option<PathBuf>,
+    /// BGP identifier; BIRD picks an address of the host unless set.
+    pub router_id: Option<Ipv4Addr>,
+    /// Our autonomous system.
+    pub local_as: u32,
+    /// The routers' autonomous system.
+    pub neighbour_as: u32,
+    /// The routers; not empty for `holdfast anycast bird-config`.
+    pub neighbours: Vec<IpAddr>,
+    /// Between two BFD packets (RFC 5880 §6.8.7); zero runs no BFD.
+    pub bfd_interval: Duration,
+    /// Lost BFD packets after which a neighbour is dead (RFC 5880 §6.8.4).
+    pub bfd_multiplier: u8,
 }
 
 /// `[node]`
@@ -118,6 +143,8 @@ pub struct ClusterConfig {
     pub certificate: PathBuf,
     /// Its private key (PEM).
     pub key: PathBuf,
+    /// Whether a node without data waits to be added to a cluster that exists, instead of founding one.
+    pub join: bool,
 }
 
 /// `[[member]]`

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::cluster;
 use super::model::{
-    ApiConfig, AuthMethod, Config, L2tpConfig, LacConfig, LogConfig, LogFormat, NodeConfig, PoolConfig,
-    PppConfig, TunConfig, TunMode, UserConfig,
+    AnycastConfig, ApiConfig, AuthMethod, Config, L2tpConfig, LacConfig, LogConfig, LogFormat, NodeConfig,
+    PoolConfig, PppConfig, TunConfig, TunMode, UserConfig,
 };
 use super::read::Section;
 use super::values::{InterfaceName, LogLevel, Name, SocketMode};
@@ -15,13 +15,20 @@ use super::{Pattern, Secret};
 /// The sections that are lists of tables; the environment cannot reach into them.
 pub const LISTS: [&str; 4] = ["member", "pool", "lac", "user"];
 /// The sections that exist once.
-pub const SECTIONS: [&str; 7] = ["node", "tun", "log", "api", "cluster", "l2tp", "ppp"];
+pub const SECTIONS: [&str; 8] = ["node", "tun", "log", "api", "cluster", "l2tp", "ppp", "anycast"];
 
 /// Where the session table lives unless the file says otherwise.
 pub const DATA_DIR: &str = "/var/lib/holdfast";
 /// Where the operator's socket lives unless the file says otherwise.
 pub const SOCKET: &str = "/run/holdfast/holdfast.sock";
 
+/// L2TP's port, for a number that nobody else uses.
+const ANYCAST_TABLE: u32 = 1701;
+/// Private numbers (RFC 6996 §5).
+const LOCAL_AS: u32 = 65_001;
+const NEIGHBOUR_AS: u32 = 65_000;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -44,6 +51,7 @@ pub fn read(mut root: Section<'_>) -> Config {
         pools: root.sections("pool").into_iter().map(pool).collect(),
         lacs: root.sections("lac").into_iter().map(lac).collect(),
         users: root.sections("user").into_iter().map(user).collect(),
+        anycast: anycast(&mut root),
     };
     root.finish();
     config
@@ -229,6 +237,29 @@ fn user(mut s: Section<'_>) -> UserConfig {
     };
     s.finish();
     config
+}
+
+/// A node without the section is dialled at an address of its own.
+fn anycast(root: &mut Section<'_>) -> Option<AnycastConfig> {
+    let present = root.has("anycast");
+    let mut s = root.section("anycast");
+    if !present {
+        return None;
+    }
+    let config = AnycastConfig {
+        addresses: s.list("addresses").unwrap_or_default(),
+        // Numbers up to 255 hold the tables that the kernel forwards by.
+        table: s.number("table", 256..=u32::MAX).unwrap_or(ANYCAST_TABLE),
+        bird_socket: s.optional("bird_socket"),
+        router_id: s.optional("router_id"),
+        local_as: s.number("local_as", 1..=u32::MAX - 1).unwrap_or(LOCAL_AS),
+        neighbour_as: s.number("neighbour_as", 1..=u32::MAX - 1).unwrap_or(NEIGHBOUR_AS),
+        neighbours: s.list("neighbours").unwrap_or_default(),
+        bfd_interval: s.duration("bfd_interval", 50 * MILLISECOND, Duration::ZERO..=10 * SECOND),
+        bfd_multiplier: s.number("bfd_multiplier", 2..=50).unwrap_or(3),
+    };
+    s.finish();
+    Some(config)
 }
 
 impl Default for NodeConfig {

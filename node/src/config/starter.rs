@@ -53,5 +53,26 @@ mod tests {
         assert_eq!(cluster.listen, config.members[0].address);
         assert_eq!(config.members.len(), 3);
         assert_eq!(config.users[0].address, Some([100, 64, 0, 10].into()));
+        let shown = config.anycast.expect("it is there");
+        let least = "[anycast]\naddresses = [\"192.0.2.1\"]\n";
+        let least =
+            Config::parse(Path::new("h.toml"), &(starter("s1", "s2") + least), []).expect("no mistake");
+        let default = least.anycast.expect("it is there");
+        assert_eq!(
+            (
+                shown.table,
+                shown.local_as,
+                shown.neighbour_as,
+                shown.bfd_interval,
+                shown.bfd_multiplier
+            ),
+            (
+                default.table,
+                default.local_as,
+                default.neighbour_as,
+                default.bfd_interval,
+                default.bfd_multiplier
+            )
+        );
     }
 }

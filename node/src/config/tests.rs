@@ -204,6 +204,25 @@ fn mistakes_in_a_cluster() {
 }
 
 #[test]
+fn anycast() {
+    expect(
+        "listen = [\"10.0.0.1:1701\", \"[::]:1701\"]\n[tun]\nenabled = \"never\"\n\
+         [anycast]\naddresses = [\"192.0.2.1\", \"2001:db8::1\", \"2001:db8::1\"]\nlocal_as = 65000\ntable = 254\n",
+        &[
+            "h.toml:11: tun.enabled: is \"never\", but the anycast address is put on that interface",
+            "h.toml:12: anycast.neighbour_as: is our own",
+            "h.toml:13: anycast.addresses[0]: nobody listens there: node.listen has no \"192.0.2.1\"",
+            "h.toml:13: anycast.addresses[2]: 2001:db8::1 is listed twice",
+            "h.toml:15: anycast.table: 254 is out of range",
+        ],
+    );
+    expect(
+        "[anycast]\n",
+        &["h.toml:9: anycast.addresses: needs one address at least"],
+    );
+}
+
+#[test]
 fn users() {
     let user = |name: &str, more: &str| format!("[[user]]\nname = \"{name}\"\npassword = \"x\"\n{more}\n");
     let file = [

@@ -41,6 +41,14 @@ impl Scalar for Ipv4Addr {
     }
 }
 
+impl Scalar for IpAddr {
+    fn from_raw(raw: &Raw) -> Result<Self, String> {
+        let text = raw.text()?;
+        text.parse()
+            .map_err(|_| format!("must be an IPv4 or IPv6 address, not \"{text}\""))
+    }
+}
+
 impl Scalar for Ipv4Net {
     fn from_raw(raw: &Raw) -> Result<Self, String> {
         let text = raw.text()?;

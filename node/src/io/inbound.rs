@@ -41,6 +41,13 @@ pub enum Inbound {
         /// A control message or a PPP frame.
         message: Box<Inbound>,
     },
+    /// An operator at another node wants a session ended, or a tunnel with all of its sessions.
+    Disconnect {
+        /// Our id.
+        tunnel: TunnelId,
+        /// Our id; `None`: all.
+        session: Option<SessionId>,
+    },
     /// Half of the last block of Ns is used: commit the next one and grant it
     /// ([`crate::dataplane::sequence::SendSequence::grant`]).
     SequenceLow {

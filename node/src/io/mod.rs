@@ -19,6 +19,7 @@ pub mod handle;
 pub mod host;
 pub mod inbound;
 pub mod mailbox;
+pub mod netlink;
 mod poller;
 mod shard;
 pub mod socket;
@@ -30,7 +31,7 @@ mod wake;
 pub use handle::{Dataplane, PppRoute, SendError};
 pub use inbound::Inbound;
 pub use socket::{SocketError, SocketGroup};
-pub use tun::{Tun, TunConfig, TunError};
+pub use tun::{Tun, TunConfig, TunError, TunLink};
 
 /// The largest datagram, octets of UDP payload, that is received or sent. Jumbo frames fit.
 pub const MAX_DATAGRAM: usize = 9216;

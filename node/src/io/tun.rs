@@ -1,18 +1,22 @@
 //! The TUN device: one queue a shard, an address of our own, the routes of the subscribers' pool.
 //!
 //! The device is not persistent: when the process dies the kernel removes it, its address and its routes with it. It is
-//! configured by ioctl(2), which needs no netlink and answers at once.
+//! configured by ioctl(2), which answers at once, but for further addresses, which take netlink.
+//!
+//! It also carries the anycast addresses that LACs dial, so the kernel takes these away with a dead process as well.
 
 use std::ffi::c_char;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use ipnet::Ipv4Net;
 use libc::{c_int, ifreq};
 use socket2::{Domain, Socket, Type};
+
+use super::netlink::Netlink;
 
 const CLONE_DEVICE: &str = "/dev/net/tun";
 
@@ -30,6 +34,8 @@ pub struct TunConfig {
     pub mtu: u16,
     /// What the kernel routes to the subscribers.
     pub routes: Vec<Ipv4Net>,
+    /// Further addresses, /32 or /128 each: those that LACs dial.
+    pub anycast: Vec<IpAddr>,
 }
 
 /// Why there is no TUN device.
@@ -86,6 +92,14 @@ pub enum TunError {
 #[derive(Debug)]
 pub struct Tun {
     queues: Vec<OwnedFd>,
+    link: TunLink,
+}
+
+/// The device as an interface of the host. It does not keep the device alive.
+#[derive(Clone, Debug)]
+pub struct TunLink {
+    config: TunConfig,
+    index: u32,
 }
 
 impl Tun {
@@ -113,9 +127,50 @@ impl Tun {
         let queues = (0..queues)
             .map(|queue| open_queue(config, queue == 0))
             .collect::<Result<_, _>>()?;
+        let index = nix::net::if_::if_nametoindex(config.name.as_str()).map_err(|error| TunError::Io {
+            name: name(),
+            step: "its index",
+            source: error.into(),
+        })?;
+        let link = TunLink {
+            config: config.clone(),
+            index,
+        };
+        link.configure(false)?;
+        Ok(Self { queues, link })
+    }
+
+    /// The device as an interface.
+    pub fn link(&self) -> &TunLink {
+        &self.link
+    }
+
+    /// One queue a shard.
+    pub fn into_queues(self) -> Vec<OwnedFd> {
+        self.queues
+    }
+}
+
+impl TunLink {
+    /// The kernel's number of the interface, which it keeps as long as it lives.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Sets the interface up again after someone has set it down, which takes away its routes and IPv6 addresses.
+    ///
+    /// # Errors
+    /// The first that went wrong; to be tried again then.
+    pub fn restore(&self) -> Result<(), TunError> {
+        self.configure(true)
+    }
+
+    /// Gives the interface its addresses, MTU and routes, and sets it up. With `again`, a route that is there is our own.
+    fn configure(&self, again: bool) -> Result<(), TunError> {
+        let config = &self.config;
         let fail = |step| {
             move |source| TunError::Io {
-                name: name(),
+                name: config.name.clone(),
                 step,
                 source,
             }
@@ -130,19 +185,29 @@ impl Tun {
             .map_err(fail("setting the address"))?;
         control.set_mtu(config.mtu).map_err(fail("setting the MTU"))?;
         control.set_up().map_err(fail("setting the link up"))?;
+        self.add_anycast().map_err(fail("adding an anycast address"))?;
         for route in &config.routes {
-            control.add_route(*route).map_err(|source| TunError::Route {
-                name: name(),
-                route: *route,
-                source,
-            })?;
+            match control.add_route(*route) {
+                Err(error) if again && error.raw_os_error() == Some(libc::EEXIST) => {}
+                outcome => outcome.map_err(|source| TunError::Route {
+                    name: config.name.clone(),
+                    route: *route,
+                    source,
+                })?,
+            }
         }
-        Ok(Self { queues })
+        Ok(())
     }
 
-    /// One queue a shard.
-    pub(crate) fn into_queues(self) -> Vec<OwnedFd> {
-        self.queues
+    fn add_anycast(&self) -> io::Result<()> {
+        if self.config.anycast.is_empty() {
+            return Ok(());
+        }
+        let mut netlink = Netlink::open()?;
+        self.config
+            .anycast
+            .iter()
+            .try_for_each(|address| netlink.add_address(self.index, *address))
     }
 }
 
@@ -280,6 +345,7 @@ mod tests {
             address: [10, 0, 0, 1].into(),
             mtu: 1500,
             routes: Vec::new(),
+            anycast: Vec::new(),
         };
         let bad_names = ["", "a-name-of-16-oct", "a/b", "hf%d"];
         for name in bad_names {

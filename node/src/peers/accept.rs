@@ -1,7 +1,8 @@
 //! The other members' streams to us: let in or refused, and read.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -28,7 +29,6 @@ pub(super) struct Acceptor {
     pub(super) shared: Arc<Shared>,
     pub(super) events: Arc<dyn PeerEvents>,
     pub(super) tls: TlsAcceptor,
-    pub(super) hello: Hello,
     /// Of members' addresses and of others: strangers must not keep members out.
     pub(super) room: [Arc<Semaphore>; 2],
 }
@@ -40,6 +40,7 @@ pub(super) struct Inbound {
     /// The name of its datagrams' key.
     key: u64,
     boot: u64,
+    from: IpAddr,
 }
 
 impl Acceptor {
@@ -108,11 +109,21 @@ impl Acceptor {
         Ok((tls, hello))
     }
 
-    /// Puts the stream in the place of an earlier one of the same member, which can only be a dead one.
+    /// Puts the stream in the place of an earlier one of the same member, which is dead: unless it is another process at another
+    /// address, which is then refused. The earlier one, if it is dead, ends within [`super::limits::SILENCE_MAX`].
     fn admit(self: &Arc<Self>, stream: TlsStream<TcpStream>, hello: Hello, address: SocketAddr) {
         let Some(member) = self.shared.members.get(&hello.node) else {
             return;
         };
+        let from = address.ip().to_canonical();
+        let mut inbound = member.inbound.lock().expect("never poisoned: held for a swap");
+        let is_double = |earlier: &&Inbound| {
+            earlier.boot != hello.boot && earlier.from != from && !earlier.task.is_finished()
+        };
+        if let Some(earlier) = inbound.as_ref().filter(is_double) {
+            self.refuse_double(member, &hello, earlier.from, from);
+            return;
+        }
         let key = match Key::export(stream.get_ref().1) {
             Ok(key) => self.shared.openers.add(hello.node, key),
             Err(error) => {
@@ -121,20 +132,24 @@ impl Acceptor {
             }
         };
         let (node, boot) = (hello.node, hello.boot);
-        let mut inbound = member.inbound.lock().expect("never poisoned: held for a swap");
         let task = tokio::spawn(self.clone().listen_to(node, stream, address, key));
         let entry = Inbound {
             task: task.abort_handle(),
             key,
             boot,
+            from,
         };
         if let Some(earlier) = inbound.replace(entry) {
             // Not polled again: nothing of the earlier stream follows what comes on this one.
             earlier.task.abort();
             self.shared.openers.remove(earlier.key);
             if earlier.boot != boot {
-                tracing::warn!(node, %address, "another process of a member took the place of one that was still connected: \
-                               it restarted in a hurry, or two processes run as one node");
+                let (refusals, metrics) = (&self.shared.refusals, &self.shared.metrics);
+                refusals.note_plain(
+                    metrics,
+                    Counter::PeersReplaced,
+                    format_args!("another process of node {node} took the place of one that was still connected, at {address}"),
+                );
             }
         }
         drop(inbound);
@@ -145,6 +160,17 @@ impl Acceptor {
         self.shared.metrics.count(Counter::PeersAccepted);
         // It is there, so it is worth while to dial it now.
         member.heard_of.notify_one();
+    }
+
+    fn refuse_double(&self, member: &Member, hello: &Hello, first: IpAddr, second: IpAddr) {
+        let refusal = Refusal::Doubled {
+            node: hello.node,
+            first,
+            second,
+        };
+        member.note(|notes| notes.doubled = Some((Instant::now(), refusal.to_string())));
+        let (refusals, metrics) = (&self.shared.refusals, &self.shared.metrics);
+        refusals.note(metrics, SocketAddr::new(second, 0), &refusal);
     }
 
     async fn listen_to(
@@ -162,7 +188,7 @@ impl Acceptor {
             shared: &self.shared,
             key,
         };
-        let ended = match stream::write_hello(&mut stream, &self.hello).await {
+        let ended = match stream::write_hello(&mut stream, &self.shared.hello.load_full()).await {
             Ok(()) => self.read(node, &mut stream).await,
             Err(ended) => ended,
         };

@@ -32,7 +32,6 @@ pub(super) struct Dialler {
     pub(super) shared: Arc<Shared>,
     pub(super) events: Arc<dyn PeerEvents>,
     pub(super) tls: TlsConnector,
-    pub(super) hello: Hello,
 }
 
 impl Dialler {
@@ -95,8 +94,12 @@ impl Dialler {
         let certified = stream::certified(tls.get_ref().1)?;
         let sealer = Key::export(tls.get_ref().1)
             .map_err(|error| Refusal::Protocol(format!("no key for datagrams: {error}")))?;
-        stream::write_hello(&mut tls, &self.hello).await?;
-        let hello = stream::read_hello(&mut tls, &certified).await?;
+        stream::write_hello(&mut tls, &self.shared.hello.load_full()).await?;
+        let hello = match stream::read_hello(&mut tls, &certified).await {
+            // Who lets us in says Hello first.
+            Err(Ended::Closed) => Err(Ended::RefusedUs),
+            heard => heard,
+        }?;
         Ok((tls, hello, Sealer::new(sealer)))
     }
 

@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, oneshot};
 
 use super::accept::Inbound;
 use super::datagram::{Openers, Sealer};
 use super::frame::Encoded;
-use super::limits::{HANDSHAKES_MAX, LONG_OCTETS_MAX, QUEUE_OCTETS_MAX};
+use super::limits::{DOUBLED_MEMORY, HANDSHAKES_MAX, LONG_OCTETS_MAX, QUEUE_OCTETS_MAX};
 use super::refusal::Refusals;
 use super::stream::reachable_from;
 use super::thread::{self, Sockets};
@@ -46,6 +46,8 @@ struct Running {
 pub(super) struct Shared {
     /// All but this node.
     pub(super) members: BTreeMap<u64, Member>,
+    /// What we say first. The configuration in it may change.
+    pub(super) hello: ArcSwap<Hello>,
     /// Where we listen, and from where we dial.
     pub(super) listen: SocketAddr,
     udp: UdpSocket,
@@ -73,6 +75,8 @@ pub(super) struct Notes {
     pub(super) hello: Option<Hello>,
     pub(super) heard: bool,
     pub(super) last_error: Option<String>,
+    /// When another process of it, beside the one that is connected, was refused last, and in what words.
+    pub(super) doubled: Option<(Instant, String)>,
 }
 
 /// A ready stream to a member, as its senders see it.
@@ -115,6 +119,7 @@ impl Peers {
             members: members
                 .map(|member| (member.id, Member::new(member.clone())))
                 .collect(),
+            hello: ArcSwap::from_pointee(config.hello.clone()),
             listen,
             udp,
             openers: Openers::default(),
@@ -200,6 +205,13 @@ impl PeersHandle {
         self.shared.members.values().map(Member::status).collect()
     }
 
+    /// From now on we say that this is the digest of our configuration.
+    pub fn set_configuration(&self, configuration: Vec<u8>) {
+        let mut hello = Hello::clone(&self.shared.hello.load());
+        hello.configuration = configuration;
+        self.shared.hello.store(Arc::new(hello));
+    }
+
     /// Ends all connections and waits for the thread. Not to be called by [`PeerEvents`].
     pub fn stop(&self) {
         let running = self
@@ -249,6 +261,11 @@ impl Member {
                 .as_ref()
                 .map_or(0, |line| line.frames.queued() + line.long.queued()),
             last_error: notes.last_error.clone(),
+            doubled: notes
+                .doubled
+                .as_ref()
+                .filter(|(at, _)| at.elapsed() < DOUBLED_MEMORY)
+                .map(|(_, text)| text.clone()),
         }
     }
 }

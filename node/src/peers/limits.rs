@@ -46,5 +46,8 @@ pub const UNACKNOWLEDGED_MAX: Duration = Duration::from_millis(1_200);
 /// Connections being set up at once: from members' addresses, and as many from all others.
 pub const HANDSHAKES_MAX: usize = 32;
 
+/// Two processes that run as one node are shown for so long after the second was last refused.
+pub const DOUBLED_MEMORY: Duration = Duration::from_secs(60);
+
 /// A refusal of one kind is logged once in this time, with how many there were.
 pub const LOG_INTERVAL: Duration = Duration::from_secs(30);

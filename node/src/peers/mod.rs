@@ -41,7 +41,7 @@ pub use tls::Identity;
 
 /// The messages of proto/peers.proto.
 #[allow(missing_docs, clippy::all)]
-mod proto {
+pub(crate) mod proto {
     include!(concat!(env!("OUT_DIR"), "/holdfast.peers.rs"));
 }
 
@@ -68,7 +68,7 @@ impl PeersConfig {
             cluster_id: cluster.id.clone(),
             node: config.node.id,
             program: env!("CARGO_PKG_VERSION").to_owned(),
-            oldest_version: holdfast_cluster::limits::COMMAND_VERSION,
+            oldest_version: holdfast_cluster::limits::OLDEST_COMMAND_VERSION,
             newest_version: holdfast_cluster::limits::COMMAND_VERSION,
             configuration,
             boot,
@@ -134,6 +134,8 @@ pub struct PeerStatus {
     pub queued_octets: usize,
     /// Why the last attempt to reach it failed, or the last stream ended.
     pub last_error: Option<String>,
+    /// That another process of it was lately refused, and what to do about it.
+    pub doubled: Option<String>,
 }
 
 /// Why there are no connections at all.

@@ -1,7 +1,7 @@
 //! Why the other end of a stream is not taken for a member, for people and for the counters.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -29,6 +29,16 @@ pub(super) enum Refusal {
         "it says that it is node {0}, as we do: each node needs the certificate made for it, and runs once"
     )]
     Ourselves(u64),
+    /// Its certificate says a node that is connected from elsewhere.
+    #[error(
+        "two processes run as node {node}, at {first} and at {second}; the second is refused: stop one of them, each needs \
+         a [node] id and a certificate of its own"
+    )]
+    Doubled {
+        node: u64,
+        first: IpAddr,
+        second: IpAddr,
+    },
     /// Another member listens there.
     #[error("node {found} answers where node {wanted} was expected: compare the addresses of [[member]]")]
     OtherNode { wanted: u64, found: u64 },
@@ -43,7 +53,9 @@ impl Refusal {
         match self {
             Self::Certificate(_) => Counter::PeersRefusedCertificate,
             Self::Cluster { .. } => Counter::PeersRefusedCluster,
-            Self::Stranger(_) | Self::Ourselves(_) | Self::OtherNode { .. } => Counter::PeersRefusedNode,
+            Self::Stranger(_) | Self::Ourselves(_) | Self::OtherNode { .. } | Self::Doubled { .. } => {
+                Counter::PeersRefusedNode
+            }
             Self::Protocol(_) => Counter::PeersRefusedProtocol,
         }
     }

@@ -56,7 +56,6 @@ pub(super) fn start(
         shared: shared.clone(),
         events: events.clone(),
         tls: TlsAcceptor::from(credentials.acceptor(expected(None)).map_err(tls)?),
-        hello: config.hello.clone(),
         room: Acceptor::room(),
     });
     let mut diallers = Vec::new();
@@ -66,7 +65,6 @@ pub(super) fn start(
             shared: shared.clone(),
             events: events.clone(),
             tls: TlsConnector::from(credentials.dialler(expected(Some(*node))).map_err(tls)?),
-            hello: config.hello.clone(),
         }));
     }
     let runtime = tokio::runtime::Builder::new_current_thread()

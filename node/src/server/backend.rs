@@ -6,9 +6,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use holdfast_cluster::Table;
 use holdfast_cluster::records::{SessionRow, SessionState, TunnelRow, TunnelState};
-use holdfast_ppp::Cause;
-use holdfast_protocol::avp::ResultCode;
-use holdfast_protocol::iana::stop_result;
 use holdfast_protocol::{SessionId, TunnelId};
 use tokio::sync::mpsc;
 
@@ -16,7 +13,7 @@ use super::{ConfigSource, Stop, checkpoint, cluster_orders, reload};
 use crate::actors::context::Shared;
 use crate::actors::forwarding;
 use crate::actors::shard::ShardInput;
-use crate::actors::{session, tunnel};
+use crate::actors::{relay, session, tunnel};
 use crate::api::{
     ApiError, Backend, ClusterOrder, ClusterStatus, ErrorCode, Fault, Page, ReloadReport, SessionInfo,
     ShardStatus, StateCount, StatusReport, Target, TunStatus, TunnelInfo,
@@ -25,9 +22,9 @@ use crate::config;
 use crate::dataplane::DropReason;
 use crate::io::clock;
 use crate::lns::rows;
-use crate::lns::terminate_cause;
 use crate::logging::{Escaped, LogControl};
 use crate::metrics::{Counter, CounterRow, Limit};
+use crate::peers::Frame;
 
 /// See the module.
 pub struct NodeBackend {
@@ -76,6 +73,24 @@ impl NodeBackend {
                 "the session table does not answer; try again",
             )
         })
+    }
+
+    /// Whether another node owns the tunnel; that one is told then.
+    fn ends_elsewhere(&self, tunnel: TunnelId, session: Option<SessionId>) -> Result<bool, ApiError> {
+        let published = self.shared.table.published();
+        let Some(members) = self.shared.members.as_ref().filter(|_| !published.owns(tunnel)) else {
+            return Ok(false);
+        };
+        let order = Frame::Order(relay::disconnect_order(tunnel, session));
+        let owner = published.owner(tunnel.group());
+        if members.peers().send(owner, order) {
+            Ok(true)
+        } else {
+            Err(ApiError::new(
+                ErrorCode::Unavailable,
+                format!("node {owner}, which owns the tunnel, cannot be reached now; try again"),
+            ))
+        }
     }
 
     fn shards(&self, tunnels: &[TunnelId], sessions: &[TunnelId]) -> Vec<ShardStatus> {
@@ -233,7 +248,11 @@ impl Backend for NodeBackend {
             let items: Vec<_> = rest
                 .take(limit)
                 .map(|(id, entry)| {
-                    tunnel_info(id, entry.row(), entry.sessions().count(), shards, table.now_ms())
+                    let owner = table.group(id.group()).owner;
+                    TunnelInfo {
+                        owner,
+                        ..tunnel_info(id, entry.row(), entry.sessions().count(), shards, table.now_ms())
+                    }
                 })
                 .collect();
             let after = (items.len() == limit).then(|| items.last()).flatten();
@@ -266,7 +285,10 @@ impl Backend for NodeBackend {
         let items = rows
             .iter()
             .map(|(tunnel, session, row)| {
-                let totals = self.shared.checkpoint.totals(*tunnel, *session);
+                let own = self.shared.checkpoint.totals(*tunnel, *session);
+                let members = self.shared.members.as_ref();
+                let others = members.map(|members| members.reports().of(&row.acct_session_id));
+                let totals = own.plus(others.unwrap_or_default());
                 session_info(*tunnel, *session, row, totals, now_ms, config.ppp.mtu)
             })
             .collect();
@@ -284,12 +306,13 @@ impl Backend for NodeBackend {
         match id {
             Target::Session(tunnel, session) => {
                 shared.directory.session(tunnel, session).ok_or_else(missing)?;
-                let order = session::Order::Close(Cause::Administrative);
-                shared.shard_of(tunnel).send(ShardInput::Session {
-                    tunnel,
-                    session,
-                    order,
-                });
+                if !self.ends_elsewhere(tunnel, Some(session))? {
+                    shared.shard_of(tunnel).send(ShardInput::Session {
+                        tunnel,
+                        session,
+                        order: session::Order::administrative_end(),
+                    });
+                }
                 Ok(1)
             }
             Target::Tunnel(tunnel) => {
@@ -297,9 +320,10 @@ impl Backend for NodeBackend {
                     .ask(move |table| table.tunnel(tunnel).map(|entry| entry.sessions().count()))
                     .await?;
                 let sessions = sessions.ok_or_else(missing)?;
-                let result = ResultCode::new(stop_result::GENERAL_REQUEST);
-                let order = tunnel::Order::Close(result, terminate_cause::ADMIN_RESET);
-                shared.shard_of(tunnel).send(ShardInput::Tunnel { tunnel, order });
+                if !self.ends_elsewhere(tunnel, None)? {
+                    let order = tunnel::Order::administrative_end();
+                    shared.shard_of(tunnel).send(ShardInput::Tunnel { tunnel, order });
+                }
                 Ok(sessions as u64)
             }
         }
@@ -455,6 +479,8 @@ fn tunnel_info(id: TunnelId, row: &TunnelRow, sessions: usize, shards: usize, no
         host_name: Escaped(&row.host_name).to_string(),
         vendor_name: Escaped(&row.vendor_name).to_string(),
         state: tunnel_state(row.state()).into(),
+        // Not a matter of the row.
+        owner: 0,
         sessions: sessions as u32,
         shard: id.shard(shards) as u32,
         ns: row.ns as u16,

@@ -21,9 +21,14 @@ use holdfast_protocol::{SessionId, TunnelId};
 
 use crate::aaa::Pools;
 use crate::actors::context::Shared;
+use crate::actors::reports;
+use crate::peers::Frame;
 
 /// How often the totals are written.
 const INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often in a cluster, where the other members are told, too.
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// First line of the file.
 const HEADER: &str = "holdfast counters 1";
@@ -46,6 +51,28 @@ pub struct Totals {
     pub drops: u64,
 }
 
+impl Totals {
+    /// The sum, field by field.
+    pub fn plus(self, other: Self) -> Self {
+        self.each(other, u64::saturating_add)
+    }
+
+    /// The higher, field by field.
+    pub fn highest(self, other: Self) -> Self {
+        self.each(other, u64::max)
+    }
+
+    fn each(self, other: Self, of: fn(u64, u64) -> u64) -> Self {
+        Self {
+            rx_packets: of(self.rx_packets, other.rx_packets),
+            rx_octets: of(self.rx_octets, other.rx_octets),
+            tx_packets: of(self.tx_packets, other.tx_packets),
+            tx_octets: of(self.tx_octets, other.tx_octets),
+            drops: of(self.drops, other.drops),
+        }
+    }
+}
+
 /// The totals as last written, and those that earlier processes left.
 #[derive(Debug, Default)]
 pub struct Checkpoint {
@@ -53,6 +80,8 @@ pub struct Checkpoint {
     writing: Mutex<()>,
     inherited: Mutex<HashMap<String, Totals>>,
     written: Mutex<HashMap<(TunnelId, SessionId), Totals>>,
+    /// By accounting id, as last reported to the other members.
+    reported: Mutex<HashMap<String, Totals>>,
 }
 
 impl Checkpoint {
@@ -107,22 +136,48 @@ pub async fn write(shared: &Arc<Shared>) {
         let inherited = lock(&shared.checkpoint.inherited);
         let mut text = format!("{HEADER}\n");
         let mut written = HashMap::with_capacity(sessions.len());
+        let mut by_id = HashMap::new();
         for (tunnel, session, row) in sessions {
             let before = inherited.get(&row.acct_session_id).copied().unwrap_or_default();
             let totals = now_of(&shared, tunnel, session, before);
             write_line(&mut text, &row.acct_session_id, totals);
             written.insert((tunnel, session), totals);
+            if shared.members.is_some() {
+                by_id.insert(row.acct_session_id.clone(), totals);
+            }
         }
         drop(inherited);
         let result = replace(&shared.config.load().node.data_dir.join(FILE), &text);
         if result.is_ok() {
             *lock(&shared.checkpoint.written) = written;
+            report(&shared, by_id);
         }
         result
     });
     if let Ok(Err(error)) = written.await {
         tracing::warn!(%error, "cannot write the counters' checkpoint: the counters shown stand still");
     }
+}
+
+/// Tells the other members what has changed since they were last told.
+fn report(shared: &Shared, totals: HashMap<String, Totals>) {
+    let Some(members) = &shared.members else { return };
+    members.reports().retain(|id| totals.contains_key(id));
+    let mut reported = lock(&shared.checkpoint.reported);
+    if members.has_newcomer() {
+        reported.clear();
+    }
+    let changed = totals
+        .iter()
+        .filter(|(id, totals)| reported.get(*id).copied().unwrap_or_default() != **totals);
+    let frames = reports::encode(changed.map(|(id, totals)| (id.as_str(), *totals)));
+    for node in members.peers().connected() {
+        for frame in &frames {
+            // One that does not fit is made up for by the next: totals, not differences.
+            let _ = members.peers().send(node, Frame::Counters(frame.clone()));
+        }
+    }
+    *reported = totals;
 }
 
 fn now_of(shared: &Shared, tunnel: TunnelId, session: SessionId, before: Totals) -> Totals {
@@ -183,8 +238,12 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 
 /// Writes the totals again and again.
 pub async fn keep(shared: Arc<Shared>) {
+    let interval = match &shared.members {
+        Some(_) => REPORT_INTERVAL,
+        None => INTERVAL,
+    };
     loop {
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(interval).await;
         write(&shared).await;
     }
 }

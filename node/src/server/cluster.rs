@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use holdfast_cluster::liveness;
+use holdfast_cluster::limits::{COMMAND_VERSION, OLDEST_COMMAND_VERSION};
+use holdfast_cluster::replica;
 use tokio::sync::mpsc;
 
 use crate::aaa::Pools;
-use crate::actors::members::{Incoming, Members, Membership};
+use crate::actors::agreement::{Agreement, Agreements};
+use crate::actors::members::{Heard, Incoming, Members, Membership};
 use crate::actors::table::TableHandle;
 use crate::config::Config;
 use crate::io::Inbound;
@@ -22,10 +24,19 @@ pub fn join(
     shards: &[mpsc::Sender<Inbound>],
     metrics: &Arc<Metrics>,
 ) -> Result<Option<Arc<Members>>, peers::StartError> {
-    let Some(peers) = PeersConfig::of(config, boot, Vec::new(), metrics.clone()) else {
+    let ours = Agreement::of(config);
+    let Some(peers) = PeersConfig::of(config, boot, ours.encode(), metrics.clone()) else {
         return Ok(None);
     };
-    let incoming = Incoming::new(table.clone(), shards.to_vec(), metrics.clone());
+    let agreements = Arc::new(Agreements::new(ours, (OLDEST_COMMAND_VERSION, COMMAND_VERSION)));
+    let heard = Heard::default();
+    let incoming = Incoming::new(
+        table.clone(),
+        shards.to_vec(),
+        heard.clone(),
+        agreements.clone(),
+        metrics.clone(),
+    );
     let witnesses: BTreeSet<u64> = config
         .members
         .iter()
@@ -35,13 +46,20 @@ pub fn join(
     Ok(Some(Arc::new(Members::new(
         Peers::start(peers, incoming)?,
         witnesses,
+        &heard,
+        agreements,
     ))))
 }
 
-/// The failure detector of this node.
-pub fn membership(config: &Config, boot: u64, members: &Arc<Members>, metrics: &Arc<Metrics>) -> Membership {
-    let voters = liveness::Members::voting(config.members.iter().map(|member| member.id));
-    Membership::new(config.node.id, boot, members.clone(), voters, metrics.clone())
+/// The failure detector of this node. It looks after the members that the Raft group has, whatever the configuration says.
+pub fn membership(
+    config: &Config,
+    boot: u64,
+    members: &Arc<Members>,
+    group: replica::Members,
+    metrics: &Arc<Metrics>,
+) -> Membership {
+    Membership::new(config.node.id, boot, members.clone(), group, metrics.clone())
 }
 
 /// Each member begins with another part of each pool.

@@ -1,18 +1,18 @@
-//! `holdfast cluster status`, `drain`, `undrain` and `rebalance`: what the cluster is, and groups that move on purpose.
+//! `holdfast cluster drain`, `undrain` and `rebalance`: groups that move on purpose. The other orders are in their own modules.
 
 use std::collections::BTreeMap;
 
 use holdfast_cluster::Verdict;
 use holdfast_cluster::commands::Move;
-use holdfast_cluster::table::{Table, preferred_owner};
+use holdfast_cluster::table::preferred_owner;
 use tokio::sync::oneshot;
 use tokio::time::{Duration, timeout};
 
+use super::{cluster_status, membership};
 use crate::actors::context::Shared;
 use crate::actors::members::Members;
 use crate::actors::table::ReplyTo;
-use crate::api::{ApiError, ClusterOrder, ClusterStatus, ErrorCode, NodeStatus};
-use crate::config::MemberConfig;
+use crate::api::{ApiError, ClusterOrder, ClusterStatus, ErrorCode};
 
 /// How long the table may take to judge a move.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -25,14 +25,34 @@ pub async fn carry_out(shared: &Shared, order: ClusterOrder) -> Result<ClusterSt
             "this node is alone: its configuration has no [cluster] section",
         ));
     };
+    let groups_moved = match order {
+        ClusterOrder::Show => 0,
+        ClusterOrder::Drain { .. } | ClusterOrder::Undrain { .. } | ClusterOrder::Rebalance => {
+            move_groups(shared, members, order).await?
+        }
+        ClusterOrder::Add { node } => {
+            membership::add(shared, members, node).await?;
+            0
+        }
+        ClusterOrder::Remove { node } => membership::remove(shared, members, node).await?,
+    };
+    let mut status = cluster_status::show(shared, members).await?;
+    status.groups_moved = groups_moved;
+    Ok(status)
+}
+
+/// Has groups change hands as ordered; gives how many did.
+pub(super) async fn move_groups(
+    shared: &Shared,
+    members: &Members,
+    order: ClusterOrder,
+) -> Result<u32, ApiError> {
     let moves = plan(shared, members, order)?;
-    let groups_moved = moves.values().map(|groups| groups.len() as u32).sum();
+    let count = moves.values().map(|groups| groups.len() as u32).sum();
     for (to, groups) in moves {
         propose(shared, Move { groups, to }).await?;
     }
-    let mut status = show(shared, members).await?;
-    status.groups_moved = groups_moved;
-    Ok(status)
+    Ok(count)
 }
 
 /// The groups that change hands, by their new owner.
@@ -42,7 +62,9 @@ fn plan(
     order: ClusterOrder,
 ) -> Result<BTreeMap<u64, Vec<u32>>, ApiError> {
     let published = shared.table.published();
-    let can_own = |node: u64| members.is_alive(node) && !members.is_witness(node);
+    let group = members.group();
+    let can_own =
+        |node: u64| members.is_alive(node) && !members.is_witness(node) && group.voters.contains(&node);
     let mut owners: Vec<u64> = members
         .alive()
         .into_iter()
@@ -50,13 +72,15 @@ fn plan(
         .collect();
     let from_all = |group: u8| Some(published.owner(group));
     let (from, to): (Option<u64>, Option<u64>) = match order {
-        ClusterOrder::Show => return Ok(BTreeMap::new()),
-        ClusterOrder::Drain { node } => (Some(known(shared, node)?), None),
-        ClusterOrder::Undrain { node } => (None, Some(known(shared, node)?)),
+        ClusterOrder::Drain { node } | ClusterOrder::Remove { node } => {
+            (Some(known(shared, members, node)?), None)
+        }
+        ClusterOrder::Undrain { node } => (None, Some(known(shared, members, node)?)),
         ClusterOrder::Rebalance => (None, None),
+        ClusterOrder::Show | ClusterOrder::Add { .. } => return Ok(BTreeMap::new()),
     };
     if let Some(to) = to.filter(|to| !can_own(*to)) {
-        let text = format!("node {to} cannot take groups: it is a witness, or does not answer");
+        let text = format!("node {to} cannot take groups: it is a witness or no voter, or does not answer");
         return Err(ApiError::new(ErrorCode::Unavailable, text));
     }
     owners.retain(|node| from != Some(*node));
@@ -76,9 +100,10 @@ fn plan(
     Ok(moves)
 }
 
-fn known(shared: &Shared, node: u64) -> Result<u64, ApiError> {
+fn known(shared: &Shared, members: &Members, node: u64) -> Result<u64, ApiError> {
     let config = shared.config.load();
-    let is_member = config.members.iter().any(|member| member.id == node);
+    let is_configured = config.members.iter().any(|member| member.id == node);
+    let is_member = is_configured || members.group().contains(node);
     is_member
         .then_some(node)
         .ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("no [[member]] has the id {node}")))
@@ -95,69 +120,4 @@ async fn propose(shared: &Shared, command: Move) -> Result<(), ApiError> {
             "the session table did not take the order: there is no quorum, or the leader has just changed; try again",
         )),
     }
-}
-
-async fn show(shared: &Shared, members: &Members) -> Result<ClusterStatus, ApiError> {
-    let owned = shared.table.ask(owned).await.ok_or_else(|| {
-        ApiError::new(
-            ErrorCode::Unavailable,
-            "the session table does not answer; try again",
-        )
-    })?;
-    let config = shared.config.load();
-    let table = shared.table.published().status();
-    let peers = members.peers().status();
-    let node = |member: &MemberConfig| {
-        let peer = peers.iter().find(|peer| peer.member.id == member.id);
-        let hello = peer.and_then(|peer| peer.hello.as_ref());
-        let (groups, tunnels, sessions) = owned.get(&member.id).copied().unwrap_or_default();
-        let is_self = member.id == config.node.id;
-        NodeStatus {
-            id: member.id,
-            address: member.address.to_string(),
-            state: if members.is_alive(member.id) {
-                "alive"
-            } else {
-                "silent"
-            }
-            .into(),
-            witness: member.witness,
-            leader: member.id == table.leader_id,
-            groups,
-            tunnels,
-            sessions,
-            program: match is_self {
-                true => env!("CARGO_PKG_VERSION").into(),
-                false => hello.map_or_else(String::new, |hello| hello.program.clone()),
-            },
-            connected: is_self || peer.is_some_and(|peer| peer.connected.is_some()),
-            last_error: peer.and_then(|peer| peer.last_error.clone()).unwrap_or_default(),
-        }
-    };
-    Ok(ClusterStatus {
-        cluster_id: config
-            .cluster
-            .as_ref()
-            .map_or_else(String::new, |cluster| cluster.id.clone()),
-        node: config.node.id,
-        leader: table.leader_id,
-        term: table.term,
-        groups_without_owner: owned.get(&0).map_or(0, |(groups, _, _)| *groups),
-        groups_moved: 0,
-        nodes: config.members.iter().map(node).collect(),
-    })
-}
-
-/// Groups, tunnels and sessions by owner.
-fn owned(table: &Table) -> BTreeMap<u64, (u32, u64, u64)> {
-    let mut owned: BTreeMap<u64, (u32, u64, u64)> = BTreeMap::new();
-    for group in 0..=u8::MAX {
-        let (groups, tunnels, sessions) = owned.entry(table.group(group).owner).or_default();
-        *groups += 1;
-        for (_, tunnel) in table.tunnels_of(group) {
-            *tunnels += 1;
-            *sessions += tunnel.sessions().count() as u64;
-        }
-    }
-    owned
 }

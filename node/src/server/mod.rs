@@ -1,23 +1,26 @@
 //! Puts the node together: starts it from its configuration, watches its parts, reloads it, stops it.
 //!
 //! ```text
-//!   open log and table -> sockets, TUN -> packet threads -> table thread -> Take -> Arbiters -> operator's socket
+//!   open log and table -> TUN, sockets -> packet threads -> table thread -> Take -> Arbiters -> operator's socket
 //! ```
 //!
 //! The forwarding tables are filled from the session table before anything else runs, so after a restart data flows again
 //! before the first actor is born.
 
+mod announce;
 mod backend;
 mod checkpoint;
 mod cluster;
 mod cluster_orders;
+mod cluster_status;
+mod membership;
 mod ownership;
 mod reload;
 mod shards;
 mod start;
 mod stop;
 
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, Totals};
 pub use start::StartError;
 
 use std::process::ExitCode;
@@ -27,6 +30,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::anycast::Leash;
 use crate::api;
 use crate::config::Config;
 use crate::io::host;
@@ -48,11 +52,16 @@ pub enum Stop {
     Broken(String),
 }
 
-/// Runs a node until it is told to stop.
+/// Runs a node until it is told to stop. `leash` leads to the parent process, if there is one.
 ///
 /// # Errors
 /// What kept it from starting, in words for the operator.
-pub fn run(config: Config, source: ConfigSource, log: LogControl) -> Result<ExitCode, StartError> {
+pub fn run(
+    config: Config,
+    source: ConfigSource,
+    log: LogControl,
+    leash: Option<Leash>,
+) -> Result<ExitCode, StartError> {
     host::keep_files_private();
     let system = actix::System::new();
     system.block_on(async move {
@@ -60,7 +69,7 @@ pub fn run(config: Config, source: ConfigSource, log: LogControl) -> Result<Exit
         let mut signals = Signals::install();
         let (stop, stops) = mpsc::channel(4);
         let node = tokio::select! {
-            node = Node::start(config, stop.clone()) => node?,
+            node = Node::start(config, stop.clone(), leash) => node?,
             () = signals.stop() => return Ok(ExitCode::SUCCESS),
         };
         let listener = node.api_listener()?;
@@ -70,8 +79,15 @@ pub fn run(config: Config, source: ConfigSource, log: LogControl) -> Result<Exit
             tokio::spawn(async move { api::serve(&listener, backend, metrics).await })
         };
         let checkpoints = tokio::spawn(checkpoint::keep(node.shared.clone()));
+        let announcing = node.presence.clone().map(|presence| {
+            let shared = node.shared.clone();
+            tokio::spawn(announce::keep(shared, presence))
+        });
         let why = wait(&backend, &mut signals, stops).await;
         checkpoints.abort();
+        if let Some(announcing) = announcing {
+            announcing.abort();
+        }
         let code = node.stop(why).await;
         serving.abort();
         Ok(code)

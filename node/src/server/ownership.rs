@@ -7,7 +7,9 @@ use holdfast_cluster::{Refusal, Verdict};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::actors::members::Members;
 use crate::actors::table::{ReplyTo, TableHandle};
+use crate::config::Config;
 
 /// How long a node of one waits for itself to lead and take its groups. A member of a cluster waits for a quorum as long as it
 /// takes.
@@ -22,29 +24,58 @@ const ANSWER: Duration = Duration::from_millis(500);
 /// How often a node that waits for a quorum says so.
 const REMINDER: Duration = Duration::from_secs(10);
 
+/// Why no groups were taken.
+#[derive(Debug)]
+pub enum TakeError {
+    /// The table does not answer, or refuses.
+    NotReady(String),
+    /// The configuration is not the cluster's.
+    Disagrees(String),
+}
+
 /// Takes the groups that this node had, or all of them where it is alone. Gives the incarnation of this process.
-pub async fn take(table: &TableHandle, node: u64, in_cluster: bool) -> Result<u64, String> {
+pub async fn take(table: &TableHandle, config: &Config, members: Option<&Members>) -> Result<u64, TakeError> {
+    let (node, in_cluster) = (config.node.id, members.is_some());
     let (started, mut said) = (Instant::now(), Instant::now());
     loop {
         if table.published().stopped() {
-            return Err("the session table's thread has ended".into());
+            let why = table.published().failure();
+            return Err(TakeError::NotReady(why.unwrap_or("its thread has ended").into()));
         }
         if !in_cluster && started.elapsed() > PATIENCE {
-            return Err(format!("no answer within {} s", PATIENCE.as_secs()));
+            let text = format!("no answer within {} s", PATIENCE.as_secs());
+            return Err(TakeError::NotReady(text));
         }
         if said.elapsed() > REMINDER {
             said = Instant::now();
-            tracing::warn!(
-                waited_seconds = started.elapsed().as_secs(),
-                "waiting for a quorum of the cluster: start the other members, or see why they cannot be reached"
-            );
+            remind(node, started.elapsed(), members);
         }
-        if table.published().caught_up()
-            && let Some(incarnation) = take_once(table, node, in_cluster).await?
-        {
-            return Ok(incarnation);
+        if table.published().caught_up() {
+            let leader = table.published().status().leader_id;
+            // The leader's Hello was heard before its answer that we are caught up.
+            if let Some(why) = members.and_then(|members| members.agreements().refusal(leader)) {
+                return Err(TakeError::Disagrees(why));
+            }
+            let taken = take_once(table, node, in_cluster).await;
+            if let Some(incarnation) = taken.map_err(TakeError::NotReady)? {
+                return Ok(incarnation);
+            }
         }
         sleep(LOOK).await;
+    }
+}
+
+fn remind(node: u64, waited: Duration, members: Option<&Members>) {
+    let waited_seconds = waited.as_secs();
+    match members {
+        Some(members) if !members.group().contains(node) => tracing::warn!(
+            waited_seconds,
+            "waiting to be added to the cluster: \"holdfast cluster add {node}\" on its leader"
+        ),
+        _ => tracing::warn!(
+            waited_seconds,
+            "waiting for a quorum of the cluster: start the other members, or see why they cannot be reached"
+        ),
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::start::admission_limits;
 use crate::aaa::LocalUsers;
+use crate::actors::agreement::Agreement;
 use crate::actors::context::Shared;
 use crate::api::ReloadReport;
 use crate::config::{Config, Reload};
@@ -32,6 +33,9 @@ pub fn apply(shared: &Shared, log: &LogControl, file: &Config) -> ReloadReport {
         tracing::warn!(%error, "the log level could not be changed");
     }
     shared.users.store(Arc::new(LocalUsers::new(&config.users)));
+    if let Some(members) = &shared.members {
+        members.reconfigure(Agreement::of(&config));
+    }
     shared.config.store(Arc::new(config));
     shared.link_configs.clear();
     shared.publish_limits();

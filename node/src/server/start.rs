@@ -9,9 +9,11 @@ use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use holdfast_cluster::log::{DiskLog, LogError};
 use holdfast_cluster::replica::{Replica, ReplicaConfig, ReplicaError};
+use ipnet::IpNet;
 use tokio::sync::mpsc;
 
-use super::{Stop, checkpoint, cluster, ownership, shards};
+use super::ownership::{self, TakeError};
+use super::{Stop, checkpoint, cluster, shards};
 use crate::aaa::{LocalUsers, Pools};
 use crate::actors::context::Shared;
 use crate::actors::directory::Directory;
@@ -19,6 +21,7 @@ use crate::actors::forwarding::{Forwarding, LinkLimits};
 use crate::actors::members::{Members, PeersTransport};
 use crate::actors::shard::inbox;
 use crate::actors::table::{self, TableThread};
+use crate::anycast::{Leash, Presence};
 use crate::api::{BindError, Listener};
 use crate::config::{Config, TunMode};
 use crate::io::{Dataplane, SocketError, SocketGroup, Tun, TunConfig, TunError, clock, host, inbound};
@@ -56,6 +59,9 @@ pub enum StartError {
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
+    /// What this node has otherwise than the cluster.
+    #[error("this node must not join the others: {0}")]
+    Disagrees(String),
     /// The log does not take entries.
     #[error("the session table in {0} did not become ready: {1}")]
     NotReady(String, String),
@@ -66,11 +72,16 @@ pub struct Node {
     pub(super) shared: Arc<Shared>,
     pub(super) table_thread: Option<JoinHandle<()>>,
     pub(super) shards: shards::Supervisor,
+    pub(super) presence: Option<Arc<Presence>>,
 }
 
 impl Node {
     /// Starts everything but the operator's socket. `stop` is told if the table's thread ends.
-    pub async fn start(config: Config, stop: mpsc::Sender<Stop>) -> Result<Self, StartError> {
+    pub async fn start(
+        config: Config,
+        stop: mpsc::Sender<Stop>,
+        leash: Option<Leash>,
+    ) -> Result<Self, StartError> {
         let count = shard_count(&config);
         let data_dir = config.node.data_dir.display().to_string();
         let metrics = Arc::new(Metrics::default());
@@ -79,8 +90,11 @@ impl Node {
         let (senders, receivers) = inbound::channels(count);
         let members = cluster::join(&config, boot, &table, &senders, &metrics)?;
         let replica = open_table(&config, boot, members.as_deref())?;
-        let sockets = SocketGroup::open(&config.node.listen, count)?;
+        // The device first: it carries the anycast address that a socket may be bound to. So whoever hears an address
+        // also has it, which an IP_FREEBIND socket would not show.
         let tun = open_tun(&config, count)?;
+        let sockets = SocketGroup::open(&config.node.listen, count)?;
+        let presence = start_presence(&config, tun.as_ref().ok(), leash)?;
         let (tun_text, has_tun) = (tun_text(&config, tun.as_ref()), tun.is_ok());
         let gateway = config.pools[0].gateway;
         let dataplane = Arc::new(Dataplane::start(gateway, sockets, tun.ok(), senders)?);
@@ -107,23 +121,31 @@ impl Node {
             pools.clone(),
             limits,
         );
+        if presence.is_some() {
+            let prefixes = config.pools.iter().flat_map(|pool| pool.prefixes.iter());
+            forwarding.follow_slices(prefixes.map(|prefix| IpNet::V4(*prefix)));
+        }
         forwarding.rebuild(replica.table());
         let (inputs, inboxes): (Vec<_>, Vec<_>) = receivers.into_iter().map(inbox).unzip();
         let membership = members
             .as_ref()
-            .map(|members| cluster::membership(&config, boot, members, &metrics));
+            .map(|members| cluster::membership(&config, boot, members, replica.members(), &metrics));
         let thread = TableThread::start(
             table_end,
             replica,
             forwarding,
             inputs.clone(),
             membership,
+            presence.clone(),
             metrics.clone(),
         )?;
         let table_thread = watch_table(thread, stop)?;
-        let incarnation = ownership::take(&table, config.node.id, members.is_some())
+        let incarnation = ownership::take(&table, &config, members.as_deref())
             .await
-            .map_err(|why| StartError::NotReady(data_dir, why))?;
+            .map_err(|error| match error {
+                TakeError::NotReady(why) => StartError::NotReady(data_dir, why),
+                TakeError::Disagrees(why) => StartError::Disagrees(why),
+            })?;
         table.published().set_incarnation(incarnation);
         let shared = Arc::new(Shared {
             users: ArcSwap::from_pointee(LocalUsers::new(&config.users)),
@@ -160,6 +182,7 @@ impl Node {
             shared,
             table_thread: Some(table_thread),
             shards,
+            presence,
         })
     }
 
@@ -183,7 +206,12 @@ fn open_table(config: &Config, boot: u64, members: Option<&Members>) -> Result<R
     let (replica, recovery) = match members {
         None => Replica::open(ReplicaConfig::single(node, boot), log)?,
         Some(members) => {
-            let all = config.members.iter().map(|member| member.id).collect();
+            let joins = config.cluster.as_ref().is_some_and(|cluster| cluster.join);
+            // Read only where the data folder is empty.
+            let all = match joins {
+                true => Vec::new(),
+                false => config.members.iter().map(|member| member.id).collect(),
+            };
             let group = ReplicaConfig {
                 node_id: node,
                 members: all,
@@ -222,6 +250,10 @@ fn open_tun(config: &Config, queues: usize) -> Result<Result<Tun, String>, Start
             .iter()
             .flat_map(|pool| pool.prefixes.clone())
             .collect(),
+        anycast: config
+            .anycast
+            .as_ref()
+            .map_or_else(Vec::new, |anycast| anycast.addresses.clone()),
     };
     match open_when_free(&wanted, queues) {
         Ok(tun) => {
@@ -251,6 +283,21 @@ fn open_when_free(wanted: &TunConfig, queues: usize) -> Result<Tun, TunError> {
             outcome => return outcome,
         }
     }
+}
+
+/// Beats and announcements, of a node behind an anycast address that has a device to carry it.
+fn start_presence(
+    config: &Config,
+    tun: Option<&Tun>,
+    leash: Option<Leash>,
+) -> Result<Option<Arc<Presence>>, StartError> {
+    let Some(tun) = tun else {
+        if config.anycast.is_some() {
+            tracing::warn!("without the TUN interface the anycast address is not announced");
+        }
+        return Ok(None);
+    };
+    Ok(Presence::start(config, tun.link(), leash)?.map(Arc::new))
 }
 
 fn tun_text(config: &Config, tun: Result<&Tun, &String>) -> String {

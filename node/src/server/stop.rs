@@ -8,7 +8,7 @@ use holdfast_protocol::avp::ResultCode;
 use holdfast_protocol::iana::stop_result;
 
 use super::start::Node;
-use super::{DISCONNECT_PATIENCE, Stop, checkpoint};
+use super::{DISCONNECT_PATIENCE, Stop, checkpoint, membership};
 use crate::actors::shard::ShardInput;
 use crate::actors::tunnel::Order;
 use crate::lns::terminate_cause;
@@ -20,6 +20,10 @@ impl Node {
     /// Stops everything. The process may end then.
     pub async fn stop(mut self, why: Stop) -> ExitCode {
         self.shared.closing.store(true, Relaxed);
+        // The routers first: what they still send meanwhile is served.
+        if let Some(presence) = self.presence.clone() {
+            let _ = tokio::task::spawn_blocking(move || presence.withdraw()).await;
+        }
         let code = match why {
             Stop::Keep => {
                 tracing::info!(
@@ -41,6 +45,12 @@ impl Node {
         };
         checkpoint::write(&self.shared).await;
         self.shards.stop().await;
+        if self.shared.members.is_some() {
+            // So that no election is needed.
+            if let Some(leader) = membership::hand_over(&self.shared.table).await {
+                tracing::info!(leader, "passed the lead on");
+            }
+        }
         self.shared.table.stop();
         if let Some(thread) = self.table_thread.take() {
             // A panic of that thread has been reported already.

@@ -1,39 +1,35 @@
-//! The demonstration: subscribers dial in, the node is killed with -9 and started again, nobody notices.
+//! The demonstration: subscribers dial in, a node is killed with -9 before your eyes, nobody notices.
+//!
+//! As root three nodes behind an anycast address ([`cluster`]); else, or if asked for, one node ([`one`]).
 
+mod canvas;
+mod cluster;
+mod one;
 mod screen;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::cleanup;
-use crate::daemon::{Daemon, unused_port};
-use crate::node_program;
-use crate::restart::Error;
-use crate::simulator::{Checked, Plan, Report, Simulator};
+use crate::{cleanup, lab, node_program};
 use screen::Screen;
-
-/// Between two pings of a session.
-const PING_INTERVAL: Duration = Duration::from_millis(100);
-/// Between two lines on the screen.
-const LINE_INTERVAL: Duration = Duration::from_secs(1);
-const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
-const CHECK_TIMEOUT: Duration = Duration::from_secs(35);
-const LACS: u16 = 2;
 
 /// Options of `demo`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Subscribers.
-    #[arg(long, default_value_t = 20)]
-    sessions: u32,
+    /// Shows one node, for which no privilege is needed, instead of three behind an anycast address, for which root is.
+    #[arg(long)]
+    one: bool,
+    /// Subscribers; absent: 200 of the cluster, 20 of one node.
+    #[arg(long)]
+    sessions: Option<u32>,
     /// Seconds of pinging before the kill, and again after the restart.
     #[arg(long, default_value_t = 4)]
     seconds: u64,
     /// Seconds that the node stays dead.
     #[arg(long, default_value_t = 2)]
     dead: u64,
-    /// Leaves the node running, to be dialled into.
+    /// Shows one node and leaves it running, to be dialled into.
     #[arg(long)]
     keep: bool,
     /// The `holdfast` program; absent: built from this workspace.
@@ -41,183 +37,50 @@ pub struct Options {
     program: Option<PathBuf>,
 }
 
-/// The node, its subscribers and the screen.
-struct Demo {
-    node: Daemon,
-    folder: tempfile::TempDir,
-    simulator: Simulator,
-    screen: Screen,
+/// How to play, one node or three.
+#[derive(Clone, Copy, Debug)]
+struct Setting {
+    sessions: Option<u32>,
+    /// Time of watching before the kill, and again after the restart.
+    watched: Duration,
+    dead: Duration,
 }
 
 impl Options {
     /// Plays the demonstration. Exit code 1 if a subscriber noticed more than silence.
     pub fn run(self) -> Result<ExitCode, Box<dyn std::error::Error>> {
         let screen = Screen::new();
-        let program = match &self.program {
-            Some(program) => program.clone(),
-            None => {
-                screen.say("building the node (cargo build --release -p holdfast)");
-                node_program::find_or_build(None)?
-            }
+        let setting = Setting {
+            sessions: self.sessions,
+            watched: Duration::from_secs(self.seconds),
+            dead: Duration::from_secs(self.dead),
         };
-        let mut demo = Demo::start(&self, &program, screen)?;
-        demo.dial(self.sessions)?;
-        demo.watch(Duration::from_secs(self.seconds))?;
-        demo.restart(Duration::from_secs(self.dead))?;
-        demo.watch(Duration::from_secs(self.seconds))?;
-        let checked = demo.simulator.check(CHECK_TIMEOUT)?;
-        let report = demo.simulator.report()?;
-        let unnoticed = demo.conclude(self.sessions, &report, &checked);
-        if self.keep {
-            demo.leave()?;
+        let privileged = nix::unistd::Uid::effective().is_root();
+        let alone = self.one || self.keep || !privileged;
+        // Each leaves behind what the other knows nothing of.
+        if alone {
+            cleanup::install()?;
+        } else {
+            lab::cleanup::install()?;
+            lab::apt::install_missing(crate::chaos::NEEDED)?;
         }
+        if !privileged {
+            screen.say("one node; run as root to see a cluster of three behind an anycast address");
+        }
+        if self.program.is_none() {
+            screen.say("building the node (cargo build --release -p holdfast)");
+        }
+        let program = node_program::find_or_build(self.program.as_deref())?;
+        let unnoticed = if alone {
+            one::play(&setting, &program, self.keep, screen)?
+        } else {
+            cluster::play(&setting, &program, screen)
+                .map_err(|error| format!("{error}\n(`demo --one` shows one node and needs no namespaces)"))?
+        };
         Ok(if unnoticed {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
         })
-    }
-}
-
-impl Demo {
-    fn start(options: &Options, program: &Path, screen: Screen) -> Result<Self, Error> {
-        let folder = cleanup::temporary_folder("holdfast-demo-")?;
-        let port = unused_port()?;
-        let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
-        let data = folder.path().join("data");
-        let arguments = [
-            "run",
-            "--dev",
-            "--port",
-            &port.to_string(),
-            "--data",
-            &data.display().to_string(),
-        ];
-        let arguments = arguments.map(str::to_owned).to_vec();
-        let mut node = Daemon::new(program, arguments, address, folder.path().join("log"));
-        node.start()?;
-        screen.say(&format!(
-            "node started: process {}, UDP {address}, data in {}",
-            node.pid().unwrap_or_default(),
-            data.display()
-        ));
-        let plan = Plan {
-            target: address,
-            lacs: LACS,
-            tunnels: u32::from(LACS),
-            sessions: options.sessions,
-            ..Plan::default()
-        };
-        let testbed = std::env::current_exe()?;
-        let simulator = Simulator::spawn(&testbed, &plan)?;
-        Ok(Self {
-            node,
-            folder,
-            simulator,
-            screen,
-        })
-    }
-
-    fn dial(&mut self, sessions: u32) -> Result<(), Error> {
-        self.simulator.dial(sessions, None)?;
-        let all = u64::from(sessions);
-        let report = self
-            .simulator
-            .wait_until("everybody up", DIAL_TIMEOUT, |report| {
-                report.sessions_open + report.sessions_failed == all
-            })?;
-        self.screen.say(&format!(
-            "{} of {sessions} subscribers are in, through {} tunnels; half of them within {:.0} ms",
-            report.sessions_open, report.tunnels_open, report.setup_p50_ms
-        ));
-        for (reason, count) in &report.failures {
-            self.screen.say(&format!("  {count} were refused: {reason}"));
-        }
-        let interval_ms = u64::try_from(PING_INTERVAL.as_millis()).expect("short");
-        self.simulator.ask(&crate::simulator::Command::Ping {
-            interval_ms,
-            host: None,
-        })?;
-        self.screen
-            .say("each pings the node's own address inside its session, ten times a second");
-        Ok(())
-    }
-
-    /// Shows what the subscribers see, a line a second.
-    fn watch(&mut self, time: Duration) -> Result<(), Error> {
-        let end = Instant::now() + time;
-        let mut next = Instant::now() + LINE_INTERVAL;
-        while Instant::now() < end {
-            std::thread::sleep(next.min(end).saturating_duration_since(Instant::now()));
-            next += LINE_INTERVAL;
-            let report = self.simulator.report()?;
-            self.screen.line(&report);
-        }
-        Ok(())
-    }
-
-    fn restart(&mut self, dead: Duration) -> Result<(), Error> {
-        let pid = self.node.pid().unwrap_or_default();
-        self.node.kill()?;
-        self.screen.say(&format!("kill -9 {pid}: the node is gone"));
-        self.watch(dead)?;
-        let begun = Instant::now();
-        self.node.start()?;
-        self.screen.say(&format!(
-            "node started again on the same data: process {}, listening after {} ms",
-            self.node.pid().unwrap_or_default(),
-            begun.elapsed().as_millis()
-        ));
-        Ok(())
-    }
-
-    /// What the subscribers saw; whether it was nothing but silence.
-    fn conclude(&self, sessions: u32, report: &Report, checked: &Checked) -> bool {
-        self.screen.summary(sessions, report, checked);
-        let up = report.sessions_open == u64::from(sessions);
-        let lost = report.sessions_lost + checked.sessions_silent();
-        let stuck = checked.control_channels_stuck(report);
-        up && lost + stuck + report.sessions_renegotiated + report.addresses_duplicated == 0
-    }
-
-    fn leave(self) -> Result<(), Error> {
-        let printed = self.node.printed()?;
-        drop(self.simulator);
-        let folder = cleanup::keep_folder(self.folder);
-        let pid = self.node.leave_running().unwrap_or_default();
-        self.screen.say(&format!(
-            "the node stays: process {pid}, log {}",
-            folder.join("log").display()
-        ));
-        self.screen.say(&format!(
-            "stop it by: kill {pid}; then remove {}",
-            folder.display()
-        ));
-        for line in dial_in(&printed) {
-            self.screen.say(line);
-        }
-        Ok(())
-    }
-}
-
-/// What the node has printed since its last start on how to dial in.
-fn dial_in(printed: &str) -> impl Iterator<Item = &str> {
-    let start = printed.rfind("Development mode").unwrap_or(printed.len());
-    printed[start..]
-        .lines()
-        .take_while(|line| !line.contains(" INFO ") && !line.contains(" WARN "))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PRINTED: &str = "Development mode: for trying out.\n  user          demo, password first\n\
-        2026-01-01 INFO holdfast: listening\nDevelopment mode: for trying out.\n  user          demo, password second\n\
-        2026-01-01 INFO holdfast: listening\n";
-
-    #[test]
-    fn the_last_start_counts() {
-        assert_eq!(dial_in(PRINTED).count(), 2);
     }
 }

@@ -30,6 +30,8 @@ pub fn spread(setting: &Setting) -> Result<Outcome, Error> {
     simulator.ask(&Command::Ping {
         interval_ms: 50,
         host: None,
+        fast_sessions: 0,
+        fast_interval_us: 0,
     })?;
     std::thread::sleep(FLOW);
     let after = site.status()?;

@@ -14,6 +14,8 @@ use holdfast_protocol::{SessionId, TunnelId};
 const MAX_TIMEOUTS: u32 = 5;
 const FIRST_RETRANSMISSION: Duration = Duration::from_secs(1);
 const LONGEST_RETRANSMISSION: Duration = Duration::from_secs(16);
+/// The same cycle for a channel that repeats at a steady pace.
+const FULL_CYCLE: Duration = Duration::from_secs(31);
 /// Messages from the future that are kept.
 const MAX_EARLY: u16 = 64;
 
@@ -49,6 +51,10 @@ pub enum Tag {
     Hello,
     /// The ICRQ of this subscriber.
     Call(u32),
+    /// An ICCN.
+    Connect,
+    /// A CDN.
+    Clear,
 }
 
 /// A message from the peer, in order.
@@ -64,6 +70,8 @@ pub struct Incoming {
 pub struct Departure {
     pub octets: Vec<u8>,
     pub first: Option<Tag>,
+    /// It is a HELLO, whether for the first time or again.
+    pub hello: bool,
 }
 
 /// The full cycle of retransmissions ran out.
@@ -85,6 +93,8 @@ pub struct Channel {
     next: usize,
     timeouts: u32,
     deadline: Option<Duration>,
+    /// Between two copies of a message, always; absent: 1, 2, 4, 8 and 16 s.
+    repeat: Option<Duration>,
     expected: u16,
     early: BTreeMap<u16, Incoming>,
     acknowledgement_due: bool,
@@ -106,6 +116,7 @@ impl Channel {
             next: 0,
             timeouts: 0,
             deadline: None,
+            repeat: None,
             expected: 0,
             early: BTreeMap::new(),
             acknowledgement_due: false,
@@ -117,6 +128,11 @@ impl Channel {
     /// Queues a message.
     pub fn send(&mut self, message: Outgoing) {
         self.queue.push_back(message);
+    }
+
+    /// From here on repeats every `repeat` what is not acknowledged; the full cycle takes as long as before.
+    pub fn set_repeat(&mut self, repeat: Option<Duration>) {
+        self.repeat = repeat;
     }
 
     /// Whether everything sent was acknowledged.
@@ -176,8 +192,13 @@ impl Channel {
         if self.deadline.is_none_or(|deadline| deadline > now) {
             return Ok(());
         }
-        self.timeouts += 1;
-        if self.timeouts == MAX_TIMEOUTS {
+        if self.repeat.is_none() {
+            self.timeouts += 1;
+        }
+        let gave_up = self
+            .unanswered_since
+            .is_some_and(|since| now >= since + FULL_CYCLE);
+        if self.timeouts == MAX_TIMEOUTS || self.repeat.is_some() && gave_up {
             return Err(PeerDead);
         }
         self.next = 0;
@@ -196,14 +217,16 @@ impl Channel {
                 .encode(message.body.len())
                 .to_vec();
             octets.extend_from_slice(&message.body);
+            let hello = message.tag == Tag::Hello;
             let first = (index >= self.sent).then_some(message.tag);
             self.next += 1;
             self.retransmitted += u64::from(first.is_none());
             self.sent = self.sent.max(self.next);
-            self.deadline.get_or_insert(now + FIRST_RETRANSMISSION);
+            let patience = self.patience();
+            self.deadline.get_or_insert(now + patience);
             self.unanswered_since.get_or_insert(now);
             self.acknowledgement_due = false;
-            return Some(Departure { octets, first });
+            return Some(Departure { octets, first, hello });
         }
         if !std::mem::take(&mut self.acknowledgement_due) {
             return None;
@@ -213,6 +236,7 @@ impl Channel {
         Some(Departure {
             octets: self.header(None, ns).encode(0).to_vec(),
             first: None,
+            hello: false,
         })
     }
 
@@ -235,12 +259,13 @@ impl Channel {
         self.sent -= count;
         self.next = self.next.saturating_sub(count);
         self.timeouts = 0;
-        self.deadline = (self.sent > 0).then(|| now + FIRST_RETRANSMISSION);
+        self.deadline = (self.sent > 0).then(|| now + self.patience());
         self.unanswered_since = (self.sent > 0).then_some(now);
     }
 
     fn patience(&self) -> Duration {
-        (FIRST_RETRANSMISSION * 2_u32.pow(self.timeouts)).min(LONGEST_RETRANSMISSION)
+        let doubled = (FIRST_RETRANSMISSION * 2_u32.pow(self.timeouts)).min(LONGEST_RETRANSMISSION);
+        self.repeat.unwrap_or(doubled)
     }
 }
 
@@ -316,6 +341,25 @@ mod tests {
             assert_eq!(again.first, None, "not for the first time");
         }
         assert_eq!(waited, [1, 2, 4, 8, 16]);
+    }
+
+    #[test]
+    fn at_a_steady_pace_the_full_cycle_is_as_long() {
+        let mut channel = Channel::new();
+        channel.set_repeat(Some(Duration::from_millis(50)));
+        channel.send(message(Tag::Hello));
+        assert!(channel.poll_transmit(NOW).unwrap().hello);
+        let mut copies = 1;
+        let end = loop {
+            let now = channel.poll_timeout().unwrap();
+            if channel.handle_timeout(now).is_err() {
+                break now;
+            }
+            let again = channel.poll_transmit(now).unwrap();
+            assert!(again.hello && again.first.is_none());
+            copies += 1;
+        };
+        assert_eq!((end - NOW, copies), (FULL_CYCLE, 620));
     }
 
     #[test]

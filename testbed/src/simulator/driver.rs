@@ -9,12 +9,13 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::TimeSpec;
 use nix::unistd::Pid;
 
-use super::fleet::{Fleet, Transmit};
+use super::fleet::{Fast, Fleet, Transmit};
 use super::impairment::Link;
 use super::plan::Plan;
 use super::protocol::{Answer, Command, Event, Line, Moment, Report};
@@ -196,6 +197,7 @@ impl Driver {
         let fired: Vec<Trigger> = self.triggers.extract_if(.., is_due).collect();
         for trigger in fired {
             if let Some(pid) = trigger.kill {
+                self.fleet.mark(now);
                 // Gone already: then the moment came too late to matter.
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
@@ -216,7 +218,8 @@ impl Driver {
                 .iter()
                 .map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)),
         );
-        match poll(&mut descriptors, self.timeout()) {
+        // Finer than poll's milliseconds: pings may be one apart, a trigger's delay less.
+        match ppoll(&mut descriptors, self.timeout(), None) {
             Ok(_) => {}
             Err(nix::errno::Errno::EINTR) => return Ok((false, Vec::new())),
             Err(error) => return Err(error.into()),
@@ -230,7 +233,7 @@ impl Driver {
         Ok((is_ready(&descriptors[0]), readable))
     }
 
-    fn timeout(&self) -> PollTimeout {
+    fn timeout(&self) -> Option<TimeSpec> {
         let now = self.now();
         let triggers = self.triggers.iter().filter_map(|trigger| trigger.due).min();
         let links = [self.inbound.poll_timeout(), self.outbound.poll_timeout()];
@@ -239,12 +242,10 @@ impl Driver {
             .chain(links)
             .flatten()
             .min();
-        match next.map(|next| next.saturating_sub(now)) {
-            None => PollTimeout::NONE,
-            // A trigger's delay is finer than poll's milliseconds: do not sleep through it.
-            Some(left) if triggers.is_some() && left < Duration::from_millis(2) => PollTimeout::ZERO,
-            Some(left) => PollTimeout::try_from(left.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX),
-        }
+        let left = next?.saturating_sub(now);
+        // A trigger's delay is finer than the scheduler wakes us: do not sleep through it.
+        let soon = triggers.is_some() && left < Duration::from_millis(2);
+        Some(TimeSpec::from_duration(if soon { Duration::ZERO } else { left }))
     }
 
     fn receive(&mut self, lac: u16, buffer: &mut [u8]) -> io::Result<()> {
@@ -296,7 +297,23 @@ impl Driver {
             Command::HangUp { from, sessions, by } => fleet.hang_up(now, from, sessions, by),
             Command::Close => fleet.close(now),
             Command::Vanish { tunnels } => fleet.vanish(now, tunnels),
-            Command::Ping { interval_ms, host } => fleet.set_ping(now, interval_ms, host),
+            Command::Ping {
+                interval_ms,
+                host,
+                fast_sessions,
+                fast_interval_us,
+            } => {
+                let fast = Fast {
+                    sessions: fast_sessions,
+                    interval: Duration::from_micros(fast_interval_us),
+                };
+                fleet.set_ping(now, interval_ms, host, fast);
+            }
+            Command::Probe {
+                interval_ms,
+                repeat_ms,
+            } => fleet.set_probe(now, millis(interval_ms), millis(repeat_ms)),
+            Command::Mark => fleet.mark(now),
             Command::Impair { impairment } => {
                 fleet.set_impairment(impairment);
                 self.inbound.set(impairment);
@@ -320,6 +337,7 @@ impl Driver {
                     due: None,
                 });
             }
+            Command::Watch { tunnels } => fleet.watch(tunnels.as_deref()),
             Command::Disarm => self.triggers.clear(),
             Command::Inject { lac, octets } => return self.inject(lac, &octets),
             Command::InjectGarbage { count, seed } => self.inject_garbage(count, seed),
@@ -372,6 +390,11 @@ impl Driver {
             send(&self.sockets, &Transmit { lac, to, octets });
         }
     }
+}
+
+/// Zero stands for none.
+fn millis(time: u64) -> Option<Duration> {
+    (time > 0).then(|| Duration::from_millis(time))
 }
 
 /// Sends; what the kernel has no room for is lost, as on any network.

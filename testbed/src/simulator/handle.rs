@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -50,8 +51,15 @@ pub struct Simulator {
 impl Simulator {
     /// Starts a simulator as a process of its own: `program` is `holdfast-testbed`.
     pub fn spawn(program: &Path, plan: &Plan) -> Result<Self, Error> {
-        let mut child = std::process::Command::new(program)
+        Self::spawn_by(std::process::Command::new(program), plan)
+    }
+
+    /// As [`Self::spawn`], by a command that becomes `holdfast-testbed` somewhere else.
+    pub fn spawn_by(mut command: std::process::Command, plan: &Plan) -> Result<Self, Error> {
+        let mut child = command
             .args(["simulate", "--commands"])
+            // An interrupt typed at the terminal is for whoever started it.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;

@@ -25,4 +25,6 @@ pub use handle::{Error, Simulator, serve};
 pub use impairment::{Impairment, Link};
 pub use plan::Plan;
 pub use ppp::Authentication;
-pub use protocol::{Answer, Checked, Command, Event, HangUp, Line, Moment, Report, Session, SessionState};
+pub use protocol::{
+    Answer, Checked, Command, Event, HangUp, Line, Moment, Report, Session, SessionState, SinceMark,
+};

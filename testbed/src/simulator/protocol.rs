@@ -41,11 +41,26 @@ pub enum Command {
         tunnels: Option<u32>,
     },
     /// Sets the interval of pings (0: none) and the host (absent: the LNS itself).
+    ///
+    /// The first `fast_sessions` subscribers ping every `fast_interval_us` instead.
     Ping {
         interval_ms: u64,
         #[serde(default)]
         host: Option<Ipv4Addr>,
+        #[serde(default)]
+        fast_sessions: u32,
+        #[serde(default)]
+        fast_interval_us: u64,
     },
+    /// Sends a fresh HELLO every `interval_ms`, on one tunnel after the other (0: none), and repeats whatever a LAC
+    /// has sent every `repeat_ms` until it is acknowledged (0: as RFC 2661 has it).
+    Probe {
+        interval_ms: u64,
+        #[serde(default)]
+        repeat_ms: u64,
+    },
+    /// What follows is measured by itself ([`Report::since_mark`]): an event is about to happen.
+    Mark,
     /// Changes what the network does.
     Impair {
         impairment: Impairment,
@@ -61,7 +76,7 @@ pub enum Command {
     Check {
         within_ms: u64,
     },
-    /// At the `count`th of such moments from now: an event, and SIGKILL to `kill` after `delay_us`.
+    /// At the `count`th of such moments from now: an event, and SIGKILL to `kill` after `delay_us`, with a mark.
     Trigger {
         moment: Moment,
         count: u64,
@@ -69,6 +84,11 @@ pub enum Command {
         delay_us: u64,
         #[serde(default)]
         kill: Option<i32>,
+    },
+    /// Moments count on these tunnels alone, each named by its LAC and the LAC's own id of it; absent: on all.
+    Watch {
+        #[serde(default)]
+        tunnels: Option<Vec<(u16, u16)>>,
     },
     /// Forgets the triggers that have not fired.
     Disarm,
@@ -111,6 +131,12 @@ pub enum Moment {
     ControlAcknowledged,
     /// The LNS acknowledged a HELLO.
     HelloAcknowledged,
+    /// The LNS took a call: its ICRP has arrived.
+    CallTaken,
+    /// The LNS acknowledged an ICCN.
+    CallConnected,
+    /// The LNS acknowledged a CDN.
+    CallCleared,
     /// A client acknowledged the server's IPCP request: the server's own Configure-Ack is on its way or held.
     AddressAcknowledged,
     /// A client saw IPCP open.
@@ -120,10 +146,13 @@ pub enum Moment {
 }
 
 impl Moment {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::ControlSent,
         Self::ControlAcknowledged,
         Self::HelloAcknowledged,
+        Self::CallTaken,
+        Self::CallConnected,
+        Self::CallCleared,
         Self::AddressAcknowledged,
         Self::Opened,
         Self::Held,
@@ -253,6 +282,28 @@ pub struct Report {
     pub datagrams_undecodable: u64,
     /// Datagrams for tunnels or sessions that are not (or no longer) ours.
     pub datagrams_stray: u64,
+    /// Of the lost and renegotiated sessions those that were established before the mark of their time.
+    pub marked_lost: u64,
+    pub marked_renegotiated: u64,
+    /// Present once there has been a mark.
+    #[serde(default)]
+    pub since_mark: Option<SinceMark>,
+}
+
+/// What has been measured since the last [`Command::Mark`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SinceMark {
+    pub at_ms: u64,
+    /// Sessions established at the mark.
+    pub sessions_before: u64,
+    /// A tunnel each that was up: milliseconds from the mark to the next answer to a HELLO sent after it.
+    pub control_gaps_ms: Vec<Option<f64>>,
+    /// A tunnel each on which a call was placed after the mark: milliseconds from the mark to the first that was open.
+    pub new_calls_ms: Vec<Option<f64>>,
+    /// A session each that pings fast: the longest time without an answer, milliseconds.
+    pub fast_gaps_ms: Vec<f64>,
+    /// The same of the others.
+    pub slow_gaps_ms: Vec<f64>,
 }
 
 /// One subscriber's story so far.

@@ -26,6 +26,8 @@ pub struct Call {
     /// IPCP was open once; from then on losing the call counts.
     pub established: bool,
     pub renegotiated: bool,
+    /// It was established before the last mark.
+    pub marked: bool,
     /// We end it ourselves: nothing that happens from here on counts.
     pub ending: bool,
     /// The next number of a data message.
@@ -45,6 +47,7 @@ impl Call {
             client: None,
             established: false,
             renegotiated: false,
+            marked: false,
             ending: false,
             data_ns: 0,
             numbered,
@@ -86,7 +89,9 @@ impl Ping {
         self.sent += 1;
         self.sequence = (self.sequence + 1) % CHECK_SEQUENCE;
         self.last_answer.get_or_insert(now);
-        self.next = Some(now + interval);
+        // A late ping does not put off those after it, unless a whole interval is lost.
+        let due = self.next.unwrap_or(now) + interval;
+        self.next = Some(if due > now { due } else { now + interval });
         self.sequence
     }
 
@@ -108,6 +113,11 @@ impl Ping {
     pub fn restart(&mut self) {
         self.longest_gap = Duration::ZERO;
         self.last_answer = None;
+    }
+
+    /// Begins a new measurement; a silence under way counts in it from its own beginning.
+    pub fn mark(&mut self) {
+        self.longest_gap = Duration::ZERO;
     }
 
     /// Stops pinging: silence counts no longer.

@@ -163,6 +163,16 @@ impl Tunnel {
         self.channel.unanswered_since()
     }
 
+    /// From here on repeats what is not acknowledged at this pace.
+    pub fn set_repeat(&mut self, repeat: Option<Duration>) {
+        self.channel.set_repeat(repeat);
+    }
+
+    /// Whether a HELLO is not acknowledged yet.
+    pub fn awaits_hello(&self) -> bool {
+        self.hello_out
+    }
+
     /// Control messages sent again, in this opening.
     pub fn retransmitted(&self) -> u64 {
         self.channel.retransmitted
@@ -205,7 +215,7 @@ impl Tunnel {
 
     /// Sends the ICCN to the LNS's session `peer`.
     pub fn connect_call(&mut self, peer: SessionId, iccn: Iccn) {
-        self.send(&Message::Iccn(Box::new(iccn)), Some(peer), Tag::Plain);
+        self.send(&Message::Iccn(Box::new(iccn)), Some(peer), Tag::Connect);
     }
 
     /// Sends a CDN and forgets the call.
@@ -215,7 +225,7 @@ impl Tunnel {
             assigned_session_id: Some(session),
             ..Cdn::new(ResultCode::new(result))
         };
-        self.send(&Message::Cdn(cdn), peer, Tag::Plain);
+        self.send(&Message::Cdn(cdn), peer, Tag::Clear);
     }
 
     /// Sends a StopCCN.

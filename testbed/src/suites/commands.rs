@@ -12,10 +12,14 @@ const DEMO_LIMIT: Duration = Duration::from_secs(120);
 const SIM_SECONDS: &str = "42";
 const SIM_LIMIT: Duration = Duration::from_secs(120);
 const RESTART_LIMIT: Duration = Duration::from_secs(600);
+const CHAOS_LIMIT: Duration = Duration::from_secs(480);
 const FAULTS_LIMIT: Duration = Duration::from_secs(400);
 
+/// What people see first, with root and without.
 pub fn demo(_: &Context) -> Outcome {
-    Outcome::single("demo", own_command(&["demo"], DEMO_LIMIT))
+    let mut outcome = Outcome::single("demo --one", own_command(&["demo", "--one"], DEMO_LIMIT));
+    outcome.add("demo", own_command(&["demo"], DEMO_LIMIT));
+    outcome
 }
 
 /// Seeds that nobody has run before; the first one is printed, and a failure says how to repeat it.
@@ -49,6 +53,20 @@ pub fn restart(_: &Context) -> Outcome {
         );
         outcome
     })
+}
+
+/// One case each of a killed owner, a kill within a burst of calls, a power cut and a partition, in one standing lab.
+pub fn chaos(_: &Context) -> Outcome {
+    let arguments = [
+        "chaos",
+        "kill-owner",
+        "burst-kill",
+        "power",
+        "partition-owner",
+        "--sessions",
+        "200",
+    ];
+    scenarios(&arguments, CHAOS_LIMIT)
 }
 
 pub fn faults(_: &Context) -> Outcome {

@@ -86,6 +86,11 @@ pub const ALL: &[Suite] = &[
         run: commands::faults,
     },
     Suite {
+        name: "chaos",
+        about: "three nodes behind real routers: killed, cut off, without power",
+        run: commands::chaos,
+    },
+    Suite {
         name: "fuzz",
         about: "every family of decoders",
         run: fuzz::run,

@@ -102,6 +102,7 @@ fn three_nodes() -> Bench {
 
 fn assign(from: u64, incarnation: u64, alive: &[u64]) -> Assign {
     Assign {
+        term: 0,
         from,
         incarnation,
         alive: alive.to_vec(),

@@ -152,6 +152,7 @@ impl World {
             ca: path("ca.pem"),
             certificate: path("node.pem"),
             key: path("node.key"),
+            join: false,
         };
         fs::write(&config.ca, &ca.certificate).expect("written");
         fs::write(&config.certificate, &issued.certificate).expect("written");

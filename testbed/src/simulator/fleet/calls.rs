@@ -22,7 +22,7 @@ impl Fleet {
             Happening::Up => self.tunnel_up(index),
             Happening::Down { reason, stuck } => self.tunnel_down(now, index, &reason, stuck),
             Happening::Closed => self.reopen_if_wanted(now, index),
-            Happening::Acknowledged(tag) => self.note_acknowledged(index, tag),
+            Happening::Acknowledged(tag) => self.note_acknowledged(now, index, tag),
             Happening::CallTaken {
                 subscriber,
                 session,
@@ -75,7 +75,8 @@ impl Fleet {
         };
         let event = step(client, &mut ctx);
         if !held && client.holds() {
-            self.moments[Moment::Held as usize] += 1;
+            let tunnel = self.subscribers[index as usize].tunnel;
+            self.note_moment(tunnel, Moment::Held);
         }
         for frame in frames.drain(..) {
             self.send_frame(index, &frame);
@@ -90,7 +91,10 @@ impl Fleet {
         match event {
             ppp::Event::Opened { address } => self.opened(now, index, address),
             ppp::Event::Renegotiated => self.renegotiated(now, index),
-            ppp::Event::Acknowledged => self.moments[Moment::AddressAcknowledged as usize] += 1,
+            ppp::Event::Acknowledged => {
+                let tunnel = self.subscribers[index as usize].tunnel;
+                self.note_moment(tunnel, Moment::AddressAcknowledged);
+            }
             ppp::Event::EchoAnswered => self.note_echo_answered(index),
             ppp::Event::Terminated => self.disconnect(now, index, Some("LCP Terminate-Request".into())),
             ppp::Event::Finished => self.disconnect(now, index, None),
@@ -128,16 +132,25 @@ impl Fleet {
         }
     }
 
-    fn note_acknowledged(&mut self, index: u32, tag: Tag) {
-        self.moments[Moment::ControlAcknowledged as usize] += 1;
+    fn note_acknowledged(&mut self, now: Duration, index: u32, tag: Tag) {
+        self.note_moment(index, Moment::ControlAcknowledged);
+        match tag {
+            Tag::Connect => self.note_moment(index, Moment::CallConnected),
+            Tag::Clear => self.note_moment(index, Moment::CallCleared),
+            Tag::Hello | Tag::Call(_) | Tag::Plain => {}
+        }
         if tag == Tag::Hello {
-            self.moments[Moment::HelloAcknowledged as usize] += 1;
+            self.note_moment(index, Moment::HelloAcknowledged);
             self.note_hello_answered(index);
+            if let Some(mark) = &mut self.mark {
+                mark.note_hello_answered(index, now);
+            }
         }
     }
 
     fn call_taken(&mut self, now: Duration, index: u32, session: SessionId, peer: SessionId) {
         let (eager, proxy, sequencing) = (self.plan.eager, self.plan.proxy, self.plan.sequencing);
+        self.note_moment(self.subscribers[index as usize].tunnel, Moment::CallTaken);
         let subscriber = &mut self.subscribers[index as usize];
         let tunnel = subscriber.tunnel;
         let Some(call) = subscriber
@@ -181,8 +194,8 @@ impl Fleet {
     }
 
     fn opened(&mut self, now: Duration, index: u32, address: Ipv4Addr) {
-        self.moments[Moment::Opened as usize] += 1;
-        let interval = Duration::from_millis(self.plan.ping_interval_ms);
+        self.note_moment(self.subscribers[index as usize].tunnel, Moment::Opened);
+        let interval = self.ping_interval(index);
         let subscriber = &mut self.subscribers[index as usize];
         let Some(call) = &mut subscriber.call else { return };
         if !call.established {
@@ -191,6 +204,9 @@ impl Fleet {
             self.counts.established += 1;
             self.counts.last_opened = Some(now);
             if let Some(asked) = call.asked_at {
+                if let Some(mark) = &mut self.mark {
+                    mark.note_call_opened(subscriber.tunnel, asked, now);
+                }
                 self.counts.setups.record(now - asked);
                 subscriber.setup = Some(now - asked);
             }
@@ -217,6 +233,7 @@ impl Fleet {
         };
         if !std::mem::replace(&mut call.renegotiated, true) {
             self.counts.renegotiated += 1;
+            self.counts.marked_renegotiated += u64::from(call.marked);
         }
         self.events.push_back(Event::Renegotiated {
             subscriber: index,
@@ -238,10 +255,9 @@ impl Fleet {
     pub(super) fn call_ended(&mut self, now: Duration, index: u32, reason: Option<String>) {
         self.release_address(index);
         let subscriber = &mut self.subscribers[index as usize];
-        let (established, ending) = subscriber
-            .call
-            .as_ref()
-            .map_or((false, false), |call| (call.established, call.ending));
+        let (established, ending, marked) = subscriber.call.as_ref().map_or((false, false, false), |call| {
+            (call.established, call.ending, call.marked)
+        });
         if !established {
             self.counts.pending -= 1;
         }
@@ -253,6 +269,7 @@ impl Fleet {
             }
             (Some(reason), true) => {
                 self.counts.lost(reason);
+                self.counts.marked_lost += u64::from(marked);
                 let event = Event::Lost {
                     subscriber: index,
                     reason: reason.clone(),

@@ -12,6 +12,13 @@ const PAYLOAD: usize = 32;
 /// A check asks again what was not answered for so long.
 const REPEAT: Duration = Duration::from_secs(1);
 
+/// The first so many subscribers ping at an interval of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fast {
+    pub sessions: u32,
+    pub interval: Duration,
+}
+
 /// A check under way.
 #[derive(Debug)]
 pub struct Check {
@@ -43,26 +50,47 @@ impl Check {
 
 impl Fleet {
     /// Changes the interval of the pings (zero: none) and their target.
-    pub fn set_ping(&mut self, now: Duration, interval_ms: u64, host: Option<std::net::Ipv4Addr>) {
+    pub fn set_ping(
+        &mut self,
+        now: Duration,
+        interval_ms: u64,
+        host: Option<std::net::Ipv4Addr>,
+        fast: Fast,
+    ) {
         self.plan.ping_interval_ms = interval_ms;
         self.plan.ping_host = host;
+        self.fast = fast;
         let count = self.subscribers.len().max(1) as u32;
         for index in 0..self.subscribers.len() as u32 {
             // Spread over one interval, or a hundred thousand would ping in one breath.
-            let offset = Duration::from_millis(interval_ms).mul_f64(f64::from(index) / f64::from(count));
+            let interval = self.ping_interval(index);
+            let offset = interval.mul_f64(f64::from(index) / f64::from(count));
             let Some(call) = &mut self.subscribers[index as usize].call else {
                 continue;
             };
             call.ping.stop();
-            if interval_ms > 0 && call.is_open() {
+            if !interval.is_zero() && call.is_open() {
                 call.ping.next = Some(now + offset);
             }
             self.remind_subscriber(index);
         }
     }
 
+    /// Between two pings of this subscriber; zero: none.
+    pub(super) fn ping_interval(&self, index: u32) -> Duration {
+        if self.is_fast(index) {
+            self.fast.interval
+        } else {
+            Duration::from_millis(self.plan.ping_interval_ms)
+        }
+    }
+
+    pub(super) fn is_fast(&self, index: u32) -> bool {
+        index < self.fast.sessions
+    }
+
     pub(super) fn send_due_ping(&mut self, now: Duration, index: u32) {
-        let interval = Duration::from_millis(self.plan.ping_interval_ms);
+        let interval = self.ping_interval(index);
         let Some(call) = &mut self.subscribers[index as usize].call else {
             return;
         };

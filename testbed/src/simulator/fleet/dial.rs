@@ -107,11 +107,15 @@ impl Fleet {
         self.counts.retransmitted += tunnel.retransmitted();
         tunnel.remote = self.plan.target;
         tunnel.open(now, &self.traits[usize::from(lac)], local, challenge);
+        tunnel.set_repeat(self.repeat);
         self.flush_tunnel(now, index);
     }
 
     /// Queues the ICRQ of a subscriber whose tunnel is up.
     pub(super) fn place_call(&mut self, tunnel: u32, index: u32) {
+        if let Some(mark) = &mut self.mark {
+            mark.note_call_placed(tunnel);
+        }
         self.serial = self.serial.wrapping_add(1);
         match self.tunnels[tunnel as usize].place_call(index, self.serial) {
             Some(session) => {

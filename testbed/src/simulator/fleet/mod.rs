@@ -11,11 +11,13 @@
 mod calls;
 mod check;
 mod dial;
+mod mark;
+mod probe;
 mod report;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +35,10 @@ use super::subscriber::Subscriber;
 use super::timers::{Owner, Timers};
 use super::tunnel::{Happening, Traits, Tunnel};
 use check::Check;
+pub use check::Fast;
 use dial::Dialler;
+use mark::Mark;
+use probe::Prober;
 use report::Counts;
 
 /// A datagram to send from a LAC's socket.
@@ -58,12 +63,20 @@ pub struct Fleet {
     timers: Timers,
     dialler: Dialler,
     check: Option<Check>,
+    /// Who pings faster than the others.
+    fast: Fast,
+    prober: Option<Prober>,
+    /// Between two copies of a control message, where it is not RFC 2661's.
+    repeat: Option<Duration>,
+    mark: Option<Mark>,
     hold: bool,
     /// Who has which address.
     addresses: HashMap<Ipv4Addr, u32>,
     outbox: VecDeque<Transmit>,
     events: VecDeque<Event>,
     moments: [u64; Moment::ALL.len()],
+    /// Moments count on these tunnels alone; absent: on all.
+    watched: Option<HashSet<u32>>,
     counts: Counts,
     serial: u32,
     /// Frames of the client at work; kept to spare allocations.
@@ -97,11 +110,16 @@ impl Fleet {
             timers: Timers::default(),
             dialler: Dialler::default(),
             check: None,
+            fast: Fast::default(),
+            prober: None,
+            repeat: None,
+            mark: None,
             hold: false,
             addresses: HashMap::new(),
             outbox: VecDeque::new(),
             events: VecDeque::new(),
             moments: [0; Moment::ALL.len()],
+            watched: None,
             counts: Counts::default(),
             serial: 0,
             frames: Vec::new(),
@@ -123,6 +141,23 @@ impl Fleet {
         self.moments[moment as usize]
     }
 
+    /// From here on moments count on these tunnels alone, each named by its LAC and the LAC's own id of it; absent: on all.
+    pub fn watch(&mut self, tunnels: Option<&[(u16, u16)]>) {
+        let index = |(lac, id): &(u16, u16)| {
+            let ids = self.ids.get(usize::from(*lac))?;
+            ids.get(&TunnelId::new(*id)?).copied()
+        };
+        self.watched = tunnels.map(|tunnels| tunnels.iter().filter_map(index).collect());
+    }
+
+    fn note_moment(&mut self, tunnel: u32, moment: Moment) {
+        let counts = self
+            .watched
+            .as_ref()
+            .is_none_or(|watched| watched.contains(&tunnel));
+        self.moments[moment as usize] += u64::from(counts);
+    }
+
     /// A datagram has arrived at a LAC's socket.
     pub fn handle_datagram(&mut self, now: Duration, lac: u16, from: SocketAddr, octets: &[u8]) {
         self.counts.received += 1;
@@ -137,7 +172,8 @@ impl Fleet {
     pub fn poll_timeout(&self) -> Option<Duration> {
         let check = self.check.as_ref().map(Check::poll_timeout);
         let dialler = self.dialler.poll_timeout(self.counts.pending);
-        [self.timers.poll_timeout(), dialler, check]
+        let prober = self.prober.as_ref().map(Prober::poll_timeout);
+        [self.timers.poll_timeout(), dialler, check, prober]
             .into_iter()
             .flatten()
             .min()
@@ -160,6 +196,7 @@ impl Fleet {
         }
         self.continue_dialling(now);
         self.continue_check(now);
+        self.continue_probing(now);
     }
 
     /// The next datagram to send.
@@ -231,18 +268,22 @@ impl Fleet {
     }
 
     fn flush_tunnel(&mut self, now: Duration, index: u32) {
-        let tunnel = &mut self.tunnels[index as usize];
-        while let Some(departure) = tunnel.poll_transmit(now) {
+        while let Some(departure) = self.tunnels[index as usize].poll_transmit(now) {
+            if let Some(mark) = self.mark.as_mut().filter(|_| departure.hello) {
+                mark.note_hello_sent(index, now);
+            }
             if let Some(tag) = departure.first {
-                self.moments[Moment::ControlSent as usize] += 1;
+                self.note_moment(index, Moment::ControlSent);
                 note_departure(&mut self.subscribers, &mut self.counts, tag, now);
             }
+            let tunnel = &self.tunnels[index as usize];
             self.outbox.push_back(Transmit {
                 lac: tunnel.lac,
                 to: tunnel.remote,
                 octets: departure.octets,
             });
         }
+        let tunnel = &mut self.tunnels[index as usize];
         let due = tunnel.poll_timeout();
         self.timers
             .remind(Owner::Tunnel(index), &mut tunnel.reminder, due);

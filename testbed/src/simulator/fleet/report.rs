@@ -21,6 +21,8 @@ pub struct Counts {
     pub hung_up: u64,
     pub renegotiated: u64,
     pub duplicated: u64,
+    pub marked_lost: u64,
+    pub marked_renegotiated: u64,
     pub tunnels_open: u64,
     pub tunnels_failed: u64,
     pub tunnels_lost: u64,
@@ -103,6 +105,9 @@ impl Fleet {
             datagrams_dropped: 0,
             datagrams_undecodable: counts.undecodable,
             datagrams_stray: counts.stray,
+            marked_lost: counts.marked_lost,
+            marked_renegotiated: counts.marked_renegotiated,
+            since_mark: self.since_mark(now),
         }
     }
 

@@ -244,3 +244,93 @@ fn a_dead_lns_fails_every_call() {
         (100, 7, 0)
     );
 }
+
+#[test]
+fn a_mark_measures_the_silence_of_control_and_data_from_there_on() {
+    let mut world = World::dialled(plan());
+    let fast = Fast {
+        sessions: 7,
+        interval: Duration::from_millis(5),
+    };
+    world.fleet.set_ping(world.now, 100, None, fast);
+    let (interval, repeat) = (Duration::from_millis(10), Duration::from_millis(50));
+    world.fleet.set_probe(world.now, Some(interval), Some(repeat));
+    world.run(Duration::from_secs(1));
+    world.fleet.mark(world.now);
+    world.lns.dead = true;
+    world.run(Duration::from_millis(500));
+    let silent = world.fleet.report(world.now).since_mark.unwrap();
+    assert_eq!(
+        (silent.sessions_before, &silent.control_gaps_ms[..]),
+        (100, &[None; 7][..])
+    );
+    world.lns.dead = false;
+    world.run(Duration::from_secs(1));
+    let report = world.fleet.report(world.now);
+    let since = report.since_mark.clone().unwrap();
+    let answered = |gap: &Option<f64>| gap.is_some_and(|gap| (500.0..600.0).contains(&gap));
+    assert!(
+        since.control_gaps_ms.len() == 7 && since.control_gaps_ms.iter().all(answered),
+        "{since:?}"
+    );
+    assert!(
+        since.fast_gaps_ms.len() == 7 && since.fast_gaps_ms.iter().all(|gap| (500.0..520.0).contains(gap)),
+        "{since:?}"
+    );
+    assert!(
+        since.slow_gaps_ms.len() == 93 && since.slow_gaps_ms.iter().all(|gap| (500.0..720.0).contains(gap)),
+        "{since:?}"
+    );
+    assert_eq!(
+        (report.marked_lost, report.control_channels_stuck),
+        (0, 0),
+        "{report:?}"
+    );
+}
+
+#[test]
+fn new_calls_are_timed_from_the_mark_and_their_loss_does_not_count() {
+    let mut world = World::new(plan());
+    world.fleet.dial(world.now, 50, None, None);
+    world.run(Duration::from_secs(3));
+    world.fleet.mark(world.now);
+    world.run(Duration::from_secs(1));
+    world.fleet.dial(world.now, 7, None, None);
+    world.run(Duration::from_secs(3));
+    let report = world.fleet.report(world.now);
+    let since = report.since_mark.unwrap();
+    assert!(
+        since.new_calls_ms.len() == 7
+            && since
+                .new_calls_ms
+                .iter()
+                .all(|time| time.is_some_and(|time| time >= 1000.0)),
+        "{:?}",
+        since.new_calls_ms
+    );
+    world.lns.send_to_all(&[0xff, 3, 0xc0, 0x21, 5, 9, 0, 4]);
+    world.run(Duration::from_secs(1));
+    let report = world.fleet.report(world.now);
+    assert_eq!((report.sessions_lost, report.marked_lost), (57, 50));
+}
+
+#[test]
+fn moments_count_on_watched_tunnels_alone() {
+    let mut world = World::dialled(plan());
+    let watched = world
+        .fleet
+        .tunnels
+        .iter()
+        .take(2)
+        .map(|tunnel| (tunnel.lac, tunnel.local.get()))
+        .collect::<Vec<_>>();
+    world.fleet.watch(Some(&watched));
+    let before = world.fleet.moment(Moment::HelloAcknowledged);
+    world.fleet.hello(world.now);
+    world.run(Duration::from_millis(100));
+    assert_eq!(world.fleet.moment(Moment::HelloAcknowledged), before + 2);
+    world.fleet.watch(None);
+    world.fleet.hello(world.now);
+    world.run(Duration::from_millis(100));
+    assert_eq!(world.fleet.moment(Moment::HelloAcknowledged), before + 9);
+}

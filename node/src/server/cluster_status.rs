@@ -1,0 +1,150 @@
+//! `holdfast cluster status`: the members as this node sees them, and what is wrong with them.
+
+use std::collections::BTreeMap;
+
+use holdfast_cluster::replica;
+use holdfast_cluster::table::Table;
+
+use crate::actors::context::Shared;
+use crate::actors::members::Members;
+use crate::api::{ApiError, ClusterStatus, ErrorCode, NodeStatus};
+use crate::config::{Config, MemberConfig};
+use crate::peers::PeerStatus;
+
+/// How the cluster is.
+pub async fn show(shared: &Shared, members: &Members) -> Result<ClusterStatus, ApiError> {
+    let owned = shared.table.ask(owned).await.ok_or_else(|| {
+        ApiError::new(
+            ErrorCode::Unavailable,
+            "the session table does not answer; try again",
+        )
+    })?;
+    let config = shared.config.load();
+    let table = shared.table.published().status();
+    let group = members.group();
+    let peers = members.peers().status();
+    let mut nodes: Vec<NodeStatus> = config
+        .members
+        .iter()
+        .map(|member| NodeStatus {
+            address: member.address.to_string(),
+            ..configured(&config, members, member, &peers)
+        })
+        .collect();
+    nodes.extend(unconfigured(&config, &group).map(|id| NodeStatus {
+        id,
+        ..NodeStatus::default()
+    }));
+    nodes.sort_unstable_by_key(|node| node.id);
+    for node in &mut nodes {
+        (node.groups, node.tunnels, node.sessions) = owned.get(&node.id).copied().unwrap_or_default();
+        node.leader = node.id == table.leader_id;
+        node.state = if members.is_alive(node.id) {
+            "alive"
+        } else {
+            "silent"
+        }
+        .into();
+        node.membership = place(&group, node.id).into();
+    }
+    Ok(ClusterStatus {
+        cluster_id: config
+            .cluster
+            .as_ref()
+            .map_or_else(String::new, |cluster| cluster.id.clone()),
+        node: config.node.id,
+        leader: table.leader_id,
+        term: table.term,
+        groups_without_owner: owned.get(&0).map_or(0, |(groups, _, _)| *groups),
+        groups_moved: 0,
+        warnings: warnings(&config, &group),
+        nodes,
+    })
+}
+
+/// What connections and configuration tell of a member.
+fn configured(config: &Config, members: &Members, member: &MemberConfig, peers: &[PeerStatus]) -> NodeStatus {
+    let is_self = member.id == config.node.id;
+    let peer = peers.iter().find(|peer| peer.member.id == member.id);
+    let hello = peer.and_then(|peer| peer.hello.as_ref());
+    let mut disagreements: Vec<String> = members
+        .agreements()
+        .differences(member.id)
+        .iter()
+        .map(|difference| difference.text(member.id))
+        .collect();
+    disagreements.extend(peer.and_then(|peer| peer.doubled.clone()));
+    NodeStatus {
+        id: member.id,
+        witness: member.witness,
+        program: match is_self {
+            true => env!("CARGO_PKG_VERSION").into(),
+            false => hello.map_or_else(String::new, |hello| hello.program.clone()),
+        },
+        connected: is_self || peer.is_some_and(|peer| peer.connected.is_some()),
+        last_error: peer.and_then(|peer| peer.last_error.clone()).unwrap_or_default(),
+        disagreements,
+        ..NodeStatus::default()
+    }
+}
+
+/// Members of the Raft group that the configuration does not name.
+fn unconfigured(config: &Config, group: &replica::Members) -> impl Iterator<Item = u64> {
+    let lists = [&group.voters, &group.learners, &group.outgoing];
+    let mut found: Vec<u64> = lists
+        .into_iter()
+        .flatten()
+        .copied()
+        .filter(|id| !config.members.iter().any(|member| member.id == *id))
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found.into_iter()
+}
+
+fn place(group: &replica::Members, node: u64) -> &'static str {
+    match () {
+        () if group.voters.contains(&node) || group.outgoing.contains(&node) => "voter",
+        () if group.learners.contains(&node) => "learner",
+        () => "none",
+    }
+}
+
+/// Where the Raft group and the configuration say otherwise.
+fn warnings(config: &Config, group: &replica::Members) -> Vec<String> {
+    let missing = config
+        .members
+        .iter()
+        .filter(|member| !group.contains(member.id))
+        .map(|member| {
+            let id = member.id;
+            format!(
+                "node {id} is in the configuration and no member yet, or no longer: start it with [cluster] join = true, then \
+                 \"holdfast cluster add {id}\"; or take it out of the configuration"
+            )
+        });
+    let learning = group.learners.iter().map(|id| {
+        format!("node {id} has no vote yet: \"holdfast cluster add {id}\" goes on, \"holdfast cluster remove {id}\" undoes it")
+    });
+    let unknown = unconfigured(config, group).map(|id| {
+        format!(
+            "node {id} is a member and not in this node's configuration: add its [[member]] and restart, or \"holdfast \
+             cluster remove {id}\""
+        )
+    });
+    missing.chain(learning).chain(unknown).collect()
+}
+
+/// Groups, tunnels and sessions by owner.
+fn owned(table: &Table) -> BTreeMap<u64, (u32, u64, u64)> {
+    let mut owned: BTreeMap<u64, (u32, u64, u64)> = BTreeMap::new();
+    for group in 0..=u8::MAX {
+        let (groups, tunnels, sessions) = owned.entry(table.group(group).owner).or_default();
+        *groups += 1;
+        for (_, tunnel) in table.tunnels_of(group) {
+            *tunnels += 1;
+            *sessions += tunnel.sessions().count() as u64;
+        }
+    }
+    owned
+}

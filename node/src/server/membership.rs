@@ -1,0 +1,224 @@
+//! `holdfast cluster add` and `remove`: who belongs to the Raft group, changed one node at a time and by the leader alone.
+//!
+//! A new node learns the whole table before it has a vote, so that nobody waits for it meanwhile. Whoever leaves owns nothing
+//! by then. Either order can be given again when it was interrupted: it goes on from where things are.
+
+use std::time::Duration;
+
+use holdfast_cluster::Replica;
+use holdfast_cluster::replica::{self, MemberChange, MembersError};
+use tokio::time::{Instant, sleep};
+
+use super::cluster_orders::move_groups;
+use crate::actors::context::Shared;
+use crate::actors::members::Members;
+use crate::actors::table::TableHandle;
+use crate::api::{ApiError, ClusterOrder, ErrorCode};
+
+/// How long one order may take; the client waits for 30 s.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often it is looked whether what was ordered is so.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Entries that a learner may lack to be given a vote: what comes in while it is asked.
+const LAG_MAX: u64 = 256;
+
+/// How long a node that stops waits until another one leads.
+const HANDOVER: Duration = Duration::from_secs(1);
+
+/// Learner first, then voter.
+pub async fn add(shared: &Shared, members: &Members, node: u64) -> Result<(), ApiError> {
+    must_lead(shared, "add", node)?;
+    if members.group().voters.contains(&node) {
+        return Err(ApiError::new(
+            ErrorCode::NotAllowed,
+            format!("node {node} is a member already"),
+        ));
+    }
+    must_be_there(shared, members, node)?;
+    let until = Instant::now() + PATIENCE;
+    change(shared, members, MemberChange::Learner(node), until, |group| {
+        group.contains(node)
+    })
+    .await?;
+    while !has_caught_up(&shared.table, node).await {
+        if Instant::now() > until {
+            let text = format!(
+                "node {node} gets the session table and has no vote yet; see \"holdfast cluster status\", and give the order again"
+            );
+            return Err(ApiError::new(ErrorCode::Unavailable, text));
+        }
+        sleep(LOOK).await;
+    }
+    change(shared, members, MemberChange::Voter(node), until, |group| {
+        group.voters.contains(&node)
+    })
+    .await
+}
+
+/// Moves its groups away, then removes it. Gives how many groups moved.
+pub async fn remove(shared: &Shared, members: &Members, node: u64) -> Result<u32, ApiError> {
+    must_lead(shared, "remove", node)?;
+    let group = members.group();
+    if !group.contains(node) {
+        let text = format!("node {node} is no member");
+        return Err(ApiError::new(ErrorCode::NotFound, text));
+    }
+    must_leave_a_quorum(members, &group, node)?;
+    let moved = move_groups(shared, members, ClusterOrder::Remove { node }).await?;
+    if node == shared.config.load().node.id {
+        let text = match hand_over(&shared.table).await {
+            Some(leader) => format!(
+                "a leader does not remove itself: its groups are with the others, and node {leader} leads now; give the order \
+                 there"
+            ),
+            None => "a leader does not remove itself, and no other node took the lead; try again".to_owned(),
+        };
+        return Err(ApiError::new(ErrorCode::NotAllowed, text));
+    }
+    let until = Instant::now() + PATIENCE;
+    change(shared, members, MemberChange::Remove(node), until, |group| {
+        !group.contains(node)
+    })
+    .await?;
+    Ok(moved)
+}
+
+/// Has another voter lead, if this node does: the one that is furthest. Gives who leads then, if it came to that.
+pub async fn hand_over(table: &TableHandle) -> Option<u64> {
+    let until = Instant::now() + HANDOVER;
+    if table.published().status().role != "leader" {
+        return None;
+    }
+    while table.published().status().role == "leader" {
+        if Instant::now() > until || table.published().stopped() {
+            return None;
+        }
+        // Asked again when nobody took it: an attempt ends by itself after 200 ms.
+        if table.steer(pass_on).await != Some(true) {
+            return None;
+        }
+        let attempt = Instant::now() + HANDOVER / 4;
+        while table.published().status().role == "leader" && Instant::now() < attempt {
+            sleep(LOOK).await;
+        }
+    }
+    // Who follows may still not know whom.
+    while table.published().status().leader_id == 0 && Instant::now() < until {
+        sleep(LOOK).await;
+    }
+    Some(table.published().status().leader_id).filter(|leader| *leader != 0)
+}
+
+fn pass_on(replica: &mut Replica) -> bool {
+    let voters = replica.members().voters;
+    let me = replica.leadership().leader;
+    let best = replica
+        .progress()
+        .into_iter()
+        .filter(|member| Some(member.id) != me && member.recently_active && voters.contains(&member.id))
+        .max_by_key(|member| member.matched);
+    best.is_some_and(|best| replica.transfer_leadership(best.id).is_ok())
+}
+
+fn must_lead(shared: &Shared, order: &str, node: u64) -> Result<(), ApiError> {
+    let table = shared.table.published().status();
+    if table.role == "leader" {
+        return Ok(());
+    }
+    Err(match table.leader_id {
+        0 => ApiError::new(
+            ErrorCode::Unavailable,
+            "there is no leader, so the members cannot be changed: see \"holdfast cluster status\"",
+        ),
+        leader => ApiError::new(
+            ErrorCode::NotAllowed,
+            format!(
+                "the leader changes the members: ask node {leader}, \"holdfast cluster {order} {node}\" there"
+            ),
+        ),
+    })
+}
+
+fn must_be_there(shared: &Shared, members: &Members, node: u64) -> Result<(), ApiError> {
+    let config = shared.config.load();
+    if !config.members.iter().any(|member| member.id == node) {
+        let text = format!(
+            "no [[member]] has the id {node}: add it to the files of all members, restart one after the other, and give the \
+             order again"
+        );
+        return Err(ApiError::new(ErrorCode::NotFound, text));
+    }
+    if !members.peers().connected().contains(&node) {
+        let text = format!("node {node} cannot be reached: start it, with [cluster] join = true");
+        return Err(ApiError::new(ErrorCode::Unavailable, text));
+    }
+    let grave = members.agreements().differences(node);
+    match grave.iter().find(|difference| difference.is_grave()) {
+        Some(difference) => Err(ApiError::new(ErrorCode::NotAllowed, difference.text(node))),
+        None => Ok(()),
+    }
+}
+
+/// Of those who stay, more than half must live: else nothing could be decided any more.
+fn must_leave_a_quorum(members: &Members, group: &replica::Members, node: u64) -> Result<(), ApiError> {
+    let rest: Vec<u64> = group
+        .voters
+        .iter()
+        .copied()
+        .filter(|voter| *voter != node)
+        .collect();
+    let alive = rest.iter().filter(|voter| members.is_alive(**voter)).count();
+    if alive * 2 > rest.len() {
+        return Ok(());
+    }
+    let text = format!(
+        "without node {node}, {alive} of {} members would live, which is no quorum: start the others first",
+        rest.len()
+    );
+    Err(ApiError::new(ErrorCode::NotAllowed, text))
+}
+
+/// Proposes the change, again while another one is under way, until it is `done`.
+async fn change(
+    shared: &Shared,
+    members: &Members,
+    change: MemberChange,
+    until: Instant,
+    done: impl Fn(&replica::Members) -> bool,
+) -> Result<(), ApiError> {
+    while !done(&members.group()) {
+        if Instant::now() > until {
+            let text = "the members did not change in time; see \"holdfast cluster status\", and give the order again";
+            return Err(ApiError::new(ErrorCode::Unavailable, text));
+        }
+        let proposed = shared
+            .table
+            .steer(move |replica| replica.propose_members(&[change]))
+            .await;
+        match proposed {
+            Some(Ok(()) | Err(MembersError::Busy | MembersError::Unchanged)) => sleep(LOOK).await,
+            Some(Err(error)) => return Err(ApiError::new(ErrorCode::Unavailable, error.to_string())),
+            None => {
+                let text = "the session table does not answer; try again";
+                return Err(ApiError::new(ErrorCode::Unavailable, text));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn has_caught_up(table: &TableHandle, node: u64) -> bool {
+    let near = move |replica: &mut Replica| {
+        let decided = replica.commit_index();
+        let is_near = |member: &replica::Progress| {
+            member.recently_active && !member.snapshotting && member.matched + LAG_MAX >= decided
+        };
+        let progress = replica.progress();
+        progress
+            .iter()
+            .any(|member| member.id == node && is_near(member) && member.matched > 0)
+    };
+    table.steer(near).await == Some(true)
+}

@@ -1,0 +1,45 @@
+//! Certificates and the sections `[cluster]` and `[[member]]`, made by `holdfast cluster init`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::process::Command;
+
+use super::error::Result;
+use super::mesh::PORT;
+use super::node::Common;
+use crate::lab::process::run;
+
+/// The sections of each member's configuration; a single node has none.
+///
+/// Certificates and keys go to `folder` below the bed's own, which must not have any yet.
+pub fn sections(
+    common: &Common,
+    folder: &str,
+    members: &BTreeMap<u8, Ipv4Addr>,
+    witnesses: &[u8],
+) -> Result<BTreeMap<u8, String>> {
+    if members.len() < 2 {
+        return Ok(BTreeMap::new());
+    }
+    let folder = common.folder.join(folder);
+    let mut command = Command::new(&common.program);
+    command.args(["cluster", "init"]).arg(&folder);
+    command.arg("--install").arg(&folder);
+    for (member, address) in members {
+        command.arg("--member").arg(format!("{member}={address}:{PORT}"));
+    }
+    for witness in witnesses {
+        command.arg("--witness").arg(witness.to_string());
+    }
+    run(&mut command)?;
+    members
+        .keys()
+        .map(|member| {
+            Ok((
+                *member,
+                fs::read_to_string(folder.join(format!("node-{member}.toml")))?,
+            ))
+        })
+        .collect()
+}

@@ -1,0 +1,83 @@
+//! xl2tpd and pppd on a real kernel, dialled in beside the simulated LACs: another opinion on whether anybody notices.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use super::bed::{ANYCAST, CORE};
+use super::error::Result;
+use crate::lab::LabError;
+use crate::lab::dialup::{Client, Dialup, Interface};
+use crate::lab::error::expect_that;
+use crate::lab::guest::Guest;
+use crate::lab::image::Image;
+use crate::lab::namespace::Namespace;
+use crate::node_config::USER;
+
+/// The guest's network, behind the LACs' namespace.
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 10, 2, 2);
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 10, 2, 1);
+const TAP: &str = "guest0";
+
+/// A guest with one session.
+#[derive(Debug)]
+pub struct RealClient {
+    guest: Guest,
+    interface: Interface,
+    /// What a renegotiation would add to.
+    configure_requests: usize,
+}
+
+impl RealClient {
+    /// Boots the guest in the LACs' namespace, below `folder`, and dials.
+    pub fn connect(image: &Image, lac: &Namespace, folder: &Path) -> Result<Self> {
+        // A disturbed client before this one had it.
+        let _ = lac.ip(&format!("link del {TAP}"));
+        let _ = fs::remove_dir_all(folder.join("guest"));
+        lac.ip(&format!("tuntap add {TAP} mode tap"))?;
+        lac.ip(&format!("addr add {GATEWAY}/24 dev {TAP}"))?;
+        lac.ip(&format!("link set {TAP} up"))?;
+        let guest = Guest::boot(image, lac, TAP, &folder.join("guest"), ADDRESS)?;
+        guest.check(&format!(
+            "ip addr add {ADDRESS}/24 dev eth0; ip route add {ANYCAST} via {GATEWAY}"
+        ))?;
+        let (_, interface) = Client::connect(&guest, &Dialup::new(ANYCAST, USER, USER))?;
+        let mut client = Self {
+            guest,
+            interface,
+            configure_requests: 0,
+        };
+        client.ping()?;
+        client.configure_requests = client.count_configure_requests();
+        Ok(client)
+    }
+
+    /// Fails if the interface went down or was negotiated anew, or if nothing gets through.
+    pub fn expect_undisturbed(&self) -> Result<()> {
+        let events = self.guest.journal_since(0);
+        let ppp: Vec<_> = events.iter().filter(|line| line.starts_with("ppp ")).collect();
+        expect_that(ppp.len() == 1, || {
+            format!("{} should have come up once: {ppp:?}", self.interface.name)
+        })?;
+        let requests = self.count_configure_requests();
+        expect_that(requests == self.configure_requests, || {
+            format!(
+                "{} Configure-Requests after it was up",
+                requests - self.configure_requests
+            )
+        })?;
+        self.ping()
+    }
+
+    fn ping(&self) -> Result<()> {
+        let script = format!("ping -c 3 -i 0.2 -W 2 -I {} {CORE}", self.interface.name);
+        self.guest
+            .check(&script)
+            .map_err(|error| LabError::unmet(format!("the real client's ping: {error}")))?;
+        Ok(())
+    }
+
+    fn count_configure_requests(&self) -> usize {
+        self.guest.read("pppd.log").matches(" ConfReq ").count()
+    }
+}

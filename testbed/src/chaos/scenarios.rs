@@ -1,0 +1,154 @@
+//! What is done to the cluster, by the numbers of what it must show.
+
+mod kill;
+mod moments;
+mod network;
+mod restart;
+mod stranger;
+
+use super::error::Result;
+use super::stage::Stage;
+
+/// A scenario: its name, what it shows, and how it is played.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub needs: Needs,
+    pub play: fn(&mut Stage) -> Result<()>,
+}
+
+/// What a scenario plays on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// One node is enough.
+    Anything,
+    /// Several nodes that serve.
+    Cluster,
+    /// Two nodes that serve and a witness.
+    Witness,
+}
+
+/// All of them, in the order in which `--all` plays them.
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "kill-owner",
+        about: "kill -9 of the owner of most groups",
+        needs: Needs::Anything,
+        play: kill::owner,
+    },
+    Scenario {
+        name: "kill-leader",
+        about: "kill -9 of the Raft leader",
+        needs: Needs::Cluster,
+        play: kill::leader,
+    },
+    Scenario {
+        name: "kill-forwarder",
+        about: "kill -9 of a node that owns least and does not lead",
+        needs: Needs::Cluster,
+        play: kill::forwarder,
+    },
+    Scenario {
+        name: "kill-machine",
+        about: "the owner of most groups and its BIRD fall silent at once, as when the power fails",
+        needs: Needs::Cluster,
+        play: kill::machine,
+    },
+    Scenario {
+        name: "stop-owner",
+        about: "SIGSTOP of the owner for 30 s, then SIGCONT",
+        needs: Needs::Cluster,
+        play: kill::stop,
+    },
+    Scenario {
+        name: "acknowledged-kill",
+        about: "kill -9 in the millisecond of a HELLO's, an ICRQ's, an ICCN's or a CDN's answer, and of IPCP open",
+        needs: Needs::Anything,
+        play: moments::acknowledged,
+    },
+    Scenario {
+        name: "burst-kill",
+        about: "200 calls in 0.1 s, and kill -9 within",
+        needs: Needs::Anything,
+        play: moments::burst,
+    },
+    Scenario {
+        name: "rolling",
+        about: "every node is restarted in turn while calls arrive",
+        needs: Needs::Anything,
+        play: restart::rolling,
+    },
+    Scenario {
+        name: "drain",
+        about: "every node is drained, restarted and given its share back in turn while calls arrive",
+        needs: Needs::Cluster,
+        play: restart::drain,
+    },
+    Scenario {
+        name: "power",
+        about: "kill -9 of all nodes at one instant, started again within 20 s",
+        needs: Needs::Anything,
+        play: restart::power,
+    },
+    Scenario {
+        name: "partition-owner",
+        about: "the owner of most groups is cut off from the other nodes for 30 s",
+        needs: Needs::Cluster,
+        play: network::partition_owner,
+    },
+    Scenario {
+        name: "partition-leader",
+        about: "the leader is cut off from the other nodes for 30 s",
+        needs: Needs::Cluster,
+        play: network::partition_leader,
+    },
+    Scenario {
+        name: "partition-one-way",
+        about: "the owner hears nobody, then nobody hears it, 15 s each",
+        needs: Needs::Cluster,
+        play: network::one_way,
+    },
+    Scenario {
+        name: "routers-differ",
+        about: "each router loses the link to another node for 15 s",
+        needs: Needs::Cluster,
+        play: network::routers_differ,
+    },
+    Scenario {
+        name: "no-way-to-lacs",
+        about: "for 15 s the owner of most groups has no route to any LAC, but all others and the core",
+        needs: Needs::Cluster,
+        play: network::no_way_to_lacs,
+    },
+    Scenario {
+        name: "ecmp-return",
+        about: "a node comes back and the routers move flows to it",
+        needs: Needs::Cluster,
+        play: network::ecmp_return,
+    },
+    Scenario {
+        name: "lossy",
+        about: "5 % loss, duplication and reordering between the nodes, and kill -9 of the owner meanwhile",
+        needs: Needs::Cluster,
+        play: network::lossy,
+    },
+    Scenario {
+        name: "slow-disk",
+        about: "each sync takes 100 ms longer, for 15 s on the leader and 15 s on another node",
+        needs: Needs::Cluster,
+        play: network::slow_disk,
+    },
+    Scenario {
+        name: "stranger",
+        about: "a node of another cluster, a double of one of ours, and garbage from between the nodes",
+        needs: Needs::Cluster,
+        play: stranger::knock,
+    },
+    Scenario {
+        name: "witness",
+        about: "two nodes and a witness: kill -9 of each of the three in turn",
+        needs: Needs::Witness,
+        play: kill::each,
+    },
+];

@@ -1,0 +1,135 @@
+//! Cases 5 to 7: partitions, routers that disagree, flows that move, a bad network between the nodes, a slow disk.
+
+use std::time::Duration;
+
+use super::super::bed::Bed;
+use super::super::error::{Error, Result};
+use super::super::stage::Stage;
+use crate::simulator::Impairment;
+
+const PARTITION: Duration = Duration::from_secs(30);
+/// A fault that is one of two.
+const HALF: Duration = Duration::from_secs(15);
+/// Between the nodes, each direction by itself.
+const BAD: Impairment = Impairment {
+    loss: 5.0,
+    duplication: 5.0,
+    reordering: 5.0,
+    delay_ms: 20,
+};
+
+pub fn partition_owner(stage: &mut Stage) -> Result<()> {
+    let victim = stage.owner()?;
+    partition(stage, victim)
+}
+
+pub fn partition_leader(stage: &mut Stage) -> Result<()> {
+    let victim = stage.leader()?;
+    partition(stage, victim)
+}
+
+/// The node still has its LACs and its core, but no longer the others.
+fn partition(stage: &mut Stage, victim: u8) -> Result<()> {
+    stage.note(format!("node {victim}"));
+    stage.event_for(PARTITION, |bed| {
+        bed.mesh.mute(victim);
+        bed.mesh.deafen(victim);
+        Ok(())
+    })?;
+    stage.event(|bed| {
+        bed.mesh.heal();
+        Ok(())
+    })?;
+    stage.restore()
+}
+
+pub fn one_way(stage: &mut Stage) -> Result<()> {
+    for deaf in [true, false] {
+        let victim = stage.owner()?;
+        stage.event_for(HALF, |bed| {
+            if deaf {
+                bed.mesh.deafen(victim);
+            } else {
+                bed.mesh.mute(victim);
+            }
+            Ok(())
+        })?;
+        stage.event(|bed| {
+            bed.mesh.heal();
+            Ok(())
+        })?;
+        stage.restore()?;
+    }
+    Ok(())
+}
+
+/// Neither router sees all nodes, and each misses another one.
+pub fn routers_differ(stage: &mut Stage) -> Result<()> {
+    let ids: Vec<u8> = stage.bed.nodes.keys().copied().collect();
+    let [first, second, ..] = ids[..] else {
+        return Err(Error::Unmet("routers-differ needs two nodes".into()));
+    };
+    let set = |up| {
+        move |bed: &mut Bed| {
+            bed.set_router_link(1, first, up)?;
+            bed.set_router_link(2, second, up)
+        }
+    };
+    stage.event_for(HALF, set(false))?;
+    stage.event(set(true))?;
+    stage.restore()
+}
+
+/// Whoever cannot answer a LAC must not own its tunnels.
+pub fn no_way_to_lacs(stage: &mut Stage) -> Result<()> {
+    let victim = stage.owner()?;
+    stage.note(format!("node {victim}"));
+    let set = |up| {
+        move |bed: &mut Bed| {
+            bed.set_link_of_routers(up)?;
+            bed.set_router_link(1, victim, up)
+        }
+    };
+    stage.event_for(HALF, set(false))?;
+    stage.event(set(true))?;
+    stage.restore()
+}
+
+/// The routers hash half of all flows to other nodes; the owners stay who they are.
+pub fn ecmp_return(stage: &mut Stage) -> Result<()> {
+    let victim = stage.bystander()?;
+    stage.bed.node(victim)?.terminate()?;
+    stage.bed.wait_routes()?;
+    let before = stage.bed.view()?;
+    stage.event(|bed| {
+        bed.node(victim)?.start()?;
+        bed.wait_routes()
+    })?;
+    let after = stage.bed.view()?;
+    for member in &after.nodes {
+        let had = before.nodes.iter().find(|other| other.id == member.id);
+        if had.is_some_and(|had| had.groups != member.groups) {
+            stage.breach(format!("ownership moved to or from node {}", member.id));
+        }
+    }
+    stage.restore()
+}
+
+pub fn lossy(stage: &mut Stage) -> Result<()> {
+    stage.event_for(HALF, |bed| {
+        bed.mesh.impair_all(BAD);
+        Ok(())
+    })?;
+    let victim = stage.owner()?;
+    stage.event(|bed| bed.node(victim)?.kill())?;
+    stage.restore()
+}
+
+pub fn slow_disk(stage: &mut Stage) -> Result<()> {
+    for victim in [stage.leader()?, stage.bystander()?] {
+        stage.event_for(HALF, |bed| bed.node(victim)?.set_slow_disk(true))?;
+        stage.event(|bed| bed.node(victim)?.set_slow_disk(false))?;
+        stage.restore()?;
+    }
+    Ok(())
+}
