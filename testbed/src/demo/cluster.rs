@@ -19,8 +19,9 @@ const TUNNELS: u32 = 20;
 const SESSIONS: u32 = 200;
 /// Milliseconds between two BFD packets.
 const BFD_MS: u32 = 100;
-/// Milliseconds between two pings of a session.
-const PING_INTERVAL_MS: u64 = 20;
+/// Milliseconds between two pings of a session; more where all together would be too many for a small machine.
+const PING_INTERVAL_MS: u32 = 20;
+const MAX_PINGS_PER_MS: u32 = 10;
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
 /// Between two looks at who owns what; each is a process of its own.
 const VIEW_INTERVAL: Duration = Duration::from_millis(200);
@@ -66,32 +67,32 @@ struct Seen {
 
 impl Show {
     fn open(sessions: u32, program: &Path, screen: Screen) -> Result<Self> {
-        let full_rate = f64::from(sessions) * 1000.0 / PING_INTERVAL_MS as f64;
+        let interval_ms = PING_INTERVAL_MS.max(sessions / MAX_PINGS_PER_MS);
+        let full_rate = f64::from(sessions) * 1000.0 / f64::from(interval_ms);
         let mut canvas = Canvas::new(screen, full_rate);
         canvas.say(&format!(
             "building the lab: {NODES} nodes that announce {ANYCAST}, two routers with BIRD, LACs, a host in the core"
         ));
-        let seed = rand::random();
+        let setting = chaos::Setting {
+            sessions,
+            tunnels: TUNNELS.min(sessions),
+            seed: rand::random(),
+        };
         let bed = Bed::build(&chaos::Settings {
             program: program.to_owned(),
             nodes: NODES,
             witness: false,
             bfd_ms: BFD_MS,
-            seed,
+            seed: setting.seed,
         })?;
+        let tunnels = setting.tunnels;
         canvas.say(&format!(
-            "{sessions} subscribers dial in through {TUNNELS} tunnels"
+            "{sessions} subscribers dial in through {tunnels} tunnels"
         ));
-        let tunnels = TUNNELS.min(sessions.max(1));
-        let setting = chaos::Setting {
-            sessions,
-            tunnels,
-            seed,
-        };
         let mut stage = Stage::open(bed, setting, None)?;
         stage.begin()?;
         stage.simulator.ask(&Command::Ping {
-            interval_ms: PING_INTERVAL_MS,
+            interval_ms: interval_ms.into(),
             host: Some(CORE),
             fast_sessions: 0,
             fast_interval_us: 0,
@@ -99,7 +100,7 @@ impl Show {
         let report = stage.simulator.report()?;
         canvas.begin(&report);
         canvas.say(&format!(
-            "all are in, half of them within {:.0} ms; each pings {CORE} every {PING_INTERVAL_MS} ms",
+            "all are in, half of them within {:.0} ms; each pings {CORE} every {interval_ms} ms",
             report.setup_p50_ms
         ));
         let view = Mutex::new(stage.bed.view()?);
@@ -307,7 +308,9 @@ fn owned(member: &chaos::Member) -> String {
 /// The end: what the subscribers saw.
 fn summary(sessions: u32, report: &Report, verdict: &Verdict, seen: &[Seen]) {
     println!();
-    println!("What the {sessions} subscribers saw, in slow motion: answered pings, a bar for each 20 ms");
+    println!(
+        "What the {sessions} subscribers saw; answered pings in slow motion, a bar for each 20 ms, from 100 ms before"
+    );
     for seen in seen {
         println!("  {}", seen.gaps());
         println!("    {}", seen.slow_motion);
