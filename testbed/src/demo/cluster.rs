@@ -19,8 +19,9 @@ const TUNNELS: u32 = 20;
 const SESSIONS: u32 = 200;
 /// Milliseconds between two BFD packets.
 const BFD_MS: u32 = 100;
-/// Milliseconds between two pings of a session.
-const PING_INTERVAL_MS: u64 = 20;
+/// Milliseconds between two pings of a session; more where all together would be too many for a small machine.
+const PING_INTERVAL_MS: u32 = 20;
+const MAX_PINGS_PER_MS: u32 = 10;
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
 /// Between two looks at who owns what; each is a process of its own.
 const VIEW_INTERVAL: Duration = Duration::from_millis(200);
@@ -35,13 +36,11 @@ const AGREE_LIMIT: Duration = Duration::from_secs(30);
 pub fn play(setting: &Setting, program: &Path, screen: Screen) -> Result<bool> {
     let sessions = setting.sessions.unwrap_or(SESSIONS);
     let mut show = Show::open(sessions, program, screen)?;
-    show.watch(setting.watched)?;
-    let killed = show.kill(setting.dead)?;
-    let started = show.start(killed.node)?;
-    let returned = show.give_back(killed.node, setting.watched)?;
-    let verdict = show.stage.finish("demo", Ok(()))?;
+    let mut seen = Vec::new();
+    let outcome = show.perform(setting, &mut seen);
+    let verdict = show.stage.finish("demo", outcome)?;
     let report = show.stage.simulator.report()?;
-    summary(sessions, &report, &verdict, &[killed, started, returned]);
+    summary(sessions, &report, &verdict, &seen);
     Ok(verdict.passed() && report.sessions_open == u64::from(sessions))
 }
 
@@ -51,12 +50,16 @@ struct Show {
     canvas: Canvas,
     /// The last one that a node gave.
     view: Mutex<View>,
+    /// Pings without an answer before the last event.
+    unanswered: u64,
 }
 
 /// What the subscribers saw of something done to a node.
 struct Seen {
     what: &'static str,
     node: u8,
+    /// Pings without an answer.
+    unanswered: u64,
     since: SinceMark,
     /// A bar for each sample, from right before it.
     slow_motion: String,
@@ -64,33 +67,33 @@ struct Seen {
 
 impl Show {
     fn open(sessions: u32, program: &Path, screen: Screen) -> Result<Self> {
-        let full_rate = f64::from(sessions) * 1000.0 / PING_INTERVAL_MS as f64;
+        let interval_ms = PING_INTERVAL_MS.max(sessions / MAX_PINGS_PER_MS);
+        let full_rate = f64::from(sessions) * 1000.0 / f64::from(interval_ms);
         let mut canvas = Canvas::new(screen, full_rate);
         canvas.say(&format!(
             "building the lab: {NODES} nodes that announce {ANYCAST}, two routers with BIRD, LACs, a host in the core"
         ));
-        let seed = rand::random();
+        let setting = chaos::Setting {
+            sessions,
+            tunnels: TUNNELS.min(sessions),
+            seed: rand::random(),
+            sabotage: false,
+        };
         let bed = Bed::build(&chaos::Settings {
             program: program.to_owned(),
             nodes: NODES,
             witness: false,
             bfd_ms: BFD_MS,
-            seed,
+            seed: setting.seed,
         })?;
+        let tunnels = setting.tunnels;
         canvas.say(&format!(
-            "{sessions} subscribers dial in through {TUNNELS} tunnels"
+            "{sessions} subscribers dial in through {tunnels} tunnels"
         ));
-        let tunnels = TUNNELS.min(sessions.max(1));
-        let setting = chaos::Setting {
-            sessions,
-            tunnels,
-            seed,
-            sabotage: false,
-        };
         let mut stage = Stage::open(bed, setting, None)?;
         stage.begin()?;
         stage.simulator.ask(&Command::Ping {
-            interval_ms: PING_INTERVAL_MS,
+            interval_ms: interval_ms.into(),
             host: Some(CORE),
             fast_sessions: 0,
             fast_interval_us: 0,
@@ -98,11 +101,26 @@ impl Show {
         let report = stage.simulator.report()?;
         canvas.begin(&report);
         canvas.say(&format!(
-            "all are in, half of them within {:.0} ms; each pings {CORE} every {PING_INTERVAL_MS} ms",
+            "all are in, half of them within {:.0} ms; each pings {CORE} every {interval_ms} ms",
             report.setup_p50_ms
         ));
         let view = Mutex::new(stage.bed.view()?);
-        Ok(Self { stage, canvas, view })
+        Ok(Self {
+            stage,
+            canvas,
+            view,
+            unanswered: 0,
+        })
+    }
+
+    /// Everything, step by step; what was seen of each goes to `seen`.
+    fn perform(&mut self, setting: &Setting, seen: &mut Vec<Seen>) -> Result<()> {
+        self.watch(setting.watched)?;
+        let victim = self.stage.owner()?;
+        seen.push(self.kill(victim, setting.dead)?);
+        seen.push(self.start(victim)?);
+        seen.push(self.give_back(victim, setting.watched)?);
+        Ok(())
     }
 
     /// Nothing is done.
@@ -111,8 +129,7 @@ impl Show {
     }
 
     /// Kills the owner of most groups.
-    fn kill(&mut self, dead: Duration) -> Result<Seen> {
-        let node = self.stage.owner()?;
+    fn kill(&mut self, node: u8, dead: Duration) -> Result<Seen> {
         let groups = groups(&self.stage.bed.view()?, node);
         let pid = self.stage.bed.node(node)?.pid().unwrap_or_default();
         let news = format!("kill -9 {pid}: node {node}, the owner of {groups} groups, is gone");
@@ -158,41 +175,39 @@ impl Show {
         work: impl FnOnce(&mut Bed, &Mutex<View>) -> Result<()> + Send,
     ) -> Result<()> {
         self.canvas.event(mark, news);
+        self.unanswered = unanswered(&self.stage.simulator.report()?);
         self.stage.simulator.ask(&Command::Mark)?;
         self.draw_while(work)?;
         let deadline = Instant::now() + ANSWER_LIMIT;
-        while !self.since_mark()?.control_gaps_ms.iter().all(Option::is_some) {
-            if Instant::now() > deadline {
-                // The summary counts them.
-                break;
+        loop {
+            let since = since_mark(&self.stage.simulator.report()?)?;
+            // Those that have not been answered by then are counted.
+            if since.control_gaps_ms.iter().all(Option::is_some) || Instant::now() > deadline {
+                return Ok(());
             }
             self.watch(VIEW_INTERVAL)?;
         }
-        Ok(())
     }
 
     /// Tells the gaps since the mark.
     fn seen(&mut self, what: &'static str, node: u8) -> Result<Seen> {
-        let since = self.since_mark()?;
-        let slow_motion = self.canvas.slow_motion();
+        let report = self.stage.simulator.report()?;
         let seen = Seen {
             what,
             node,
-            since,
-            slow_motion,
+            unanswered: unanswered(&report).saturating_sub(self.unanswered),
+            since: since_mark(&report)?,
+            slow_motion: self.canvas.slow_motion(),
         };
         self.canvas.say(&seen.gaps());
         Ok(seen)
     }
 
-    fn since_mark(&mut self) -> Result<SinceMark> {
-        let since = self.stage.simulator.report()?.since_mark;
-        since.ok_or_else(|| Error::Unmet("the simulator has no mark".into()))
-    }
-
     /// Takes sample after sample while `work` goes on beside.
     fn draw_while(&mut self, work: impl FnOnce(&mut Bed, &Mutex<View>) -> Result<()> + Send) -> Result<()> {
-        let Self { stage, canvas, view } = self;
+        let Self {
+            stage, canvas, view, ..
+        } = self;
         let Stage { simulator, bed, .. } = stage;
         let view = &*view;
         std::thread::scope(|scope| {
@@ -220,8 +235,8 @@ impl Seen {
         let answered: Vec<f64> = self.since.control_gaps_ms.iter().flatten().copied().collect();
         let control = Spread::of(&answered);
         let mut text = format!(
-            "{} of node {}: data gap {:.0} / {:.0} ms, control gap {:.0} / {:.0} ms (median / longest)",
-            self.what, self.node, data.median, data.longest, control.median, control.longest
+            "{} of node {}: data gap {:.0} / {:.0} ms, control gap {:.0} / {:.0} ms (median / longest), {} pings lost",
+            self.what, self.node, data.median, data.longest, control.median, control.longest, self.unanswered
         );
         let silent = self.since.control_gaps_ms.len() - answered.len();
         if silent > 0 {
@@ -269,6 +284,16 @@ fn lock(view: &Mutex<View>) -> std::sync::MutexGuard<'_, View> {
     view.lock().expect("nobody panics with it")
 }
 
+/// Those that left a moment ago included.
+fn unanswered(report: &Report) -> u64 {
+    report.pings_sent.saturating_sub(report.pings_answered)
+}
+
+fn since_mark(report: &Report) -> Result<SinceMark> {
+    let since = report.since_mark.clone();
+    since.ok_or_else(|| Error::Unmet("the simulator has no mark".into()))
+}
+
 fn groups(view: &View, node: u8) -> u32 {
     let members = view.nodes.iter();
     members
@@ -284,7 +309,9 @@ fn owned(member: &chaos::Member) -> String {
 /// The end: what the subscribers saw.
 fn summary(sessions: u32, report: &Report, verdict: &Verdict, seen: &[Seen]) {
     println!();
-    println!("What the {sessions} subscribers saw, in slow motion: answered pings, a bar for each 20 ms");
+    println!(
+        "What the {sessions} subscribers saw; answered pings in slow motion, a bar for each 20 ms, from 100 ms before"
+    );
     for seen in seen {
         println!("  {}", seen.gaps());
         println!("    {}", seen.slow_motion);

@@ -21,7 +21,7 @@ pub struct Options {
     #[arg(long)]
     one: bool,
     /// Subscribers; absent: 200 of the cluster, 20 of one node.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     sessions: Option<u32>,
     /// Seconds of pinging before the kill, and again after the restart.
     #[arg(long, default_value_t = 4)]

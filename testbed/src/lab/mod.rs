@@ -10,7 +10,7 @@
 //! ```
 //!
 //! The interfaces are made inside the namespaces, so nothing here touches the machine's own network. Namespaces and
-//! processes go when their owner is dropped or the program gets SIGINT or SIGTERM ([`cleanup`]); what a killed run
+//! processes go when their owner is dropped or the program gets SIGINT, SIGTERM or SIGHUP ([`cleanup`]); what a killed run
 //! left is removed by the next one.
 
 pub mod apt;
