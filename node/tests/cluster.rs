@@ -259,6 +259,7 @@ fn a_leader_that_is_told_to_stop_passes_the_lead_on_first() {
     let site = Site::new();
     let mut daemons: Vec<Daemon> = site.start_three().into();
     let first = site.leader(1);
+    assert_eq!(site.leader(first), first);
     daemons.remove(usize::from(first) - 1).stop(Signal::SIGTERM);
     let log = site.log(first);
     assert!(log.contains("passed the lead on"), "{log}");
@@ -386,7 +387,7 @@ fn members_come_and_go() {
 }
 
 #[test]
-fn a_node_that_lost_its_disk_says_how_to_come_back() {
+fn a_node_that_lost_its_disk_says_how_to_come_back_and_does() {
     let site = Site::new();
     let mut daemons: Vec<Daemon> = site.start_three().into();
     let lost = others(site.leader(1))[0];
@@ -400,4 +401,23 @@ fn a_node_that_lost_its_disk_says_how_to_come_back() {
     );
     let living = others(lost);
     site.until_whole(living[0], &living);
+
+    // What it says: away with it, and back as a new member.
+    site.until_ordered(living[0], &["remove", &lost.to_string()]);
+    let members = [living[0], living[1], 4];
+    for node in &living {
+        site.configure(*node, &members, POOL, "");
+        daemons.remove(0).stop(Signal::SIGTERM);
+        daemons.push(site.start(*node));
+        site.until_whole(*node, &living);
+    }
+    site.configure(4, &members, POOL, "join = true");
+    daemons.push(site.start(4));
+    site.until_ordered(living[0], &["add", "4"]);
+    site.until("it owns groups", || {
+        site.until_ordered(living[0], &["rebalance"]);
+        member(&site.status(living[0]), 4, "groups").as_u64() > Some(0)
+    });
+    site.until_whole(living[1], &members);
+    assert_eq!(site.status(living[1])["warnings"], serde_json::json!([]));
 }

@@ -54,7 +54,12 @@ pub async fn add(shared: &Shared, members: &Members, node: u64) -> Result<(), Ap
     change(shared, members, MemberChange::Voter(node), until, |group| {
         group.voters.contains(&node)
     })
-    .await
+    .await?;
+    // So that an order for groups can follow at once. If it does not answer, `cluster status` says so.
+    while !members.is_alive(node) && Instant::now() < until {
+        sleep(LOOK).await;
+    }
+    Ok(())
 }
 
 /// Moves its groups away, then removes it. Gives how many groups moved.
@@ -93,10 +98,12 @@ pub async fn hand_over(table: &TableHandle) -> Option<u64> {
     }
     while table.published().status().role == "leader" {
         if Instant::now() > until || table.published().stopped() {
+            tracing::warn!("no other node took the lead in time: the others have to elect one");
             return None;
         }
         // Asked again when nobody took it: an attempt ends by itself after 200 ms.
         if table.steer(pass_on).await != Some(true) {
+            tracing::info!("there is no other voter to lead");
             return None;
         }
         let attempt = Instant::now() + HANDOVER / 4;
@@ -117,8 +124,9 @@ fn pass_on(replica: &mut Replica) -> bool {
     let best = replica
         .progress()
         .into_iter()
-        .filter(|member| Some(member.id) != me && member.recently_active && voters.contains(&member.id))
-        .max_by_key(|member| member.matched);
+        .filter(|member| Some(member.id) != me && voters.contains(&member.id))
+        // Nobody counts as active right after raft has looked at that.
+        .max_by_key(|member| (member.recently_active, member.matched));
     best.is_some_and(|best| replica.transfer_leadership(best.id).is_ok())
 }
 
