@@ -66,15 +66,16 @@ impl Process {
         );
     }
 
-    /// A core is born from the rows, unless it lives already.
+    /// A core is born from the rows, unless one has lived under this life before.
     pub(super) fn bear(&mut self, id: TunnelId) {
         let Some(found) = self.replica.table().tunnel(id) else {
             return;
         };
         let row = found.row().clone();
         let life = self.replica.table().current_life(&row);
-        let lives = self.tunnels.get(&id).is_some_and(|core| core.life() >= life);
-        if lives || !self.owns_in_table(id.group()) {
+        // Two cores of one life would take each other's verdicts for their own.
+        let lived = self.lives.get(&id).is_some_and(|lived| *lived >= life);
+        if lived || !self.owns_in_table(id.group()) {
             return;
         }
         self.reborn_at.remove(&id);
@@ -94,6 +95,7 @@ impl Process {
             max_sessions: 1000,
         };
         let core = Tunnel::born(self.clocks(), self.settings.clone(), &birth);
+        self.lives.insert(id, life);
         self.tunnels.insert(id, core);
         let superseded = self.peers.values().any(|known| known.has_replaced(id));
         self.at_tunnel(id, |core, now| {

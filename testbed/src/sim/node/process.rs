@@ -99,6 +99,8 @@ pub struct Process {
     pub(super) groups: Vec<Group>,
     pub(super) table_ms: u64,
     pub(super) tunnels: BTreeMap<TunnelId, Tunnel>,
+    /// The life of each tunnel's latest core, whether it lives or not.
+    pub(super) lives: BTreeMap<TunnelId, u64>,
     pub(super) sessions: BTreeMap<(TunnelId, SessionId), Session>,
     /// Tunnels to be born, in order.
     pub(super) unborn: VecDeque<TunnelId>,
@@ -162,6 +164,7 @@ impl Process {
             groups: Vec::new(),
             table_ms: 0,
             tunnels: BTreeMap::new(),
+            lives: BTreeMap::new(),
             sessions: BTreeMap::new(),
             unborn: VecDeque::new(),
             delayed: VecDeque::new(),

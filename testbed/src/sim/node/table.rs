@@ -138,7 +138,10 @@ impl Process {
         match &effect {
             Effect::GroupTaken { group, owner, epoch } => self.on_group_taken(*group, *owner, *epoch),
             Effect::TunnelChanged { tunnel, row } => self.note_peer(*tunnel, row),
-            Effect::TunnelRemoved { tunnel } => self.drop_tunnel(*tunnel),
+            Effect::TunnelRemoved { tunnel } => {
+                self.drop_tunnel(*tunnel);
+                self.lives.remove(tunnel);
+            }
             Effect::SessionReplaced { tunnel, session } => {
                 self.work.push_back(Work::Replaced(*tunnel, *session));
             }
