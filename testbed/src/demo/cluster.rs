@@ -50,19 +50,16 @@ struct Show {
     canvas: Canvas,
     /// The last one that a node gave.
     view: Mutex<View>,
-    /// Pings without an answer before the last event.
-    unanswered: u64,
+    ping_interval_ms: u32,
 }
 
 /// What the subscribers saw of something done to a node.
 struct Seen {
     what: &'static str,
     node: u8,
-    /// Pings without an answer.
-    unanswered: u64,
     since: SinceMark,
-    /// A bar for each sample, from right before it.
-    slow_motion: String,
+    /// A bar for each sample, from right before it; absent if not everybody pings within each sample.
+    slow_motion: Option<String>,
 }
 
 impl Show {
@@ -109,7 +106,7 @@ impl Show {
             stage,
             canvas,
             view,
-            unanswered: 0,
+            ping_interval_ms: interval_ms,
         })
     }
 
@@ -175,7 +172,6 @@ impl Show {
         work: impl FnOnce(&mut Bed, &Mutex<View>) -> Result<()> + Send,
     ) -> Result<()> {
         self.canvas.event(mark, news);
-        self.unanswered = unanswered(&self.stage.simulator.report()?);
         self.stage.simulator.ask(&Command::Mark)?;
         self.draw_while(work)?;
         let deadline = Instant::now() + ANSWER_LIMIT;
@@ -195,9 +191,8 @@ impl Show {
         let seen = Seen {
             what,
             node,
-            unanswered: unanswered(&report).saturating_sub(self.unanswered),
             since: since_mark(&report)?,
-            slow_motion: self.canvas.slow_motion(),
+            slow_motion: (self.ping_interval_ms == PING_INTERVAL_MS).then(|| self.canvas.slow_motion()),
         };
         self.canvas.say(&seen.gaps());
         Ok(seen)
@@ -235,8 +230,8 @@ impl Seen {
         let answered: Vec<f64> = self.since.control_gaps_ms.iter().flatten().copied().collect();
         let control = Spread::of(&answered);
         let mut text = format!(
-            "{} of node {}: data gap {:.0} / {:.0} ms, control gap {:.0} / {:.0} ms (median / longest), {} pings lost",
-            self.what, self.node, data.median, data.longest, control.median, control.longest, self.unanswered
+            "{} of node {}: data gap {:.0} / {:.0} ms, control gap {:.0} / {:.0} ms (median / longest)",
+            self.what, self.node, data.median, data.longest, control.median, control.longest
         );
         let silent = self.since.control_gaps_ms.len() - answered.len();
         if silent > 0 {
@@ -284,11 +279,6 @@ fn lock(view: &Mutex<View>) -> std::sync::MutexGuard<'_, View> {
     view.lock().expect("nobody panics with it")
 }
 
-/// Those that left a moment ago included.
-fn unanswered(report: &Report) -> u64 {
-    report.pings_sent.saturating_sub(report.pings_answered)
-}
-
 fn since_mark(report: &Report) -> Result<SinceMark> {
     let since = report.since_mark.clone();
     since.ok_or_else(|| Error::Unmet("the simulator has no mark".into()))
@@ -310,11 +300,13 @@ fn owned(member: &chaos::Member) -> String {
 fn summary(sessions: u32, report: &Report, verdict: &Verdict, seen: &[Seen]) {
     println!();
     println!(
-        "What the {sessions} subscribers saw; answered pings in slow motion, a bar for each 20 ms, from 100 ms before"
+        "What the {sessions} subscribers saw; in slow motion: pings answered, a bar for each 20 ms, from 100 ms before"
     );
     for seen in seen {
         println!("  {}", seen.gaps());
-        println!("    {}", seen.slow_motion);
+        if let Some(bars) = &seen.slow_motion {
+            println!("    {bars}");
+        }
     }
     println!(
         "  pings answered         {} of {}",
