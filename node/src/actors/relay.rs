@@ -140,6 +140,9 @@ pub fn expire(shard: &ShardContext) {
 }
 
 fn hold(shard: &ShardContext, tunnel: TunnelId, epoch: u32, waiting: Waiting) {
+    if is_of_unfinished_ppp(shard, &waiting.packet) {
+        return shard.shared.metrics.count(Counter::RelaysDropped);
+    }
     let now = shard.now().monotonic;
     let held = shard.held.borrow_mut().hold(now, tunnel, epoch, waiting);
     if held.is_err() {
@@ -148,6 +151,16 @@ fn hold(shard: &ShardContext, tunnel: TunnelId, epoch: u32, waiting: Waiting) {
     } else {
         shard.shared.metrics.count(Counter::RelaysHeld);
     }
+}
+
+/// A Configure-Request that came back a second later would be taken for a renegotiation of the link that has opened since. Its
+/// sender's restart timer says it again.
+fn is_of_unfinished_ppp(shard: &ShardContext, packet: &Inbound) -> bool {
+    let Inbound::Ppp { tunnel, session, .. } = packet else {
+        return false;
+    };
+    let known = shard.shared.directory.session(*tunnel, *session);
+    !known.is_some_and(|facts| facts.row.is_open())
 }
 
 /// The tunnel that a packet is for; `None` for an SCCRQ.
