@@ -38,6 +38,8 @@ pub const CORE: Ipv4Addr = Ipv4Addr::new(10, 20, 0, 2);
 /// The first LAC; the others follow.
 pub const FIRST_LAC: Ipv4Addr = Ipv4Addr::new(10, 10, 1, 1);
 pub const LACS: u16 = 10;
+/// Nodes that have a certificate and are no members at first.
+const SPARE: u8 = 3;
 /// The number, on the network between the nodes, of the place for strangers.
 const STRANGERS_ADDRESS: u8 = 250;
 /// How long the routers may take to see what they are to see.
@@ -69,6 +71,8 @@ pub struct Bed {
     r2: Namespace,
     _core: Namespace,
     common: Common,
+    /// The sections of each node that has a certificate, with all of them as members.
+    sections: BTreeMap<u8, String>,
     folder: Folder,
 }
 
@@ -131,15 +135,19 @@ impl Bed {
                 bfd_ms: settings.bfd_ms,
                 slow_disk: slow_disk::compile(&folder)?,
             },
+            sections: BTreeMap::new(),
             folder: Folder(folder),
         };
         let ids: Vec<u8> = (1..=settings.nodes).collect();
-        let members = ids.iter().map(|id| (*id, mesh::address(*id))).collect();
         let witness = ids.last().copied().filter(|_| settings.witness);
-        let sections = membership::sections(&bed.common, "cluster", &members, witness.as_slice())?;
-        for id in ids {
-            let sections = sections.get(&id).map_or("", String::as_str);
-            bed.add_node(id, sections, witness == Some(id))?;
+        if ids.len() > 1 {
+            let certified = (1..=settings.nodes + SPARE).map(|id| (id, mesh::address(id)));
+            let certified = certified.collect();
+            bed.sections = membership::sections(&bed.common, "cluster", &certified, witness.as_slice())?;
+        }
+        for id in &ids {
+            let sections = bed.sections_of(*id, &ids, false);
+            bed.add_node(*id, &sections, witness == Some(*id))?;
         }
         for node in bed.nodes.values_mut() {
             node.spawn()?;
@@ -149,6 +157,26 @@ impl Bed {
         }
         bed.wait_routes()?;
         Ok(bed)
+    }
+
+    /// What the configuration of a node says of the cluster when these are its members.
+    fn sections_of(&self, id: u8, members: &[u8], join: bool) -> String {
+        let all = self.sections.get(&id).map_or("", String::as_str);
+        membership::restricted(all, members, join)
+    }
+
+    /// All nodes' configurations name these members from the next start on.
+    pub fn set_members(&self, members: &[u8]) -> Result<()> {
+        self.nodes
+            .iter()
+            .try_for_each(|(id, node)| node.configure(&self.sections_of(*id, members, false)))
+    }
+
+    /// Starts one more node, which the cluster does not know yet; it waits to be added.
+    pub fn start_newcomer(&mut self, id: u8, members: &[u8]) -> Result<()> {
+        let sections = self.sections_of(id, members, true);
+        self.add_node(id, &sections, false)?;
+        self.node(id)?.spawn()
     }
 
     /// A namespace with its links for one more node, and the node, not started.

@@ -43,3 +43,37 @@ pub fn sections(
         })
         .collect()
 }
+
+/// The same sections with these members alone; `join` for a node that the cluster does not know yet.
+pub fn restricted(sections: &str, members: &[u8], join: bool) -> String {
+    let mut parts = sections.split("\n[[member]]\n");
+    let mut text = parts.next().unwrap_or_default().trim_end().to_owned();
+    if join {
+        text += "\njoin = true";
+    }
+    text.push('\n');
+    let is_one = |part: &&str| {
+        members
+            .iter()
+            .any(|member| part.starts_with(&format!("id = {member}\n")))
+    };
+    for part in parts.filter(is_one) {
+        text += &format!("\n[[member]]\n{part}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_left_out_and_a_newcomer_joins() {
+        let sections = "[cluster]\nid = \"x\"\n\n[[member]]\nid = 1\naddress = \"a\"\n\n[[member]]\nid = 2\naddress = \"b\"\n";
+        assert_eq!(restricted(sections, &[1, 2], false), sections);
+        assert_eq!(
+            restricted(sections, &[2], true),
+            "[cluster]\nid = \"x\"\njoin = true\n\n[[member]]\nid = 2\naddress = \"b\"\n"
+        );
+    }
+}

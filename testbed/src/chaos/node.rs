@@ -131,23 +131,7 @@ impl Node {
         fs::create_dir_all(&folder)?;
         let own = if witness { Ipv4Addr::LOCALHOST } else { ANYCAST };
         let address = (own, 1701).into();
-        let anycast = if witness {
-            String::new()
-        } else {
-            common.anycast_section(id)
-        };
-        let settings = Settings {
-            id: u64::from(id),
-            shards: 1,
-            tun: "always",
-            pool: POOL,
-            sections: anycast + sections,
-            ..Settings::default()
-        };
         let config = folder.join("holdfast.toml");
-        let text = node_config::config(&folder, &folder.join("data"), address, &settings);
-        fs::write(&config, text)?;
-        fs::set_permissions(&config, fs::Permissions::from_mode(0o600))?;
         let arguments = ["netns", "exec", namespace.name()].map(str::to_owned);
         let run = [
             common.program.display().to_string(),
@@ -160,7 +144,7 @@ impl Node {
         let slow = folder.join("slow");
         daemon.set_environment("LD_PRELOAD", &common.slow_disk.display().to_string());
         daemon.set_environment(slow_disk::VARIABLE, &slow.display().to_string());
-        Ok(Self {
+        let node = Self {
             id,
             witness,
             daemon,
@@ -169,7 +153,31 @@ impl Node {
             config,
             slow,
             namespace,
-        })
+        };
+        node.configure(sections)?;
+        Ok(node)
+    }
+
+    /// Writes the configuration with these sections of the cluster, which count from the next start on.
+    pub fn configure(&self, sections: &str) -> Result<()> {
+        let anycast = if self.witness {
+            String::new()
+        } else {
+            self.common.anycast_section(self.id)
+        };
+        let settings = Settings {
+            id: u64::from(self.id),
+            shards: 1,
+            tun: "always",
+            pool: POOL,
+            sections: anycast + sections,
+            ..Settings::default()
+        };
+        let folder = self.common.folder.join(format!("node{}", self.id));
+        let text = node_config::config(&folder, &folder.join("data"), self.daemon.address(), &settings);
+        fs::write(&self.config, text)?;
+        fs::set_permissions(&self.config, fs::Permissions::from_mode(0o600))?;
+        Ok(())
     }
 
     /// Starts the process and waits until it answers; BIRD too, if it does not run.

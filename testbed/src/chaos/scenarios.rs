@@ -1,6 +1,7 @@
 //! What is done to the cluster, by the numbers of what it must show.
 
 mod kill;
+mod members;
 mod moments;
 mod network;
 mod restart;
@@ -144,6 +145,18 @@ pub const ALL: &[Scenario] = &[
         about: "a node of another cluster, a double of one of ours, and garbage from between the nodes",
         needs: Needs::Cluster,
         play: stranger::knock,
+    },
+    Scenario {
+        name: "grow-shrink",
+        about: "two nodes more, one after the other, and two nodes less, while calls arrive",
+        needs: Needs::Cluster,
+        play: members::grow_and_shrink,
+    },
+    Scenario {
+        name: "replace",
+        about: "a node dies for good, is removed, and another takes its place",
+        needs: Needs::Cluster,
+        play: members::replace,
     },
     Scenario {
         name: "witness",

@@ -11,7 +11,7 @@ use super::super::node::Node;
 use super::super::stage::Stage;
 
 /// Calls a second.
-const CALL_RATE: f64 = 40.0;
+pub(super) const CALL_RATE: f64 = 40.0;
 /// A drain or its opposite may take so long.
 const ORDER_LIMIT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
@@ -53,7 +53,7 @@ pub fn drain(stage: &mut Stage) -> Result<()> {
 }
 
 /// Gives an order about a node and waits until it owns as many groups as is wanted.
-fn order(bed: &mut Bed, order: &str, id: u8, wanted: impl Fn(u32) -> bool) -> Result<()> {
+pub(super) fn order(bed: &mut Bed, order: &str, id: u8, wanted: impl Fn(u32) -> bool) -> Result<()> {
     bed.node(id)?.ask(&["cluster", order, &id.to_string()])?;
     let deadline = Instant::now() + ORDER_LIMIT;
     loop {
