@@ -37,10 +37,23 @@ pub enum FromPeer {
 }
 
 /// What comes in for everybody, shared with [`Members`].
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub struct Heard {
-    reports: Arc<Reports>,
-    newcomer: Arc<AtomicBool>,
+    agreements: Agreements,
+    reports: Reports,
+    /// A member was connected, which may know nothing of earlier reports.
+    newcomer: AtomicBool,
+}
+
+impl Heard {
+    /// Nothing yet.
+    pub fn new(agreements: Agreements) -> Self {
+        Self {
+            agreements,
+            reports: Reports::default(),
+            newcomer: AtomicBool::new(false),
+        }
+    }
 }
 
 /// What everybody may know of the members.
@@ -48,31 +61,22 @@ pub struct Heard {
 pub struct Members {
     peers: PeersHandle,
     witnesses: BTreeSet<u64>,
-    agreements: Arc<Agreements>,
+    heard: Arc<Heard>,
     /// The Raft group as last decided; the configuration may say otherwise.
     group: ArcSwap<replica::Members>,
     alive: ArcSwap<BTreeSet<u64>>,
     /// Milliseconds of CLOCK_BOOTTIME until which this node is known to be no stale owner.
     fresh_until_ms: AtomicU64,
     lonely: AtomicBool,
-    reports: Arc<Reports>,
-    newcomer: Arc<AtomicBool>,
 }
 
 impl Members {
     /// Nobody is known to live yet.
-    pub fn new(
-        peers: PeersHandle,
-        witnesses: BTreeSet<u64>,
-        incoming: &Heard,
-        agreements: Arc<Agreements>,
-    ) -> Self {
+    pub fn new(peers: PeersHandle, witnesses: BTreeSet<u64>, heard: Arc<Heard>) -> Self {
         Self {
-            reports: incoming.reports.clone(),
-            newcomer: incoming.newcomer.clone(),
             peers,
             witnesses,
-            agreements,
+            heard,
             group: ArcSwap::default(),
             alive: ArcSwap::default(),
             fresh_until_ms: AtomicU64::new(0),
@@ -87,12 +91,12 @@ impl Members {
 
     /// What the members have alike, and what not.
     pub fn agreements(&self) -> &Agreements {
-        &self.agreements
+        &self.heard.agreements
     }
 
     /// This node has another configuration: the others are told.
     pub fn reconfigure(&self, agreement: Agreement) {
-        self.agreements.reconfigure(agreement);
+        self.heard.agreements.reconfigure(agreement);
         self.peers.set_configuration(agreement.encode());
         for node in self.peers.connected() {
             // Who does not hear it now hears it with the next Hello.
@@ -122,12 +126,12 @@ impl Members {
 
     /// Traffic that other members have counted.
     pub fn reports(&self) -> &Reports {
-        &self.reports
+        &self.heard.reports
     }
 
     /// Whether a member was connected since this was last asked, which may know nothing of earlier reports.
     pub fn has_newcomer(&self) -> bool {
-        self.newcomer.swap(false, Relaxed)
+        self.heard.newcomer.swap(false, Relaxed)
     }
 
     /// Whether there has been no quorum or no leader for a while, so that nothing can be acknowledged here.
@@ -309,11 +313,10 @@ impl Transport for PeersTransport {
 pub struct Incoming {
     table: TableHandle,
     shards: Vec<mpsc::Sender<Inbound>>,
-    agreements: Arc<Agreements>,
+    heard: Arc<Heard>,
     metrics: Arc<Metrics>,
     /// Whom we had a stream to since they were last gone.
     seen: Mutex<BTreeSet<u64>>,
-    heard: Heard,
 }
 
 impl Incoming {
@@ -321,17 +324,15 @@ impl Incoming {
     pub fn new(
         table: TableHandle,
         shards: Vec<mpsc::Sender<Inbound>>,
-        heard: Heard,
-        agreements: Arc<Agreements>,
+        heard: Arc<Heard>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             table,
             shards,
-            agreements,
+            heard,
             metrics,
             seen: Mutex::default(),
-            heard,
         }
     }
 
@@ -341,21 +342,18 @@ impl Incoming {
 
     fn on_order(&self, from: u64, order: &[u8]) {
         if let Some(agreement) = Agreement::decode(order) {
-            return self.agreements.changed(from, agreement);
+            return self.heard.agreements.changed(from, agreement);
         }
-        let Some(packet) = relay::disconnect_from(order) else {
-            return tracing::debug!(from, "an order of a newer version is passed over");
-        };
-        let shard = relay::tunnel_of(&packet).map_or(0, |tunnel: TunnelId| tunnel.shard(self.shards.len()));
-        if self.shards[shard].try_send(packet).is_err() {
-            self.metrics.count(Counter::RelaysDropped);
+        match relay::disconnect_from(order) {
+            Some(packet) => self.deliver(Some(packet), 0),
+            None => tracing::debug!(from, "an order of a newer version is passed over"),
         }
     }
 
-    fn on_relay(&self, relayed: crate::peers::Relay) {
-        let spread = usize::from(relayed.from.port());
-        let taken = relay::from_relay(relayed).is_some_and(|packet| {
-            let shards = self.shards.len();
+    /// To the shard of the packet's tunnel; an SCCRQ, which has none, goes by `spread`.
+    fn deliver(&self, packet: Option<Inbound>, spread: usize) {
+        let shards = self.shards.len();
+        let taken = packet.is_some_and(|packet| {
             let shard =
                 relay::tunnel_of(&packet).map_or(spread % shards, |tunnel: TunnelId| tunnel.shard(shards));
             self.shards[shard].try_send(packet).is_ok()
@@ -370,7 +368,10 @@ impl PeerEvents for Incoming {
     fn on_frame(&self, from: u64, frame: Frame) {
         match frame {
             Frame::Raft(message) => self.table.from_peer(FromPeer::Raft(message)),
-            Frame::Relay(relayed) => self.on_relay(relayed),
+            Frame::Relay(relayed) => {
+                let spread = usize::from(relayed.from.port());
+                self.deliver(relay::from_relay(relayed), spread);
+            }
             Frame::Order(order) => self.on_order(from, &order),
             Frame::Counters(report) => {
                 if !self.heard.reports.take(from, &report) {
@@ -388,7 +389,7 @@ impl PeerEvents for Incoming {
         self.seen().insert(node);
         self.heard.newcomer.store(true, Relaxed);
         tracing::info!(node, program = hello.program, "connected to a member");
-        self.agreements.hello(node, &hello);
+        self.heard.agreements.hello(node, &hello);
     }
 
     fn on_down(&self, node: u64, refused: bool) {

@@ -53,7 +53,7 @@ impl Published {
         }
     }
 
-    /// What the table says before anything more is applied to it, or after it was replaced.
+    /// What the table says before anything more is applied to it.
     pub(super) fn adopt(&self, table: &Table) {
         self.table_ms.store(table.now_ms(), Relaxed);
         self.applied.store(table.applied(), Relaxed);

@@ -556,7 +556,6 @@ impl TableThread {
     /// A snapshot took the table's place: whatever was derived from it is derived anew.
     fn on_table_replaced(&mut self) {
         self.forwarding.replace(self.replica.table());
-        self.published.adopt(self.replica.table());
         for group in 0..=u8::MAX {
             let Group { owner, epoch, .. } = self.replica.table().group(group);
             self.on_group_taken(group, owner, epoch);
@@ -574,8 +573,10 @@ impl TableThread {
     }
 
     fn bear(&self, tunnel: TunnelId) {
-        let Some(image) = self.image(tunnel) else { return };
-        let image = Some(image);
+        let image = self.image(tunnel);
+        if image.is_none() {
+            return;
+        }
         self.shards[tunnel.shard(self.shards.len())].send(ShardInput::Birth {
             tunnel,
             image,

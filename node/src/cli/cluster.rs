@@ -23,84 +23,56 @@ pub enum ClusterCommand {
     /// Make certificates and the configuration of the members of a new cluster
     Init(InitArgs),
     /// Show the members, who leads, and who owns how much
-    Status {
-        #[command(flatten)]
-        node: NodeArgs,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Status(Asked),
     /// Have the other nodes take over everything that a node owns
-    Drain {
-        /// Id of the node to be freed
-        #[arg(value_name = "NODE")]
-        id: u64,
-        #[command(flatten)]
-        node: NodeArgs,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Drain(OfNode),
     /// Give a drained or returned node its share back
-    Undrain {
-        /// Id of the node
-        #[arg(value_name = "NODE")]
-        id: u64,
-        #[command(flatten)]
-        node: NodeArgs,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Undrain(OfNode),
     /// Make a node a member; ask this of the leader
     ///
     /// It must be in the configuration of all members, and run with "join = true" in its [cluster]. It gets the whole table
     /// first, then a vote. "undrain" gives it groups.
-    Add {
-        /// Id of the new node
-        #[arg(value_name = "NODE")]
-        id: u64,
-        #[command(flatten)]
-        node: NodeArgs,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Add(OfNode),
     /// Have a node, dead or alive, be no member any more; ask this of the leader
     ///
     /// The others take over what it owns first. Stop it then, and take it out of the configuration of all members.
-    Remove {
-        /// Id of the node
-        #[arg(value_name = "NODE")]
-        id: u64,
-        #[command(flatten)]
-        node: NodeArgs,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Remove(OfNode),
     /// Give each living node its share
-    Rebalance {
-        #[command(flatten)]
-        node: NodeArgs,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Rebalance(Asked),
+}
+
+/// Which running node is asked.
+#[derive(Debug, Args)]
+pub struct Asked {
+    #[command(flatten)]
+    node: NodeArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What an order is about.
+#[derive(Debug, Args)]
+pub struct OfNode {
+    /// Id of the node
+    #[arg(value_name = "NODE")]
+    id: u64,
+    #[command(flatten)]
+    asked: Asked,
 }
 
 /// Does it.
 pub fn run(command: ClusterCommand) -> Result<(), CliError> {
-    let (order, node, json) = match command {
+    let (order, asked) = match command {
         ClusterCommand::Init(args) => return init(&args),
-        ClusterCommand::Status { node, json } => (ClusterOrder::Show, node, json),
-        ClusterCommand::Drain { id, node, json } => (ClusterOrder::Drain { node: id }, node, json),
-        ClusterCommand::Undrain { id, node, json } => (ClusterOrder::Undrain { node: id }, node, json),
-        ClusterCommand::Add { id, node, json } => (ClusterOrder::Add { node: id }, node, json),
-        ClusterCommand::Remove { id, node, json } => (ClusterOrder::Remove { node: id }, node, json),
-        ClusterCommand::Rebalance { node, json } => (ClusterOrder::Rebalance, node, json),
+        ClusterCommand::Status(asked) => (ClusterOrder::Show, asked),
+        ClusterCommand::Drain(OfNode { id, asked }) => (ClusterOrder::Drain { node: id }, asked),
+        ClusterCommand::Undrain(OfNode { id, asked }) => (ClusterOrder::Undrain { node: id }, asked),
+        ClusterCommand::Add(OfNode { id, asked }) => (ClusterOrder::Add { node: id }, asked),
+        ClusterCommand::Remove(OfNode { id, asked }) => (ClusterOrder::Remove { node: id }, asked),
+        ClusterCommand::Rebalance(asked) => (ClusterOrder::Rebalance, asked),
     };
-    cluster_orders::order(&node, order, json)
+    cluster_orders::order(&asked.node, order, asked.json)
 }
 
 /// What the cluster is to be.

@@ -28,15 +28,9 @@ pub fn join(
     let Some(peers) = PeersConfig::of(config, boot, ours.encode(), metrics.clone()) else {
         return Ok(None);
     };
-    let agreements = Arc::new(Agreements::new(ours, (OLDEST_COMMAND_VERSION, COMMAND_VERSION)));
-    let heard = Heard::default();
-    let incoming = Incoming::new(
-        table.clone(),
-        shards.to_vec(),
-        heard.clone(),
-        agreements.clone(),
-        metrics.clone(),
-    );
+    let agreements = Agreements::new(ours, (OLDEST_COMMAND_VERSION, COMMAND_VERSION));
+    let heard = Arc::new(Heard::new(agreements));
+    let incoming = Incoming::new(table.clone(), shards.to_vec(), heard.clone(), metrics.clone());
     let witnesses: BTreeSet<u64> = config
         .members
         .iter()
@@ -46,8 +40,7 @@ pub fn join(
     Ok(Some(Arc::new(Members::new(
         Peers::start(peers, incoming)?,
         witnesses,
-        &heard,
-        agreements,
+        heard,
     ))))
 }
 
