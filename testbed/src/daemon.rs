@@ -56,6 +56,24 @@ pub struct Memory {
     pub pss: u64,
 }
 
+impl Memory {
+    /// What a process occupies now.
+    pub fn of(pid: u32) -> io::Result<Self> {
+        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+        let field = |name: &str| {
+            let line = rollup.lines().find_map(|line| line.strip_prefix(name));
+            let kilobytes = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+            kilobytes
+                .map(|kilobytes| kilobytes * 1024)
+                .ok_or_else(|| io::Error::other(format!("no {name}")))
+        };
+        Ok(Self {
+            rss: field("Rss:")?,
+            pss: field("Pss:")?,
+        })
+    }
+}
+
 /// One node: how to start it, and the process while it runs. Dropped, it is killed.
 #[derive(Debug)]
 pub struct Daemon {
@@ -237,18 +255,7 @@ impl Daemon {
         let pid = self
             .pid()
             .ok_or_else(|| io::Error::other("the node does not run"))?;
-        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-        let field = |name: &str| {
-            let line = rollup.lines().find_map(|line| line.strip_prefix(name));
-            let kilobytes = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
-            kilobytes
-                .map(|kilobytes| kilobytes * 1024)
-                .ok_or_else(|| io::Error::other(format!("no {name}")))
-        };
-        Ok(Memory {
-            rss: field("Rss:")?,
-            pss: field("Pss:")?,
-        })
+        Memory::of(pid)
     }
 
     /// Signals the process; its id.

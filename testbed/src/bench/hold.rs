@@ -13,10 +13,10 @@ use crate::restart::Error;
 use crate::simulator::Simulator;
 
 /// Sessions at the first measurement of memory.
-const FEW: u32 = 10_000;
+pub(super) const FEW: u32 = 10_000;
 /// How long the sessions may take to come up, and to show that they are alive.
 const PATIENCE: Duration = Duration::from_secs(600);
-const CHECK_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const CHECK_TIMEOUT: Duration = Duration::from_secs(60);
 /// Before memory is measured: compaction of the log and the allocator come to rest.
 const REST: Duration = Duration::from_secs(10);
 /// Comparisons of the released node with fresh ones. A single one says little: on a machine with neighbours the rate of one and
@@ -202,7 +202,7 @@ fn compare(setting: &Setting, released: &NodeUnderTest) -> Result<Vec<Round>, Er
 }
 
 /// Dials until `total` sessions are open, then lets the node come to rest.
-fn grow(simulator: &mut Simulator, setting: &Setting, total: u32) -> Result<(), Error> {
+pub(super) fn grow(simulator: &mut Simulator, setting: &Setting, total: u32) -> Result<(), Error> {
     let open = simulator.report()?.sessions_open;
     let missing = total.saturating_sub(u32::try_from(open).unwrap_or(u32::MAX));
     simulator.dial(missing, Some(setting.concurrency))?;

@@ -1,5 +1,6 @@
 //! How fast sessions come up and what they cost, against a node process with its durable log on.
 
+mod cluster;
 mod hold;
 mod setup;
 
@@ -12,6 +13,7 @@ use crate::node_program;
 use crate::restart::Error;
 use crate::simulator::{Command, Plan, Simulator};
 
+pub use cluster::{ClusterResult, cluster};
 pub use hold::{HoldResult, hold};
 pub use setup::{SetupResult, setup};
 
@@ -25,11 +27,14 @@ const LACS: u16 = 8;
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Sets `--sessions` sessions up at full speed.
-    #[arg(long, required_unless_present = "hold")]
+    #[arg(long, required_unless_present_any = ["hold", "cluster"])]
     setup: bool,
     /// Holds so many sessions and measures the node's memory, then releases them and measures set-up again.
     #[arg(long, value_name = "N")]
     hold: Option<u32>,
+    /// Sets `--sessions` sessions up on three nodes behind routers, then holds so many and measures each node's memory (root).
+    #[arg(long, value_name = "N")]
+    cluster: Option<u32>,
     /// Sessions of a set-up measurement.
     #[arg(long, default_value_t = 10_000)]
     sessions: u32,
@@ -78,6 +83,11 @@ impl Options {
         }
         if let Some(count) = self.hold {
             let result = hold(&setting, count, Duration::from_secs(self.seconds))?;
+            passed &= result.is_complete();
+            self.print(&result)?;
+        }
+        if let Some(count) = self.cluster {
+            let result = cluster(&setting, count)?;
             passed &= result.is_complete();
             self.print(&result)?;
         }

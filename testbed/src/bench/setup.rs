@@ -77,7 +77,7 @@ pub(super) fn of_node(setting: &Setting, node: &NodeUnderTest) -> Result<SetupRe
 }
 
 /// Sets sessions up in a simulator whose tunnels are up and which has no call.
-fn measure(simulator: &mut Simulator, setting: &Setting) -> Result<SetupResult, Error> {
+pub(super) fn measure(simulator: &mut Simulator, setting: &Setting) -> Result<SetupResult, Error> {
     let before = simulator.report()?;
     simulator.dial(setting.sessions, Some(setting.concurrency))?;
     let all = u64::from(setting.sessions);

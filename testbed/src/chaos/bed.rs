@@ -28,6 +28,7 @@ use super::speaker::{self, Speaker};
 use crate::lab::namespace::Namespace;
 use crate::lab::process::ProcessGroup;
 use crate::node_config;
+use crate::simulator::Plan;
 
 /// The address that LACs see.
 pub const ANYCAST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -198,6 +199,20 @@ impl Bed {
         let node = Node::new(id, namespace, &self.common, sections, witness)?;
         self.nodes.insert(id, node);
         Ok(())
+    }
+
+    /// What the LACs of the lab are to do: ten of them, each with an address of its own.
+    pub fn plan(&self) -> Plan {
+        Plan {
+            target: (ANYCAST, 1701).into(),
+            lacs: LACS,
+            source: FIRST_LAC.into(),
+            many_sources: true,
+            source_port: 1701,
+            user: node_config::USER.into(),
+            password: node_config::USER.into(),
+            ..Plan::default()
+        }
     }
 
     pub fn node(&mut self, id: u8) -> Result<&mut Node> {

@@ -94,12 +94,8 @@ impl Options {
             }
             return Ok(ExitCode::SUCCESS);
         }
-        if !nix::unistd::Uid::effective().is_root() {
-            return Err("chaos makes network namespaces: run it as root".into());
-        }
         let chosen = self.chosen()?;
-        cleanup::install()?;
-        apt::install_missing(NEEDED)?;
+        prepare()?;
         let program = node_program::find_or_build(self.program.as_deref())?;
         let image = if self.without_client {
             None
@@ -161,6 +157,19 @@ impl Options {
         };
         self.scenario.iter().map(find).collect()
     }
+}
+
+/// What a [`Bed`] needs of the machine.
+///
+/// # Errors
+/// Without root, and if a package cannot be installed.
+pub fn prepare() -> std::result::Result<(), Box<dyn std::error::Error>> {
+    if !nix::unistd::Uid::effective().is_root() {
+        return Err("the lab is made of network namespaces: run this as root".into());
+    }
+    cleanup::install()?;
+    apt::install_missing(NEEDED)?;
+    Ok(())
 }
 
 /// Plays scenarios on one stage and prints a line for each.

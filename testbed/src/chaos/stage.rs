@@ -9,14 +9,13 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::bed::{ANYCAST, Bed, CORE, FIRST_LAC, LACS};
+use super::bed::{Bed, CORE, FIRST_LAC};
 use super::error::{Error, Result};
 use super::node::{TunnelInfo, View};
 use super::real_client::RealClient;
 use super::verdict::{RealClientSaw, Times, Verdict};
 use crate::lab::image::Image;
 use crate::lab::process::own_program;
-use crate::node_config::USER;
 use crate::simulator::{Command, HangUp, Moment, Plan, Report, Simulator};
 
 /// How long the sessions may take to come up.
@@ -81,17 +80,10 @@ impl Stage {
     /// Establishes the sessions.
     pub fn open(bed: Bed, setting: Setting, image: Option<Image>) -> Result<Self> {
         let plan = Plan {
-            target: (ANYCAST, 1701).into(),
-            lacs: LACS,
-            source: FIRST_LAC.into(),
-            many_sources: true,
-            source_port: 1701,
             tunnels: setting.tunnels,
             sessions: setting.sessions + EXTRA.max(setting.tunnels),
-            user: USER.into(),
-            password: USER.into(),
             seed: setting.seed,
-            ..Plan::default()
+            ..bed.plan()
         };
         let simulator = Simulator::spawn_by(bed.lac.command(own_program()), &plan)?;
         let mut stage = Self {
