@@ -3,7 +3,10 @@
 /// Version of the commands' and rows' meaning that this program knows. An entry of a newer one stops the replica. A table uses
 /// the version that all members know ([`crate::Table::version`]), and begins with version 1. Version 2 knows `Assign`, `Move` and
 /// `Raise`.
-pub const COMMAND_VERSION: u32 = 2;
+///
+/// A build with `--cfg holdfast_next` stands for a later release: one version more, and rows with one field more, which is
+/// written from that version on (`replica::next`). It exists to test upgrades, and no release is built so.
+pub const COMMAND_VERSION: u32 = if cfg!(holdfast_next) { 3 } else { 2 };
 
 /// The oldest version that this program still applies. Nodes without a version in common do not work together.
 pub const OLDEST_COMMAND_VERSION: u32 = 1;

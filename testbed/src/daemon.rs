@@ -103,6 +103,11 @@ impl Daemon {
         self.environment.push((name.into(), value.into()));
     }
 
+    /// From the next start on the process gets these arguments.
+    pub fn set_arguments(&mut self, arguments: Vec<String>) {
+        self.arguments = arguments;
+    }
+
     /// Starts the process without waiting for anything.
     pub fn spawn(&mut self) -> Result<(), Error> {
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;

@@ -15,19 +15,42 @@ fn workspace() -> &'static Path {
 pub fn find_or_build(given: Option<&Path>) -> io::Result<PathBuf> {
     match given {
         Some(program) => program.canonicalize(),
-        None => build(),
+        None => build(&mut cargo()),
     }
 }
 
-fn build() -> io::Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
+/// The stand-in for a later release, freshly built into a folder of its own below the one that this program is in: a version of
+/// the session table more, and rows with a field more (`COMMAND_VERSION` in `cluster/src/limits.rs`).
+pub fn build_next() -> io::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let folder = own
+        .ancestors()
+        .nth(2)
+        .ok_or_else(|| io::Error::other("this program is in no folder"))?
+        .join("next");
+    let mut flags = std::env::var("RUSTFLAGS").unwrap_or_default();
+    flags += " --cfg holdfast_next";
+    build(
+        cargo()
+            .env("RUSTFLAGS", flags.trim_start())
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
+            .arg("--target-dir")
+            .arg(folder),
+    )
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
         // The whole workspace's features, with which this program was built too: so only the last step is left to do.
         .args(["build", "--release", "--workspace", "--bin", "holdfast"])
         .arg("--message-format=json-render-diagnostics")
-        .current_dir(workspace())
-        .stderr(Stdio::inherit())
-        .output()?;
+        .current_dir(workspace());
+    command
+}
+
+fn build(command: &mut Command) -> io::Result<PathBuf> {
+    let output = command.stderr(Stdio::inherit()).output()?;
     if !output.status.success() {
         return Err(io::Error::other("cargo could not build the node"));
     }

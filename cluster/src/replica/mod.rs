@@ -16,6 +16,8 @@
 mod batcher;
 mod consensus;
 mod members;
+#[cfg(holdfast_next)]
+mod next;
 mod raft_group;
 mod store;
 mod transfer;
@@ -133,7 +135,10 @@ pub enum ReplicaError {
         error: prost::DecodeError,
     },
     /// A committed entry was proposed by a newer program.
-    #[error("log entry {index} has version {found}, this Holdfast knows versions up to {COMMAND_VERSION}")]
+    #[error(
+        "the cluster uses version {found} of the session table (log entry {index}), this Holdfast knows versions up to \
+         {COMMAND_VERSION}: start a newer Holdfast on this node, one that knows version {found}"
+    )]
     NewerCommands {
         /// The entry.
         index: u64,
@@ -350,6 +355,8 @@ impl Replica {
             return;
         }
         self.sequence += 1;
+        #[cfg(holdfast_next)]
+        let commands = next::written_in(self.table.version(), commands);
         let batch = CommandBatch {
             version: self.table.version(),
             origin: self.config.node_id,

@@ -27,7 +27,10 @@ pub enum RestoreError {
         found: u32,
     },
     /// Uses rows that a newer program wrote.
-    #[error("the table has version {found}, this program knows versions up to {COMMAND_VERSION}")]
+    #[error(
+        "the cluster uses version {found} of the session table, this Holdfast knows versions up to {COMMAND_VERSION}: \
+         start a newer Holdfast on this node, one that knows version {found}"
+    )]
     TableVersion {
         /// The table's.
         found: u32,

@@ -44,6 +44,11 @@ pub struct ClusterStatus {
     pub leader: u64,
     /// Raft's term.
     pub term: u64,
+    /// Version of commands and rows that the session table uses: the newest that every member knows.
+    pub table_version: u32,
+    /// Rows with the field of the stand-in for a later release, in the table of the node that answers.
+    #[cfg(holdfast_next)]
+    pub rows_of_next_version: u64,
     /// Groups of tunnels without an owner.
     pub groups_without_owner: u32,
     /// Groups that an order is about to move.
@@ -78,6 +83,8 @@ pub struct NodeStatus {
     pub sessions: u64,
     /// Its program's version, once it was heard.
     pub program: String,
+    /// The newest version of commands and rows that its program knows; 0: it was not heard yet.
+    pub newest_table_version: u32,
     /// Whether this node has a stream to it.
     pub connected: bool,
     /// Why the last attempt to reach it failed.

@@ -45,8 +45,8 @@ fn head(status: &ClusterStatus, output: &mut Output) -> Result<(), CliError> {
         leader => format!("leader {leader}, term {}", status.term),
     };
     output.line(format_args!(
-        "cluster {}, seen by node {}: {leader}",
-        status.cluster_id, status.node
+        "cluster {}, seen by node {}: {leader}, table version {}",
+        status.cluster_id, status.node, status.table_version
     ))?;
     if status.groups_moved > 0 {
         output.line(format_args!("{} groups moved", status.groups_moved))?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use holdfast_cluster::limits::COMMAND_VERSION;
 use holdfast_cluster::replica;
 use holdfast_cluster::table::Table;
 
@@ -13,7 +14,8 @@ use crate::peers::PeerStatus;
 
 /// How the cluster is.
 pub async fn show(shared: &Shared, members: &Members) -> Result<ClusterStatus, ApiError> {
-    let owned = shared.table.ask(owned).await.ok_or_else(|| {
+    let asked = shared.table.ask(|table| (table.version(), owned(table)));
+    let (table_version, owned) = asked.await.ok_or_else(|| {
         ApiError::new(
             ErrorCode::Unavailable,
             "the session table does not answer; try again",
@@ -55,9 +57,14 @@ pub async fn show(shared: &Shared, members: &Members) -> Result<ClusterStatus, A
         node: config.node.id,
         leader: table.leader_id,
         term: table.term,
+        table_version,
+        #[cfg(holdfast_next)]
+        rows_of_next_version: shared.table.ask(rows_of_next_version).await.unwrap_or_default(),
         groups_without_owner: owned.get(&0).map_or(0, |(groups, _, _)| *groups),
         groups_moved: 0,
-        warnings: warnings(&config, &group),
+        warnings: warnings(&config, &group)
+            .chain(held_back(table_version, &nodes))
+            .collect(),
         nodes,
     })
 }
@@ -80,6 +87,10 @@ fn configured(config: &Config, members: &Members, member: &MemberConfig, peers: 
         program: match is_self {
             true => env!("CARGO_PKG_VERSION").into(),
             false => hello.map_or_else(String::new, |hello| hello.program.clone()),
+        },
+        newest_table_version: match is_self {
+            true => COMMAND_VERSION,
+            false => hello.map_or(0, |hello| hello.newest_version),
         },
         connected: is_self || peer.is_some_and(|peer| peer.connected.is_some()),
         last_error: peer.and_then(|peer| peer.last_error.clone()).unwrap_or_default(),
@@ -111,7 +122,7 @@ fn place(group: &replica::Members, node: u64) -> &'static str {
 }
 
 /// Where the Raft group and the configuration say otherwise.
-fn warnings(config: &Config, group: &replica::Members) -> Vec<String> {
+fn warnings(config: &Config, group: &replica::Members) -> impl Iterator<Item = String> {
     let missing = config
         .members
         .iter()
@@ -132,7 +143,36 @@ fn warnings(config: &Config, group: &replica::Members) -> Vec<String> {
              cluster remove {id}\""
         )
     });
-    missing.chain(learning).chain(unknown).collect()
+    missing.chain(learning).chain(unknown)
+}
+
+/// Where a member's program knows a newer version of the table than all do: who lacks it. In an upgrade this is how to see what
+/// is left to do.
+fn held_back(version: u32, nodes: &[NodeStatus]) -> Option<String> {
+    let of_group = || nodes.iter().filter(|node| node.membership != "none");
+    let newest = of_group().map(|node| node.newest_table_version).max()?;
+    let lack: Vec<String> = of_group()
+        .filter(|node| node.newest_table_version < newest)
+        .map(|node| node.id.to_string())
+        .collect();
+    (newest > version && !lack.is_empty()).then(|| {
+        format!(
+            "the session table stays at version {version} until all members run a Holdfast that knows version {newest}; these \
+             do not, or were not heard yet: {}",
+            lack.join(", ")
+        )
+    })
+}
+
+#[cfg(holdfast_next)]
+fn rows_of_next_version(table: &Table) -> u64 {
+    let tunnels = (0..=u8::MAX).flat_map(|group| table.tunnels_of(group));
+    tunnels
+        .map(|(_, tunnel)| {
+            let sessions = tunnel.sessions().filter(|(_, row)| row.written_in > 0);
+            u64::from(tunnel.row().written_in > 0) + sessions.count() as u64
+        })
+        .sum()
 }
 
 /// Groups, tunnels and sessions by owner.

@@ -37,6 +37,7 @@ pub async fn add(shared: &Shared, members: &Members, node: u64) -> Result<(), Ap
         ));
     }
     must_be_there(shared, members, node)?;
+    must_know_the_table(shared, members, node).await?;
     let until = Instant::now() + PATIENCE;
     change(shared, members, MemberChange::Learner(node), until, |group| {
         group.contains(node)
@@ -166,6 +167,26 @@ fn must_be_there(shared: &Shared, members: &Members, node: u64) -> Result<(), Ap
     match grave.iter().find(|difference| difference.is_grave()) {
         Some(difference) => Err(ApiError::new(ErrorCode::NotAllowed, difference.text(node))),
         None => Ok(()),
+    }
+}
+
+/// The table's version never falls: whoever does not know it would stop at the first entry.
+async fn must_know_the_table(shared: &Shared, members: &Members, node: u64) -> Result<(), ApiError> {
+    let peers = members.peers().status();
+    let peer = peers.iter().find(|peer| peer.member.id == node);
+    let knows = peer
+        .and_then(|peer| peer.hello.as_ref())
+        .map(|hello| hello.newest_version);
+    let needed = shared.table.ask(|table| table.version()).await;
+    match (knows, needed) {
+        (Some(knows), Some(needed)) if knows < needed => Err(ApiError::new(
+            ErrorCode::NotAllowed,
+            format!(
+                "the cluster uses version {needed} of the session table, node {node} knows versions up to {knows}: start a newer \
+                 Holdfast there, one that knows version {needed}"
+            ),
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -52,6 +52,8 @@ const POLL: Duration = Duration::from_millis(10);
 pub struct Settings {
     /// The `holdfast` program.
     pub program: PathBuf,
+    /// The stand-in for a later release, where one is wanted.
+    pub next_program: Option<PathBuf>,
     pub nodes: u8,
     /// The last of them is a witness.
     pub witness: bool,
@@ -72,6 +74,7 @@ pub struct Bed {
     r2: Namespace,
     _core: Namespace,
     common: Common,
+    next_program: Option<PathBuf>,
     /// The sections of each node that has a certificate, with all of them as members.
     sections: BTreeMap<u8, String>,
     folder: Folder,
@@ -136,6 +139,7 @@ impl Bed {
                 bfd_ms: settings.bfd_ms,
                 slow_disk: slow_disk::compile(&folder)?,
             },
+            next_program: settings.next_program.clone(),
             sections: BTreeMap::new(),
             folder: Folder(folder),
         };
@@ -219,6 +223,13 @@ impl Bed {
         self.nodes
             .get_mut(&id)
             .ok_or_else(|| Error::Unmet(format!("there is no node {id}")))
+    }
+
+    /// The program that the nodes run at first, and the one of a later release.
+    pub fn programs(&self) -> Result<[PathBuf; 2]> {
+        let next = self.next_program.clone();
+        let next = next.ok_or_else(|| Error::Unmet("there is no program of a later release".into()))?;
+        Ok([self.common.program.clone(), next])
     }
 
     /// Where logs and data lie.

@@ -110,18 +110,29 @@ impl Options {
             seed,
             sabotage: self.sabotage,
         };
+        let upgrade = chosen.iter().any(|scenario| scenario.needs == Needs::Upgrade);
+        let next_program = if upgrade {
+            println!(
+                "building the stand-in for a later release: one field more in its rows, its table one version higher"
+            );
+            Some(node_program::build_next()?)
+        } else {
+            None
+        };
         let mut verdicts = Vec::new();
-        for witness in [false, true] {
+        for kind in [BedKind::Standing, BedKind::Upgraded, BedKind::WithWitness] {
             let fit: Vec<_> = chosen
                 .iter()
-                .filter(|scenario| (scenario.needs == Needs::Witness) == witness)
+                .filter(|scenario| BedKind::of(scenario.needs) == kind)
                 .copied()
                 .collect();
             if fit.is_empty() {
                 continue;
             }
+            let witness = kind == BedKind::WithWitness;
             let bed = Bed::build(&Settings {
                 program: program.clone(),
+                next_program: next_program.clone(),
                 nodes: if witness { WITH_WITNESS } else { self.nodes },
                 witness,
                 bfd_ms: self.bfd_ms,
@@ -170,6 +181,24 @@ pub fn prepare() -> std::result::Result<(), Box<dyn std::error::Error>> {
     cleanup::install()?;
     apt::install_missing(NEEDED)?;
     Ok(())
+}
+
+/// Scenarios that share a bed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BedKind {
+    Standing,
+    Upgraded,
+    WithWitness,
+}
+
+impl BedKind {
+    fn of(needs: Needs) -> Self {
+        match needs {
+            Needs::Anything | Needs::Cluster => Self::Standing,
+            Needs::Upgrade => Self::Upgraded,
+            Needs::Witness => Self::WithWitness,
+        }
+    }
 }
 
 /// Plays scenarios on one stage and prints a line for each.

@@ -86,6 +86,10 @@ pub struct View {
     pub groups_without_owner: u32,
     /// Groups that an order is about to move.
     pub groups_moved: u32,
+    /// Version of commands and rows that the table uses.
+    pub table_version: u32,
+    /// Rows with the newer version's field in this node's table; the older program does not know of any.
+    pub rows_of_next_version: Option<u64>,
     pub nodes: Vec<Member>,
 }
 
@@ -132,14 +136,7 @@ impl Node {
         let own = if witness { Ipv4Addr::LOCALHOST } else { ANYCAST };
         let address = (own, 1701).into();
         let config = folder.join("holdfast.toml");
-        let arguments = ["netns", "exec", namespace.name()].map(str::to_owned);
-        let run = [
-            common.program.display().to_string(),
-            "run".into(),
-            "--config".into(),
-            config.display().to_string(),
-        ];
-        let arguments = arguments.into_iter().chain(run).collect();
+        let arguments = arguments(&namespace, &common.program, &config);
         let mut daemon = Daemon::new(Path::new("ip"), arguments, address, folder.join("log"));
         let slow = folder.join("slow");
         daemon.set_environment("LD_PRELOAD", &common.slow_disk.display().to_string());
@@ -156,6 +153,26 @@ impl Node {
         };
         node.configure(sections)?;
         Ok(node)
+    }
+
+    /// From the next start on the node runs this program.
+    pub fn set_program(&mut self, program: &Path) {
+        self.common.program = program.to_owned();
+        let arguments = arguments(&self.namespace, program, &self.config);
+        self.daemon.set_arguments(arguments);
+    }
+
+    /// Waits for a process that is to end by itself, and not well; what it has printed since `offset`.
+    pub fn wait_refusal(&mut self, offset: usize) -> Result<String> {
+        let status = self.daemon.wait_end(START_LIMIT)?;
+        let (printed, _) = self.printed_since(offset);
+        match status {
+            Some(status) if !status.success() => Ok(printed),
+            other => Err(Error::Unmet(format!(
+                "node {} was to end by itself and did not: {other:?}\n{printed}",
+                self.id
+            ))),
+        }
     }
 
     /// Writes the configuration with these sections of the cluster, which count from the next start on.
@@ -332,4 +349,12 @@ impl Node {
         let value = self.ask(&["cluster", "status"])?;
         serde_json::from_value(value).map_err(|error| Error::Unmet(format!("cluster status: {error}")))
     }
+}
+
+/// What `ip` is to run.
+fn arguments(namespace: &Namespace, program: &Path, config: &Path) -> Vec<String> {
+    let (program, config) = (program.display().to_string(), config.display().to_string());
+    let enter = ["netns", "exec", namespace.name()].map(str::to_owned);
+    let run = [program, "run".into(), "--config".into(), config];
+    enter.into_iter().chain(run).collect()
 }

@@ -6,6 +6,7 @@ mod moments;
 mod network;
 mod restart;
 mod stranger;
+mod upgrade;
 
 use super::error::Result;
 use super::stage::Stage;
@@ -26,6 +27,8 @@ pub enum Needs {
     Anything,
     /// Several nodes that serve.
     Cluster,
+    /// Several nodes that serve, of which each may be upgraded for good: nothing else is played on them.
+    Upgrade,
     /// Two nodes that serve and a witness.
     Witness,
 }
@@ -157,6 +160,12 @@ pub const ALL: &[Scenario] = &[
         about: "a node dies for good, is removed, and another takes its place",
         needs: Needs::Cluster,
         play: members::replace,
+    },
+    Scenario {
+        name: "upgrade",
+        about: "every node in turn gets a program whose rows carry one more field, while calls arrive; one goes back too late",
+        needs: Needs::Upgrade,
+        play: upgrade::all,
     },
     Scenario {
         name: "witness",

@@ -78,6 +78,7 @@ impl Show {
         };
         let bed = Bed::build(&chaos::Settings {
             program: program.to_owned(),
+            next_program: None,
             nodes: NODES,
             witness: false,
             bfd_ms: BFD_MS,
