@@ -48,6 +48,7 @@ pub async fn show(shared: &Shared, members: &Members) -> Result<ClusterStatus, A
         }
         .into();
         node.membership = place(&group, node.id).into();
+        node.no_way_to_lacs = members.is_wayless(node.id);
     }
     Ok(ClusterStatus {
         cluster_id: config
@@ -64,6 +65,7 @@ pub async fn show(shared: &Shared, members: &Members) -> Result<ClusterStatus, A
         groups_moved: 0,
         warnings: warnings(&config, &group)
             .chain(held_back(table_version, &nodes))
+            .chain(without_way(&nodes))
             .collect(),
         nodes,
     })
@@ -173,6 +175,20 @@ fn rows_of_next_version(table: &Table) -> u64 {
             u64::from(tunnel.row().written_in > 0) + sessions.count() as u64
         })
         .sum()
+}
+
+/// Who cannot answer LACs.
+fn without_way(nodes: &[NodeStatus]) -> impl Iterator<Item = String> {
+    nodes.iter().filter(|node| node.no_way_to_lacs).map(|node| {
+        let id = node.id;
+        let groups = match node.groups {
+            0 => "its groups are with others",
+            _ => "no other node that could take its groups has one",
+        };
+        format!(
+            "node {id} has lost its way to the LACs, {groups}: see on it which routes it has (ip route get LAC from ADDRESS) and              whether BIRD hears the routers (birdc show protocols); once they are back, \"holdfast cluster undrain {id}\" gives it              its share"
+        )
+    })
 }
 
 /// Groups, tunnels and sessions by owner.

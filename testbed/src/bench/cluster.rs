@@ -74,6 +74,7 @@ pub fn cluster(setting: &Setting, all: u32) -> Result<ClusterResult, Box<dyn std
     chaos::prepare()?;
     let bed = Bed::build(&chaos::Settings {
         program: setting.program.clone(),
+        next_program: None,
         nodes: NODES,
         witness: false,
         bfd_ms: BFD_MS,
