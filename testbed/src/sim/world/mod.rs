@@ -7,17 +7,19 @@
 //! Everything that happens is an entry of the agenda; a step handles one of them. What the parts tell of it are facts, on which
 //! the invariants are checked after each step.
 
+mod trouble;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::agenda::Agenda;
-use super::dice::Dice;
-use super::facts::{About, Fact};
-use super::faults::Fault;
-use super::lac::Lac;
-use super::network::{Network, Place};
-use super::node::{Arrival, Death, Machine, Out, Process, Wire};
-use super::setup::Setup;
+use crate::sim::agenda::Agenda;
+use crate::sim::dice::Dice;
+use crate::sim::facts::{About, Fact};
+use crate::sim::faults::Fault;
+use crate::sim::lac::Lac;
+use crate::sim::network::{Network, Place};
+use crate::sim::node::{Arrival, Death, Machine, Out, Process, Wire};
+use crate::sim::setup::Setup;
 
 const TICK: Duration = Duration::from_millis(10);
 /// How long the router goes on sending to a process that is dead (BFD).
@@ -26,8 +28,6 @@ const WITHDRAWN_DEAD: Duration = Duration::from_millis(40);
 const WITHDRAWN_STOPPED: Duration = Duration::from_millis(350);
 /// The cluster is given so long to come up for the first time.
 const FIRST_LACS: Duration = Duration::from_secs(3);
-/// What a fault may leave behind for a while: elections, takeovers, retransmissions.
-const AFTERMATH: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
 enum Happening {
@@ -398,106 +398,8 @@ impl World {
         self.machines.iter().filter_map(announces).collect()
     }
 
-    fn start(&mut self, node: u64) {
-        let machine = self.machines.get_mut(&node).expect("a node that there is");
-        if machine.is_dead() {
-            let boot = machine.start(self.now, &self.setup);
-            self.gone.remove(&node);
-            let phase = self.dice.between(Duration::ZERO, TICK);
-            self.agenda.at(self.now + phase, Happening::Tick { node, boot });
-            self.note(&format!("node {node} starts"));
-            self.network.shuffle();
-        }
-    }
-
-    fn resume(&mut self, node: u64) {
-        let machine = self.machines.get_mut(&node).expect("a node that there is");
-        if machine.is_stopped() {
-            let out = machine.resume(self.now);
-            self.gone.remove(&node);
-            self.send_all(node, out);
-            self.note(&format!("node {node} goes on"));
-            self.network.shuffle();
-        }
-    }
-
     fn note(&mut self, what: &str) {
         self.trail.push((self.now, what.to_owned()));
-    }
-
-    fn disturb(&mut self, lasts: Duration) {
-        let end = self.now + lasts + AFTERMATH;
-        match self.disturbances.last_mut() {
-            Some((_, last)) if *last >= self.now => *last = end.max(*last),
-            _ => self.disturbances.push((self.now, end)),
-        }
-    }
-
-    fn stop(&mut self, node: u64, lasts: Duration) {
-        self.machines
-            .get_mut(&node)
-            .expect("a node that there is")
-            .stop(self.now);
-        self.gone.insert(node, self.now);
-        self.agenda.at(self.now + lasts, Happening::Resume(node));
-    }
-
-    fn die(&mut self, node: u64, death: Death, back_after: Duration) {
-        let machine = self.machines.get_mut(&node).expect("a node that there is");
-        if !machine.is_dead() {
-            machine.die(self.now, death);
-            self.gone.insert(node, self.now);
-            self.agenda.at(self.now + back_after, Happening::Start(node));
-        }
-    }
-
-    /// Makes something go wrong.
-    fn inflict(&mut self, fault: Fault) {
-        let now = self.now;
-        self.note(&format!("{fault:?}"));
-        self.disturb(fault.lasts());
-        match fault {
-            Fault::Die { node, death, lasts } => self.die(node, death, lasts),
-            Fault::AllDie { death, lasts } => {
-                let ids: Vec<u64> = self.machines.keys().copied().collect();
-                for node in ids {
-                    let back = self.dice.between(lasts / 2, lasts);
-                    self.die(node, death, back);
-                }
-            }
-            Fault::Stop { node, lasts } => self.stop(node, lasts),
-            Fault::StopLeader {
-                leader,
-                other,
-                dies_after,
-                lasts,
-            } => {
-                self.stop(leader, lasts);
-                if other != leader {
-                    self.agenda.at(now + dies_after, Happening::Kill(other));
-                }
-            }
-            Fault::Cut { ways, lasts } => {
-                for (from, to) in ways {
-                    self.network.cut(from, to, now + lasts);
-                }
-            }
-            Fault::SlowDisk { node, sync, lasts } => {
-                self.machines[&node].disk().set_sync_time(sync);
-                self.agenda.at(now + lasts, Happening::DiskRecovers(node));
-            }
-            Fault::Shuffle => self.network.shuffle(),
-            Fault::ClockJump { node, ahead } => {
-                self.machines
-                    .get_mut(&node)
-                    .expect("a node that there is")
-                    .jump(now, ahead);
-            }
-            Fault::LacRestart { lac } => {
-                self.lacs[lac].restart(now);
-                self.settle_lac(lac);
-            }
-        }
     }
 
     /// The node that leads, as far as one that runs knows.
