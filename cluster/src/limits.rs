@@ -104,6 +104,13 @@ pub const MAINTENANCE_TICKS: u32 = 100;
 /// Members of a group, learners among them. More are refused.
 pub const MEMBERS_MAX: usize = 9;
 
+/// Decided entries that a member may lack to be given a vote, or the lead by a witness: what comes in while it is asked.
+pub const MEMBER_LAG_MAX: u64 = 256;
+
+/// Raft ticks between two attempts of a witness that leads to pass the lead on. The first comes as late: whoever has just been
+/// elected has takeovers to decide.
+pub const WITNESS_LEAD_TICKS: u32 = 100;
+
 /// Raft ticks after which the verdict of a batch is no longer waited for, though the next one was proposed meanwhile.
 pub const BATCH_MEMORY_TICKS: u32 = 200;
 

@@ -18,6 +18,7 @@ mod consensus;
 mod members;
 mod raft_group;
 mod store;
+mod succession;
 mod transfer;
 
 #[cfg(test)]
