@@ -47,7 +47,10 @@ impl Process {
         }
         let mut rest = group.voters.clone();
         rest.retain(|voter| *voter != node);
-        let alive = rest.iter().filter(|voter| self.liveness.is_alive(**voter)).count();
+        let alive = rest
+            .iter()
+            .filter(|voter| self.liveness.is_alive(**voter))
+            .count();
         if alive * 2 <= rest.len() {
             return false;
         }

@@ -12,7 +12,7 @@ const AFTERMATH: Duration = Duration::from_secs(3);
 impl World {
     pub(super) fn start(&mut self, node: u64) {
         let machine = self.machines.get_mut(&node).expect("a node that there is");
-        if machine.is_dead() {
+        if machine.is_dead() && !machine.is_retired() {
             let boot = machine.start(self.now, &self.setup);
             self.gone.remove(&node);
             let phase = self.dice.between(Duration::ZERO, TICK);
@@ -100,6 +100,16 @@ impl World {
                     .get_mut(&node)
                     .expect("a node that there is")
                     .jump(now, ahead);
+            }
+            Fault::SetWallClock { node, epoch } => {
+                let machine = self.machines.get_mut(&node);
+                machine.expect("a node that there is").set_wall_clock(epoch);
+            }
+            Fault::Ordered { node, request } => self.request(node, request),
+            Fault::Members { orders } => self.give_orders(&orders),
+            Fault::DiskLost { node, orders } => {
+                self.retire(node);
+                self.give_orders(&orders);
             }
             Fault::LacRestart { lac } => {
                 self.lacs[lac].restart(now);
