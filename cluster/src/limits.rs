@@ -2,8 +2,11 @@
 
 /// Version of the commands' and rows' meaning that this program knows. An entry of a newer one stops the replica. A table uses
 /// the version that all members know ([`crate::Table::version`]), and begins with version 1. Version 2 knows `Assign`, `Move` and
-/// `Raise`.
-pub const COMMAND_VERSION: u32 = 2;
+/// `Raise`; from version 3 on it matters who proposes.
+pub const COMMAND_VERSION: u32 = 3;
+
+/// From this version on a tunnel is changed by its owner's node alone: an older program would accept what this one refuses.
+pub const PROPOSER_CHECKED_FROM: u32 = 3;
 
 /// The oldest version that this program still applies. Nodes without a version in common do not work together.
 pub const OLDEST_COMMAND_VERSION: u32 = 1;
