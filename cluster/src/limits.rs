@@ -2,11 +2,14 @@
 
 /// Version of the commands' and rows' meaning that this program knows. An entry of a newer one stops the replica. A table uses
 /// the version that all members know ([`crate::Table::version`]), and begins with version 1. Version 2 knows `Assign`, `Move` and
-/// `Raise`.
+/// `Raise`; from version 3 on it matters who proposes.
 ///
 /// A build with `--cfg holdfast_next` stands for a later release: one version more, and rows with one field more, which is
 /// written from that version on (`replica::next`). It exists to test upgrades, and no release is built so.
-pub const COMMAND_VERSION: u32 = if cfg!(holdfast_next) { 3 } else { 2 };
+pub const COMMAND_VERSION: u32 = if cfg!(holdfast_next) { 4 } else { 3 };
+
+/// From this version on a tunnel is changed by its owner's node alone: an older program would accept what this one refuses.
+pub const PROPOSER_CHECKED_FROM: u32 = 3;
 
 /// The oldest version that this program still applies. Nodes without a version in common do not work together.
 pub const OLDEST_COMMAND_VERSION: u32 = 1;
@@ -106,6 +109,13 @@ pub const MAINTENANCE_TICKS: u32 = 100;
 
 /// Members of a group, learners among them. More are refused.
 pub const MEMBERS_MAX: usize = 9;
+
+/// Decided entries that a member may lack to be given a vote, or the lead by a witness: what comes in while it is asked.
+pub const MEMBER_LAG_MAX: u64 = 256;
+
+/// Raft ticks between two attempts of a witness that leads to pass the lead on. The first comes as late: whoever has just been
+/// elected has takeovers to decide.
+pub const WITNESS_LEAD_TICKS: u32 = 100;
 
 /// Raft ticks after which the verdict of a batch is no longer waited for, though the next one was proposed meanwhile.
 pub const BATCH_MEMORY_TICKS: u32 = 200;

@@ -54,9 +54,15 @@ impl Bench {
 
     /// One command as an entry of its own.
     pub(crate) fn run(&mut self, command: impl Into<Command>) -> Verdict {
+        self.run_from(1, command)
+    }
+
+    /// The same, proposed by another node than the first.
+    pub(crate) fn run_from(&mut self, origin: u64, command: impl Into<Command>) -> Verdict {
         self.index += 1;
         self.effects.clear();
         let batch = CommandBatch {
+            origin,
             commands: vec![command.into()],
             ..CommandBatch::default()
         };

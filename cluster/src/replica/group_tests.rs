@@ -354,8 +354,23 @@ fn a_witness_may_lead_and_passes_leadership_on() {
     net.node(1).transfer_leadership(3).expect("a voter");
     net.until("the witness leads", |net| net.leader() == Some(3));
     insist(&mut net, 2, 9, create(0x0306));
-    net.node(3).transfer_leadership(2).expect("a voter");
+    let asked = net.node(3).pass_leadership_at_once(&[1, 3].into());
+    assert_eq!(asked, Some(2));
     net.until("a node leads", |net| net.leader() == Some(2));
+}
+
+#[test]
+fn a_witness_goes_on_leading_while_the_other_lacks_much() {
+    let mut net = Net::new(1, &[1, 2, 3]);
+    net.elect();
+    net.node(1).transfer_leadership(3).expect("a voter");
+    net.until("the witness leads", |net| net.leader() == Some(3));
+    net.kill(1);
+    net.run(1_000);
+    assert!(!net.node(3).has_caught_up(1), "it is not there");
+    assert!(net.node(3).has_caught_up(2));
+    assert_eq!(net.node(3).pass_leadership_at_once(&[2, 3].into()), None);
+    assert_eq!(net.node(3).pass_leadership_at_once(&[3].into()), Some(2));
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod members;
 mod next;
 mod raft_group;
 mod store;
+mod succession;
 mod transfer;
 
 #[cfg(test)]

@@ -11,17 +11,19 @@ use crate::commands::command::Kind;
 use crate::commands::{Acknowledge, Command, CommandBatch, CreateTunnel, Raise, Reclaim, RemoveTunnel, Tick};
 use crate::ids::tunnel_id;
 use crate::limits::{
-    COMMAND_VERSION, ID_REST_MS, TABLE_TIME_JUMP_MAX_MS, TABLE_TIME_STEP_MS, TUNNEL_ROW_OCTETS_MAX,
+    COMMAND_VERSION, ID_REST_MS, PROPOSER_CHECKED_FROM, TABLE_TIME_JUMP_MAX_MS, TABLE_TIME_STEP_MS,
+    TUNNEL_ROW_OCTETS_MAX,
 };
 use crate::records::{TunnelRow, TunnelState};
 
 impl Table {
     /// Judges the commands of the log entry `index`, in order. One verdict a command; effects are appended.
     pub fn apply(&mut self, index: u64, batch: CommandBatch, effects: &mut Vec<Effect>) -> Vec<Verdict> {
+        let origin = batch.origin;
         let verdicts = batch
             .commands
             .into_iter()
-            .map(|command| match self.judge(command, effects) {
+            .map(|command| match self.judge(origin, command, effects) {
                 Ok(()) => Verdict::Accepted { index },
                 Err(refusal) => Verdict::Refused(refusal),
             })
@@ -35,7 +37,8 @@ impl Table {
         self.applied = self.applied.max(index);
     }
 
-    fn judge(&mut self, command: Command, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
+    fn judge(&mut self, origin: u64, command: Command, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
+        self.check_proposer(origin, &command)?;
         match command.kind {
             Some(Kind::Take(take)) => self.take(&take, effects),
             Some(Kind::Assign(assign)) => self.assign(&assign, effects),
@@ -179,6 +182,27 @@ impl Table {
     /// A tunnel that was found before. Copied first where a snapshot still shares it.
     pub(super) fn tunnel_mut(&mut self, id: TunnelId) -> &mut Tunnel {
         Arc::make_mut(self.tunnels.get_mut(&id).expect("looked up by the caller"))
+    }
+
+    /// Tunnels are their owner's. Whoever proposes under a life knows whose it is: an epoch has one owner. So this refuses nobody
+    /// who does as he should, and a life that was read off the table, not earned, is of no use to anybody else.
+    fn check_proposer(&self, origin: u64, command: &Command) -> Result<(), Refusal> {
+        let tunnel = match &command.kind {
+            Some(Kind::CreateTunnel(create)) => create.row.as_ref().map_or(0, |row| row.tunnel_id),
+            Some(Kind::ChangeTunnel(change)) => change.tunnel_id,
+            Some(Kind::Reclaim(reclaim)) => reclaim.tunnel_id,
+            Some(Kind::RemoveTunnel(remove)) => remove.tunnel_id,
+            _ => return Ok(()),
+        };
+        // What has no sensible id is refused for that.
+        let Some(id) = tunnel_id(tunnel).filter(|_| self.version >= PROPOSER_CHECKED_FROM) else {
+            return Ok(());
+        };
+        let owner = self.group(id.group()).owner;
+        match origin == owner {
+            true => Ok(()),
+            false => Err(Refusal::NotOwner { origin, owner }),
+        }
     }
 
     /// The life belongs to the epoch of the tunnel's group.

@@ -216,6 +216,7 @@ fn run(
     for (index, step) in (1..).zip(steps) {
         let command = command(&table, step);
         let batch = CommandBatch {
+            origin: proposer(&table, &command),
             commands: vec![command.clone()],
             ..CommandBatch::default()
         };
@@ -225,6 +226,18 @@ fn run(
         check(&table, &command, &verdicts[0], &effects);
     }
     (table, batches)
+}
+
+/// Who would propose the command: the tunnel's owner.
+fn proposer(table: &Table, command: &Command) -> u64 {
+    let tunnel = match &command.kind {
+        Some(Kind::CreateTunnel(create)) => create.row.as_ref().map_or(0, |row| row.tunnel_id),
+        Some(Kind::ChangeTunnel(change)) => change.tunnel_id,
+        Some(Kind::Reclaim(reclaim)) => reclaim.tunnel_id,
+        Some(Kind::RemoveTunnel(remove)) => remove.tunnel_id,
+        _ => 0,
+    };
+    table.group((tunnel >> 8) as u8).owner
 }
 
 fn nothing_is_held_twice(table: &Table) {

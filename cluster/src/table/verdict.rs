@@ -47,6 +47,14 @@ pub enum Refusal {
     /// None of the nodes that are named can have the groups.
     #[error("none of the nodes named can own groups")]
     NobodyLives,
+    /// Only its owner's node changes a tunnel.
+    #[error("node {origin} changes a tunnel of node {owner}")]
+    NotOwner {
+        /// The node that proposed it.
+        origin: u64,
+        /// The owner; 0: nobody.
+        owner: u64,
+    },
     /// Another actor or owner is in charge of the tunnel.
     #[error("life {life:#x} is over, {current:#x} is in charge")]
     Deposed {

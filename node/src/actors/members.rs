@@ -11,6 +11,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use holdfast_cluster::Replica;
 use holdfast_cluster::commands::Assign;
+use holdfast_cluster::limits::WITNESS_LEAD_TICKS;
 use holdfast_cluster::liveness::{self, Liveness, Reassign, View};
 use holdfast_cluster::replica::{self, Transport};
 use holdfast_cluster::table::Group;
@@ -170,6 +171,9 @@ impl Members {
 /// The part that the table's thread runs.
 #[derive(Debug)]
 pub struct Membership {
+    /// Judgements for which this node, a witness, has led.
+    led: u32,
+    is_witness: bool,
     members: Arc<Members>,
     liveness: Liveness,
     metrics: Arc<Metrics>,
@@ -188,9 +192,26 @@ impl Membership {
         let liveness = Liveness::new(node, boot, voting(&group), now);
         members.group.store(Arc::new(group));
         Self {
+            led: 0,
+            is_witness: members.is_witness(node),
             liveness,
             members,
             metrics,
+        }
+    }
+
+    /// A witness leads only while nobody else can. To be called once a tick of Raft.
+    pub fn pass_leadership_on(&mut self, replica: &mut Replica) {
+        if !self.is_witness || !replica.leadership().is_self {
+            self.led = 0;
+            return;
+        }
+        self.led += 1;
+        if self.led >= WITNESS_LEAD_TICKS {
+            self.led = 0;
+            if let Some(to) = replica.pass_leadership_at_once(&self.members.witnesses) {
+                tracing::info!(to, "a witness passes the lead on");
+            }
         }
     }
 

@@ -382,6 +382,7 @@ impl TableThread {
         for assign in membership.judge(now, &self.replica, incarnation) {
             self.propose(ReplyTo::Assign(assign.from), assign.into());
         }
+        membership.pass_leadership_on(&mut self.replica);
         self.membership = Some(membership);
     }
 

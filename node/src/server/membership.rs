@@ -3,6 +3,7 @@
 //! A new node learns the whole table before it has a vote, so that nobody waits for it meanwhile. Whoever leaves owns nothing
 //! by then. Either order can be given again when it was interrupted: it goes on from where things are.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use holdfast_cluster::Replica;
@@ -20,9 +21,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How often it is looked whether what was ordered is so.
 const LOOK: Duration = Duration::from_millis(20);
-
-/// Entries that a learner may lack to be given a vote: what comes in while it is asked.
-const LAG_MAX: u64 = 256;
 
 /// How long a node that stops waits until another one leads.
 const HANDOVER: Duration = Duration::from_secs(1);
@@ -103,7 +101,8 @@ pub async fn hand_over(table: &TableHandle) -> Option<u64> {
             return None;
         }
         // Asked again when nobody took it: an attempt ends by itself after 200 ms.
-        if table.steer(pass_on).await != Some(true) {
+        let asked = table.steer(|replica| replica.pass_leadership_on(&BTreeSet::new()));
+        if asked.await.flatten().is_none() {
             tracing::info!("there is no other voter to lead");
             return None;
         }
@@ -117,18 +116,6 @@ pub async fn hand_over(table: &TableHandle) -> Option<u64> {
         sleep(LOOK).await;
     }
     Some(table.published().status().leader_id).filter(|leader| *leader != 0)
-}
-
-fn pass_on(replica: &mut Replica) -> bool {
-    let voters = replica.members().voters;
-    let me = replica.leadership().leader;
-    let best = replica
-        .progress()
-        .into_iter()
-        .filter(|member| Some(member.id) != me && voters.contains(&member.id))
-        // Nobody counts as active right after raft has looked at that.
-        .max_by_key(|member| (member.recently_active, member.matched));
-    best.is_some_and(|best| replica.transfer_leadership(best.id).is_ok())
 }
 
 fn must_lead(shared: &Shared, order: &str, node: u64) -> Result<(), ApiError> {
@@ -239,15 +226,6 @@ async fn change(
 }
 
 async fn has_caught_up(table: &TableHandle, node: u64) -> bool {
-    let near = move |replica: &mut Replica| {
-        let decided = replica.commit_index();
-        let is_near = |member: &replica::Progress| {
-            member.recently_active && !member.snapshotting && member.matched + LAG_MAX >= decided
-        };
-        let progress = replica.progress();
-        progress
-            .iter()
-            .any(|member| member.id == node && is_near(member) && member.matched > 0)
-    };
-    table.steer(near).await == Some(true)
+    let caught_up = move |replica: &mut Replica| replica.has_caught_up(node);
+    table.steer(caught_up).await == Some(true)
 }

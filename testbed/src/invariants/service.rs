@@ -47,7 +47,9 @@ pub fn rows_are_clients(world: &World) -> Result<(), Violation> {
         .iter()
         .flat_map(|lac| lac.online().map(|(tunnel, session, _)| (tunnel, session)))
         .collect();
-    for process in world.machines().filter_map(|machine| machine.process()) {
+    let members = world.members();
+    let in_group = world.machines().filter(|machine| members.contains(machine.id()));
+    for process in in_group.filter_map(|machine| machine.process()) {
         let table = process.replica().table();
         let open: BTreeSet<_> = table
             .tunnels()

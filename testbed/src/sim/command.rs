@@ -20,9 +20,9 @@ pub struct Options {
     /// The first seed, or with `--seeds 1` the only one; absent: one that nobody has run before.
     #[arg(long)]
     seed: Option<u64>,
-    /// Nodes of the cluster.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
-    nodes: u64,
+    /// Nodes of the cluster when it begins; absent: as the seed has it.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=9))]
+    nodes: Option<u64>,
     /// Minutes of virtual time with faults; two quiet ones follow.
     #[arg(long, default_value_t = 3)]
     minutes: u64,
@@ -46,8 +46,8 @@ impl Options {
         let first = self.seed.unwrap_or_else(|| rand::random::<u64>() >> 24);
         let minutes = self.minutes;
         println!(
-            "{} seeds from {first} on, {} nodes, {minutes} minutes of faults each",
-            self.seeds, self.nodes
+            "{} seeds from {first} on, {minutes} minutes of faults each",
+            self.seeds
         );
         let start = Instant::now();
         let runs = self.run_all(first, start);
@@ -106,9 +106,12 @@ impl Options {
         failure.trail.iter().for_each(|line| println!("  {line}"));
         let bug = self.bug.and_then(|bug| clap::ValueEnum::to_possible_value(&bug));
         let bug = bug.map_or_else(String::new, |bug| format!(" --bug {}", bug.get_name()));
+        let nodes = self
+            .nodes
+            .map_or_else(String::new, |nodes| format!(" --nodes {nodes}"));
         println!(
-            "repeat: cargo run --release -p holdfast-testbed -- sim --seeds 1 --seed {} --nodes {} --minutes {}{bug}",
-            run.seed, self.nodes, self.minutes
+            "repeat: cargo run --release -p holdfast-testbed -- sim --seeds 1 --seed {} --minutes {}{nodes}{bug}",
+            run.seed, self.minutes
         );
     }
 }

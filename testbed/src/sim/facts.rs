@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use holdfast_cluster::Effect;
 use holdfast_cluster::records::SessionRow;
+use holdfast_cluster::replica::Members;
 use holdfast_protocol::{SessionId, TunnelId};
 
 /// One tunnel of a LAC, from its SCCRQ on. Ids are used again, these are not.
@@ -96,6 +97,8 @@ pub enum Fact {
     TunnelUp { lac: usize },
     /// A node's table changed.
     Effect { node: u64, effect: Effect },
+    /// The Raft group has other members, as a node sees it that has `applied` so much.
+    Members { applied: u64, members: Members },
     /// A node has had a turn of its table.
     Turn { node: u64 },
     /// A node lets a subscriber in.

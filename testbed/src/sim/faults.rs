@@ -5,7 +5,13 @@ use std::time::Duration;
 use super::dice::Dice;
 use super::network::Place;
 use super::node::Death;
-use super::world::World;
+use super::world::{Order, Request, World};
+
+/// A wall clock shows anything between 1970 and the year 2100.
+const WALL_CLOCK_MAX: Duration = Duration::from_secs(4_100_000_000);
+
+/// The cluster grows up to so many voters.
+const VOTERS_MAX: usize = 5;
 
 /// Something that goes wrong, and for how long.
 #[derive(Clone, Debug)]
@@ -45,6 +51,25 @@ pub enum Fault {
         node: u64,
         ahead: Duration,
     },
+    /// The wall clock is set; at its zero it shows `epoch`.
+    SetWallClock {
+        node: u64,
+        epoch: Duration,
+    },
+    /// Groups move, or the lead, because somebody says so.
+    Ordered {
+        node: u64,
+        request: Request,
+    },
+    /// The group grows or shrinks.
+    Members {
+        orders: Vec<Order>,
+    },
+    /// A node is gone for good, and replaced by a new one.
+    DiskLost {
+        node: u64,
+        orders: Vec<Order>,
+    },
     LacRestart {
         lac: usize,
     },
@@ -60,13 +85,19 @@ impl Fault {
             | Self::Cut { lasts, .. }
             | Self::SlowDisk { lasts, .. } => *lasts,
             Self::ClockJump { ahead, .. } => *ahead,
-            Self::Shuffle | Self::LacRestart { .. } => Duration::ZERO,
+            Self::Shuffle
+            | Self::SetWallClock { .. }
+            | Self::Ordered { .. }
+            | Self::Members { .. }
+            | Self::DiskLost { .. }
+            | Self::LacRestart { .. } => Duration::ZERO,
         }
     }
 
     /// Draws the next one for a world.
     pub fn draw(dice: &mut Dice, world: &World) -> Self {
-        let nodes: Vec<u64> = world.machines().map(|machine| machine.id()).collect();
+        let in_service = world.machines().filter(|machine| !machine.is_retired());
+        let nodes: Vec<u64> = in_service.map(|machine| machine.id()).collect();
         let any = dice.pick(&nodes).expect("there are nodes");
         // The leader is hit more often than its share.
         let node = world.leader().filter(|_| dice.happens(400)).unwrap_or(any);
@@ -76,7 +107,9 @@ impl Fault {
         } else {
             Death::PowerLoss
         };
-        match dice.below(100) {
+        // Members come and go in some runs only.
+        let kinds = if world.is_reconfigured() { 130 } else { 112 };
+        match dice.below(kinds) {
             0..24 => Self::Die {
                 node,
                 death,
@@ -118,7 +151,22 @@ impl Fault {
                 node,
                 ahead: dice.millis(20, 5_000),
             },
-            _ => Self::LacRestart { lac },
+            94..100 => Self::LacRestart { lac },
+            100..102 => Self::SetWallClock {
+                node,
+                epoch: dice.between(Duration::ZERO, WALL_CLOCK_MAX),
+            },
+            102..112 => Self::Ordered {
+                node: any,
+                request: match dice.below(8) {
+                    0..3 => Request::Drain(node),
+                    3..5 => Request::Undrain(node),
+                    5..7 => Request::Rebalance,
+                    _ => Request::PassLead,
+                },
+            },
+            _ if world.is_idle() => reconfigure(dice, world),
+            _ => Self::Shuffle,
         }
     }
 }
@@ -145,4 +193,32 @@ fn cut_off(dice: &mut Dice, node: u64, nodes: &[u64]) -> Vec<(Place, Place)> {
         }
     }
     ways
+}
+
+/// Grows a small group, shrinks a large one, or replaces a node whose disk is lost.
+fn reconfigure(dice: &mut Dice, world: &World) -> Fault {
+    let removable = world.removable();
+    let voters = world.members().voters.len();
+    let next = world.next_node();
+    let lost = dice.pick(&removable);
+    match lost {
+        // What is left of two would not be a quorum.
+        Some(node) if voters >= 3 && dice.happens(400) => {
+            let mut orders = vec![Order::Add(next), Order::Remove(node)];
+            if dice.happens(500) {
+                orders.reverse();
+            }
+            Fault::DiskLost { node, orders }
+        }
+        _ if voters < VOTERS_MAX => Fault::Members {
+            orders: (next..).take(VOTERS_MAX - voters).map(Order::Add).collect(),
+        },
+        _ => {
+            let first = dice.index(removable.len());
+            let leaving = removable.iter().cycle().skip(first).take(VOTERS_MAX - 3);
+            Fault::Members {
+                orders: leaving.copied().map(Order::Remove).collect(),
+            }
+        }
+    }
 }

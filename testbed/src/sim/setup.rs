@@ -20,7 +20,12 @@ pub struct Weather {
 #[derive(Clone, Debug)]
 pub struct Setup {
     pub seed: u64,
+    /// The first members, from 1 on. Who comes later has a higher id.
     pub nodes: u64,
+    /// A member that owns nothing, and that no LAC reaches.
+    pub witness: Option<u64>,
+    /// Whether members come and go.
+    pub reconfigured: bool,
     pub lacs: usize,
     pub subscribers: usize,
     /// Virtual time with faults; quiet time follows.
@@ -40,8 +45,16 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// A run of `minutes` with faults.
-    pub fn of_seed(seed: u64, nodes: u64, minutes: u64, bug: Option<Bug>) -> Self {
+    /// A run of `minutes` with faults. Without a number of nodes the seed has one: mostly three, or two and a witness, or five.
+    pub fn of_seed(seed: u64, nodes: Option<u64>, minutes: u64, bug: Option<Bug>) -> Self {
+        let mut cast = Dice::new(seed, 5);
+        let reconfigured = cast.happens(250);
+        let drawn = match cast.below(20) {
+            0..14 => (3, None),
+            14..17 => (3, Some(3)),
+            _ => (5, None),
+        };
+        let (nodes, witness) = nodes.map_or(drawn, |nodes| (nodes, None));
         let mut dice = Dice::new(seed, 1);
         let millis = Duration::from_millis;
         let rough = dice.happens(500);
@@ -50,6 +63,8 @@ impl Setup {
         Self {
             seed,
             nodes,
+            witness,
+            reconfigured,
             lacs: 2 + dice.index(4),
             subscribers: 2 + dice.index(6),
             troubled: Duration::from_secs(60 * minutes),
@@ -72,6 +87,15 @@ impl Setup {
             snapshot_entries: 50 + dice.index(400),
             bug,
             trace: None,
+        }
+    }
+    /// The members that a node's configuration names when it first starts; none where it has to be added to a group that exists.
+    pub fn first_members(&self, node: u64) -> Vec<u64> {
+        let all = 1..=self.nodes;
+        if all.contains(&node) {
+            all.collect()
+        } else {
+            Vec::new()
         }
     }
 }

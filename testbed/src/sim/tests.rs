@@ -6,7 +6,7 @@ use super::*;
 const MINUTES: u64 = 3;
 
 fn run_seed(seed: u64, bug: Option<Bug>) -> Run {
-    run(&Setup::of_seed(seed, 3, MINUTES, bug))
+    run(&Setup::of_seed(seed, Some(3), MINUTES, bug))
 }
 
 /// The invariant that finds a planted mistake within so many seeds.

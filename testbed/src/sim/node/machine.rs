@@ -48,6 +48,10 @@ pub struct Machine {
     at: Duration,
     shown: Duration,
     rate: i64,
+    /// What the wall clock shows when the other one shows nothing: it may be set at any time.
+    epoch: Duration,
+    /// Taken out of service, for good.
+    retired: bool,
     dice: Dice,
 }
 
@@ -70,6 +74,8 @@ impl Machine {
             shown: dice.between(Duration::from_secs(10), Duration::from_secs(100_000)),
             // Half a per mille is worse than any real clock.
             rate: dice.below(1001) as i64 - 500,
+            epoch: Duration::from_secs(1_800_000_000),
+            retired: false,
             dice,
         }
     }
@@ -95,6 +101,15 @@ impl Machine {
         self.process.is_none()
     }
 
+    pub fn is_retired(&self) -> bool {
+        self.retired
+    }
+
+    /// It is never started again, by an operator's will or because its disk is lost.
+    pub fn retire(&mut self) {
+        self.retired = true;
+    }
+
     pub fn is_stopped(&self) -> bool {
         self.stopped.is_some()
     }
@@ -110,6 +125,11 @@ impl Machine {
     pub fn jump(&mut self, now: Duration, ahead: Duration) {
         self.shown = self.clock(now) + ahead;
         self.at = now;
+    }
+
+    /// The wall clock is set, ahead or back.
+    pub fn set_wall_clock(&mut self, epoch: Duration) {
+        self.epoch = epoch;
     }
 
     /// Starts a process; its number, for its ticks.
@@ -160,6 +180,19 @@ impl Machine {
         out
     }
 
+    /// An operator's order to the process, if it runs.
+    pub fn order<R>(
+        &mut self,
+        now: Duration,
+        order: impl FnOnce(&mut Process) -> R,
+    ) -> Option<(R, Vec<Out>)> {
+        let clock = self.clock(now);
+        let process = self.process.as_mut().filter(|_| self.stopped.is_none())?;
+        process.set_time(now, clock, self.epoch + clock);
+        let result = order(process);
+        Some((result, process.take_out()))
+    }
+
     /// Lets the process handle something. Nothing comes of it while it is stopped or dead.
     pub fn handle(&mut self, now: Duration, arrival: Arrival) -> Vec<Out> {
         let clock = self.clock(now);
@@ -184,7 +217,7 @@ impl Machine {
             }
             return Vec::new();
         }
-        process.set_time(now, clock);
+        process.set_time(now, clock, self.epoch + clock);
         match arrival {
             Arrival::Datagram { from, octets } => process.on_datagram(from, octets),
             Arrival::Wire { from, wire } => process.on_wire(from, wire),

@@ -3,6 +3,7 @@
 mod births;
 mod control;
 mod machine;
+mod orders;
 mod ownership;
 mod process;
 mod shells;

@@ -1,6 +1,5 @@
 //! Which groups this process may act for, and what a leader does about those of the dead.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use holdfast_cluster::Effect;
@@ -143,7 +142,7 @@ impl Process {
 
     /// The leader gives the groups of a node that is down to the living, and so those that nobody has.
     pub(super) fn give_away_groups(&mut self) {
-        let due = self.liveness.reassign(self.now, &self.groups, &BTreeSet::new());
+        let due = self.liveness.reassign(self.now, &self.groups, &self.witnesses);
         let term = self.replica.leadership().term;
         for reassign in due {
             let assign = Assign {

@@ -29,6 +29,7 @@ use holdfast_cluster::{Replica, ReplicaConfig};
 use holdfast_ppp::{AuthMethod, LinkConfig};
 use holdfast_protocol::{SessionId, Settings, TunnelId};
 
+use super::orders::voting;
 use super::shells::Work;
 use super::table::{Input, Reply, Results};
 use super::wire::{Relay, Wire};
@@ -52,6 +53,14 @@ pub enum Out {
     Results { after: Duration, results: Results },
     /// For the invariants.
     Fact(Fact),
+}
+
+/// What a node tells the routers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// It has nobody to decide with: packets are to come to it only if no other node takes them.
+    LastResort,
+    Ready,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,6 +89,12 @@ impl Transport for Port {
 #[derive(Debug)]
 pub struct Process {
     pub(super) id: u64,
+    /// Members that own nothing.
+    pub(super) witnesses: BTreeSet<u64>,
+    /// Ticks for which this node, a witness, has led.
+    pub(super) led_ticks: u32,
+    /// There has been no leader or no quorum for a while.
+    lonely: bool,
     pub(super) boot: u64,
     pub(super) bug: Option<Bug>,
     pub(super) replica: Replica,
@@ -119,6 +134,8 @@ pub struct Process {
     pub(super) dice: Dice,
     /// This node's clock.
     pub(super) now: Duration,
+    /// Its wall clock.
+    pub(super) unix: Duration,
     /// The simulation's.
     pub(super) world: Duration,
     pub(super) ticks: u64,
@@ -136,7 +153,7 @@ impl Process {
         };
         let config = ReplicaConfig {
             node_id: id,
-            members: (1..=setup.nodes).collect(),
+            members: setup.first_members(id),
             boot,
         };
         let (replica, _) = Replica::open_with(config, disk.open(), port)
@@ -147,7 +164,12 @@ impl Process {
             echo_interval: Duration::from_secs(echo_interval),
             ..LinkConfig::default()
         };
+        let group = voting(&replica.members());
         let mut process = Self {
+            witnesses: setup.witness.into_iter().collect(),
+            led_ticks: 0,
+            lonely: false,
+            unix: Duration::ZERO,
             id,
             boot,
             bug: setup.bug,
@@ -173,7 +195,7 @@ impl Process {
             peers: BTreeMap::new(),
             timers: TimerTable::default(),
             work: VecDeque::new(),
-            liveness: Liveness::new(id, boot, liveness::Members::voting(1..=setup.nodes), now),
+            liveness: Liveness::new(id, boot, group, now),
             hold: HoldQueue::default(),
             settings: Settings {
                 hello_interval: Duration::from_secs(20),
@@ -204,9 +226,14 @@ impl Process {
         std::mem::take(&mut self.out)
     }
 
-    /// Whether routers are told to send it packets: it has caught up.
-    pub fn announces(&self) -> bool {
-        self.registered
+    /// What the routers are told: `None` until it has caught up.
+    pub fn standing(&self) -> Option<Standing> {
+        let ready = if self.lonely {
+            Standing::LastResort
+        } else {
+            Standing::Ready
+        };
+        (self.registered && !self.witnesses.contains(&self.id)).then_some(ready)
     }
 
     pub(super) fn has(&self, bug: Bug) -> bool {
@@ -235,9 +262,9 @@ impl Process {
             .push_back(Input::Propose(reply, Box::new(command.into())));
     }
 
-    /// What time it is, by the simulation's clock and by this node's. To be told before every input.
-    pub fn set_time(&mut self, world: Duration, now: Duration) {
-        (self.world, self.now) = (world, now);
+    /// What time it is, by the simulation's clock and by this node's two. To be told before every input.
+    pub fn set_time(&mut self, world: Duration, now: Duration, unix: Duration) {
+        (self.world, self.now, self.unix) = (world, now, unix);
     }
 
     /// Ten milliseconds have passed, or more.
@@ -277,12 +304,14 @@ impl Process {
 
     fn send_probes(&mut self) {
         while let Some(output) = self.liveness.poll_output() {
-            if let liveness::Output::Send { to, octets } = output {
-                self.out.push(Out::Wire {
+            match output {
+                liveness::Output::Send { to, octets } => self.out.push(Out::Wire {
                     to,
                     after: Duration::ZERO,
                     wire: Wire::Probe(octets),
-                });
+                }),
+                liveness::Output::Lonely(lonely) => self.lonely = lonely,
+                liveness::Output::Down(_) | liveness::Output::Back(_) => {}
             }
         }
     }
@@ -301,6 +330,7 @@ impl Process {
         self.send_probes();
         self.register();
         self.give_away_groups();
+        self.lead_as_witness();
         self.settle_accounting();
     }
 

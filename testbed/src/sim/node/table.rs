@@ -1,14 +1,16 @@
 //! The table's thread: proposals in, effects and verdicts out, in order.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use holdfast::lns::repeats::{Known, PeerKey};
 use holdfast_cluster::commands::Command;
 use holdfast_cluster::records::{TunnelRow, TunnelState};
-use holdfast_cluster::replica::{Output, ReplicaError};
+use holdfast_cluster::replica::{MemberChange, Output, ReplicaError};
 use holdfast_cluster::{Effect, Verdict};
 use holdfast_protocol::TunnelId;
 
+use super::orders::voting;
 use super::process::{Out, Process};
 use super::shells::Work;
 use super::wire::Wire;
@@ -21,6 +23,10 @@ pub(super) enum Input {
     Propose(Reply, Box<Command>),
     /// Of another member.
     Message(Vec<u8>),
+    Members(MemberChange),
+    PassLead {
+        at_once: bool,
+    },
     Tick,
 }
 
@@ -100,7 +106,15 @@ impl Process {
                     }
                 }
                 Input::Message(message) => self.replica.receive(&message)?,
-                Input::Tick => self.replica.tick(self.now, self.now)?,
+                // Asked again until it is so.
+                Input::Members(change) => drop(self.replica.propose_members(&[change])),
+                Input::PassLead { at_once: true } => {
+                    self.replica.pass_leadership_at_once(&self.witnesses);
+                }
+                Input::PassLead { at_once: false } => {
+                    self.replica.pass_leadership_on(&BTreeSet::new());
+                }
+                Input::Tick => self.replica.tick(self.now, self.unix)?,
             }
         }
         let mut outputs = Vec::new();
@@ -127,7 +141,14 @@ impl Process {
                         self.never_judged(&reply);
                     }
                 }
-                Output::Members(_) | Output::SnapshotTaken { .. } | Output::SnapshotFailed { .. } => {}
+                Output::Members(members) => {
+                    self.liveness.set_members(self.now, voting(&members));
+                    self.fact(Fact::Members {
+                        applied: self.replica.table().applied(),
+                        members,
+                    });
+                }
+                Output::SnapshotTaken { .. } | Output::SnapshotFailed { .. } => {}
             }
         }
         self.table_ms = self.replica.table().now_ms();

@@ -7,17 +7,23 @@
 //! Everything that happens is an entry of the agenda; a step handles one of them. What the parts tell of it are facts, on which
 //! the invariants are checked after each step.
 
-use std::collections::BTreeMap;
+mod operator;
+mod trouble;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::agenda::Agenda;
-use super::dice::Dice;
-use super::facts::{About, Fact};
-use super::faults::Fault;
-use super::lac::Lac;
-use super::network::{Network, Place};
-use super::node::{Arrival, Death, Machine, Out, Process, Wire};
-use super::setup::Setup;
+use holdfast_cluster::replica::Members;
+
+use crate::sim::agenda::Agenda;
+use crate::sim::dice::Dice;
+use crate::sim::facts::{About, Fact};
+use crate::sim::faults::Fault;
+use crate::sim::lac::Lac;
+use crate::sim::network::{Network, Place};
+use crate::sim::node::{Arrival, Death, Machine, Out, Process, Wire};
+use crate::sim::setup::Setup;
+pub use operator::{Order, Request};
 
 const TICK: Duration = Duration::from_millis(10);
 /// How long the router goes on sending to a process that is dead (BFD).
@@ -26,8 +32,6 @@ const WITHDRAWN_DEAD: Duration = Duration::from_millis(40);
 const WITHDRAWN_STOPPED: Duration = Duration::from_millis(350);
 /// The cluster is given so long to come up for the first time.
 const FIRST_LACS: Duration = Duration::from_secs(3);
-/// What a fault may leave behind for a while: elections, takeovers, retransmissions.
-const AFTERMATH: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
 enum Happening {
@@ -51,6 +55,10 @@ enum Happening {
         about: About,
     },
     LacTimer(usize),
+    /// The operator looks how far an order is.
+    Operator,
+    /// A node that was removed is switched off.
+    Retire(u64),
     /// A process is killed and soon back.
     Kill(u64),
     Start(u64),
@@ -78,6 +86,8 @@ pub struct World {
     streams: BTreeMap<(u64, u64), Duration>,
     dice: Dice,
     troubled: bool,
+    /// What the operator wants, the first of it under way.
+    orders: VecDeque<Order>,
     /// Times in which something was wrong, in order and without overlap.
     disturbances: Vec<(Duration, Duration)>,
     facts: Vec<Fact>,
@@ -102,6 +112,7 @@ impl World {
             streams: BTreeMap::new(),
             dice: Dice::new(seed, 3),
             troubled: true,
+            orders: VecDeque::new(),
             disturbances: vec![(Duration::ZERO, Duration::from_secs(5))],
             facts: Vec::new(),
             steps: 0,
@@ -146,13 +157,14 @@ impl World {
         self.machines.get(&node)?.process()
     }
 
-    /// Whether a majority's disks hold a log entry, so that no loss of power can undo it.
-    pub fn is_durable(&self, index: u64) -> bool {
-        let holding = self
-            .machines
-            .values()
-            .filter(|machine| machine.disk().holds(self.now, index));
-        holding.count() > self.machines.len() / 2
+    /// Whether a quorum's disks hold a log entry, so that no loss of power can undo it.
+    pub fn is_durable(&self, index: u64, members: &Members) -> bool {
+        let holds = |id: &&u64| {
+            let machine = self.machines.get(*id);
+            machine.is_some_and(|machine| machine.disk().holds(self.now, index))
+        };
+        let of = |voters: &[u64]| voters.iter().filter(holds).count() > voters.len() / 2;
+        of(&members.voters) && (!members.is_joint() || of(&members.outgoing))
     }
 
     /// The longest time without a fault within a time that ends now.
@@ -247,6 +259,8 @@ impl World {
                     self.add_lac();
                 }
             }
+            Happening::Operator => self.look_after_orders(),
+            Happening::Retire(node) => self.retire(node),
             Happening::Kill(node) => {
                 let back = self.dice.millis(30, 300);
                 self.die(node, Death::Killed, back);
@@ -386,126 +400,31 @@ impl World {
 
     /// The nodes to which the router sends, some of which are not there any more.
     fn announcing(&self) -> Vec<u64> {
+        let standing = |machine: &Machine| machine.process().and_then(Process::standing);
+        // A last resort is one while nobody is ready.
+        let best = self.machines.values().filter_map(standing).max();
         let announces = |(id, machine): (&u64, &Machine)| {
             let gone = self.gone.get(id).map(|since| self.now.saturating_sub(*since));
             let seen = match (machine.is_dead(), machine.is_stopped()) {
                 (true, _) => gone.is_some_and(|gone| gone < WITHDRAWN_DEAD),
                 (false, true) => gone.is_some_and(|gone| gone < WITHDRAWN_STOPPED),
-                (false, false) => machine.process().is_some_and(Process::announces),
+                (false, false) => standing(machine).is_some_and(|standing| Some(standing) == best),
             };
             seen.then_some(*id)
         };
         self.machines.iter().filter_map(announces).collect()
     }
 
-    fn start(&mut self, node: u64) {
-        let machine = self.machines.get_mut(&node).expect("a node that there is");
-        if machine.is_dead() {
-            let boot = machine.start(self.now, &self.setup);
-            self.gone.remove(&node);
-            let phase = self.dice.between(Duration::ZERO, TICK);
-            self.agenda.at(self.now + phase, Happening::Tick { node, boot });
-            self.note(&format!("node {node} starts"));
-            self.network.shuffle();
-        }
-    }
-
-    fn resume(&mut self, node: u64) {
-        let machine = self.machines.get_mut(&node).expect("a node that there is");
-        if machine.is_stopped() {
-            let out = machine.resume(self.now);
-            self.gone.remove(&node);
-            self.send_all(node, out);
-            self.note(&format!("node {node} goes on"));
-            self.network.shuffle();
-        }
-    }
-
     fn note(&mut self, what: &str) {
         self.trail.push((self.now, what.to_owned()));
     }
 
-    fn disturb(&mut self, lasts: Duration) {
-        let end = self.now + lasts + AFTERMATH;
-        match self.disturbances.last_mut() {
-            Some((_, last)) if *last >= self.now => *last = end.max(*last),
-            _ => self.disturbances.push((self.now, end)),
-        }
-    }
-
-    fn stop(&mut self, node: u64, lasts: Duration) {
-        self.machines
-            .get_mut(&node)
-            .expect("a node that there is")
-            .stop(self.now);
-        self.gone.insert(node, self.now);
-        self.agenda.at(self.now + lasts, Happening::Resume(node));
-    }
-
-    fn die(&mut self, node: u64, death: Death, back_after: Duration) {
-        let machine = self.machines.get_mut(&node).expect("a node that there is");
-        if !machine.is_dead() {
-            machine.die(self.now, death);
-            self.gone.insert(node, self.now);
-            self.agenda.at(self.now + back_after, Happening::Start(node));
-        }
-    }
-
-    /// Makes something go wrong.
-    fn inflict(&mut self, fault: Fault) {
-        let now = self.now;
-        self.note(&format!("{fault:?}"));
-        self.disturb(fault.lasts());
-        match fault {
-            Fault::Die { node, death, lasts } => self.die(node, death, lasts),
-            Fault::AllDie { death, lasts } => {
-                let ids: Vec<u64> = self.machines.keys().copied().collect();
-                for node in ids {
-                    let back = self.dice.between(lasts / 2, lasts);
-                    self.die(node, death, back);
-                }
-            }
-            Fault::Stop { node, lasts } => self.stop(node, lasts),
-            Fault::StopLeader {
-                leader,
-                other,
-                dies_after,
-                lasts,
-            } => {
-                self.stop(leader, lasts);
-                if other != leader {
-                    self.agenda.at(now + dies_after, Happening::Kill(other));
-                }
-            }
-            Fault::Cut { ways, lasts } => {
-                for (from, to) in ways {
-                    self.network.cut(from, to, now + lasts);
-                }
-            }
-            Fault::SlowDisk { node, sync, lasts } => {
-                self.machines[&node].disk().set_sync_time(sync);
-                self.agenda.at(now + lasts, Happening::DiskRecovers(node));
-            }
-            Fault::Shuffle => self.network.shuffle(),
-            Fault::ClockJump { node, ahead } => {
-                self.machines
-                    .get_mut(&node)
-                    .expect("a node that there is")
-                    .jump(now, ahead);
-            }
-            Fault::LacRestart { lac } => {
-                self.lacs[lac].restart(now);
-                self.settle_lac(lac);
-            }
-        }
-    }
-
-    /// The node that leads, as far as one that runs knows.
+    /// The node that leads; of several that think so, the one of the latest term.
     pub fn leader(&self) -> Option<u64> {
-        let leads = |machine: &&Machine| {
-            let process = machine.running();
-            process.is_some_and(|process| process.replica().leadership().is_self)
-        };
-        self.machines.values().find(leads).map(Machine::id)
+        let leading = self.machines.values().filter_map(|machine| {
+            let leadership = machine.running()?.replica().leadership();
+            leadership.is_self.then_some((leadership.term, machine.id()))
+        });
+        leading.max().map(|(_, node)| node)
     }
 }
