@@ -104,7 +104,6 @@ impl Node {
             admission_limits(&config),
         )));
         let pools = Arc::new(Mutex::new(Pools::new(&config.pools, &config.users)));
-        cluster::share_pools(&config, &mut pools.lock().expect("just made"));
         checkpoint::seed_pools(
             &mut pools.lock().expect("just made"),
             replica.table(),
