@@ -30,6 +30,7 @@ use crate::anycast::cut::Group;
 use crate::api::PoolStatus;
 use crate::config::{PoolConfig, UserConfig, host_count, is_host};
 
+mod seed;
 mod stock;
 
 /// How long a released address waits before another user gets it: 30 s, and a little longer than the table asks for, whose
@@ -137,7 +138,7 @@ pub enum PickError {
 }
 
 impl Pools {
-    /// Empty pools. Then hand in the rows of the session table by [`Pools::restore`].
+    /// Empty pools. Then hand in the session table by [`Pools::seed`].
     pub fn new(pools: &[PoolConfig], users: &[UserConfig]) -> Self {
         let mut this = Self::default();
         this.configure(pools, users);

@@ -29,6 +29,7 @@ use holdfast_cluster::{Replica, ReplicaConfig};
 use holdfast_ppp::{AuthMethod, LinkConfig};
 use holdfast_protocol::{SessionId, Settings, TunnelId};
 
+use super::addresses::Addresses;
 use super::shells::Work;
 use super::table::{Input, Reply, Results};
 use super::wire::{Relay, Wire};
@@ -110,6 +111,7 @@ pub struct Process {
     /// When refused or vanished births are asked for again.
     pub(super) reborn_at: BTreeMap<TunnelId, Duration>,
     pub(super) peers: BTreeMap<PeerKey, Known>,
+    pub(super) addresses: Addresses,
     pub(super) timers: TimerTable<Timer>,
     pub(super) work: VecDeque<Work>,
     pub(super) liveness: Liveness,
@@ -139,8 +141,12 @@ impl Process {
             members: (1..=setup.nodes).collect(),
             boot,
         };
-        let (replica, _) = Replica::open_with(config, disk.open(), port)
+        let (mut replica, _) = Replica::open_with(config, disk.open(), port)
             .expect("what was synced is what raft was promised to find");
+        if setup.bug == Some(Bug::BlockLeasedTwice) {
+            replica.leave_addresses_unchecked();
+        }
+        let addresses = Addresses::new(&setup.pool, replica.table(), now);
         let echo_interval = if setup.echoes { 20 } else { 0 };
         let link = LinkConfig {
             auth: vec![AuthMethod::Pap],
@@ -171,6 +177,7 @@ impl Process {
             taken_over_at: BTreeMap::new(),
             reborn_at: BTreeMap::new(),
             peers: BTreeMap::new(),
+            addresses,
             timers: TimerTable::default(),
             work: VecDeque::new(),
             liveness: Liveness::new(id, boot, liveness::Members::voting(1..=setup.nodes), now),
