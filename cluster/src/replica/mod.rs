@@ -267,6 +267,11 @@ impl Replica {
         self.outputs.pop_front()
     }
 
+    /// From now on the table gives an address to whoever asks for it: a mistake, for the simulation to find.
+    pub fn leave_addresses_unchecked(&mut self) {
+        self.table.leave_addresses_unchecked(true);
+    }
+
     /// The table as far as it is applied here.
     pub fn table(&self) -> &Table {
         &self.table
@@ -404,7 +409,9 @@ impl Replica {
                 Committed::Entry { index, data } if data.is_empty() => self.table.skip_to(index),
                 Committed::Entry { index, data } => self.apply(index, &data)?,
                 Committed::Table(table) => {
+                    let unchecked = self.table.leaves_addresses_unchecked();
                     self.table = *table;
+                    self.table.leave_addresses_unchecked(unchecked);
                     self.outputs.push_back(Output::Effect(Effect::TableReplaced));
                 }
                 Committed::Members(members) => self.outputs.push_back(Output::Members(members)),

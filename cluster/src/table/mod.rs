@@ -169,6 +169,15 @@ impl Table {
         self.tunnels.get(&tunnel).map(|tunnel| &**tunnel)
     }
 
+    /// From now on an address is not looked for before it is given: a mistake, for the simulation to find.
+    pub(crate) fn leave_addresses_unchecked(&mut self, unchecked: bool) {
+        self.spans.unchecked = unchecked;
+    }
+
+    pub(crate) fn leaves_addresses_unchecked(&self) -> bool {
+        self.spans.unchecked
+    }
+
     /// All tunnels, by id.
     pub fn tunnels(&self) -> impl Iterator<Item = (TunnelId, &Tunnel)> {
         self.tunnels.iter().map(|(id, tunnel)| (*id, &**tunnel))

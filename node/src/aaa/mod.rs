@@ -7,4 +7,4 @@ pub mod local;
 pub mod pool;
 
 pub use local::{Assignment, Grant, LocalUsers, Rejection};
-pub use pool::{PickError, Pools, SessionKey};
+pub use pool::{PickError, Pools, Seat, SessionKey};

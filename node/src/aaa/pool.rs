@@ -1,9 +1,11 @@
 //! Picks addresses for subscribers.
 //!
 //! A pick is a guess that the session table confirms or refuses (its `apply` checks that addresses are unique in the
-//! cluster); here we only see to it that guesses rarely fail. Order: the user's last address, then one that nobody
-//! had yet, then the one released longest ago. A released address rests 30 s before another user gets it, for
-//! packets to the old one may still be on their way; the same user may have it back at once.
+//! cluster); here we only see to it that guesses rarely fail. Order: the user's last address, then one from the slices
+//! of the session's group ([`crate::anycast::cut`]), then one from elsewhere; of each, one that nobody had yet, then the
+//! one released longest ago (in `stock`). So members seldom pick the same, and what an owner announces is whole slices.
+//! A released address rests 30 s before another user gets it, for packets to the old one may still be on their way; the
+//! same user may have it back at once.
 //!
 //! ```text
 //!            reserve              confirm            release
@@ -15,6 +17,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -22,8 +25,13 @@ use holdfast_cluster::limits::{ADDRESS_REST_MS, TABLE_TIME_STEP_MS};
 use holdfast_protocol::{SessionId, TunnelId};
 use ipnet::Ipv4Net;
 
+use self::stock::Stock;
+use crate::anycast::cut::Group;
 use crate::api::PoolStatus;
 use crate::config::{PoolConfig, UserConfig, host_count, is_host};
+
+mod seed;
+mod stock;
 
 /// How long a released address waits before another user gets it: 30 s, and a little longer than the table asks for, whose
 /// clock runs in steps.
@@ -38,8 +46,6 @@ pub type SessionKey = (TunnelId, SessionId);
 #[derive(Debug, Default)]
 pub struct Pools {
     pools: Vec<Pool>,
-    /// See [`Self::begin_at`].
-    share: (u32, u32),
     /// Our own addresses.
     gateways: BTreeSet<Ipv4Addr>,
     /// Addresses kept for users who always have the same one.
@@ -55,12 +61,27 @@ pub struct Pools {
 #[derive(Debug)]
 struct Pool {
     config: PoolConfig,
-    /// Addresses that were looked at as fresh ones, from this node's share on.
-    fresh: u64,
-    /// Its part of `released`, longest ago first.
-    queue: BTreeSet<(Duration, Ipv4Addr)>,
+    /// What may be picked: neither held nor fixed nor a gateway.
+    stock: Stock,
     /// Picks that found nothing.
     exhausted: u64,
+}
+
+/// For which session an address is picked.
+#[derive(Clone, Copy)]
+pub struct Seat<'a> {
+    /// The group of its tunnel.
+    pub group: Group,
+    /// Which groups are this node's. Of their slices nobody else picks, or seldom.
+    pub is_own: &'a dyn Fn(Group) -> bool,
+}
+
+impl fmt::Debug for Seat<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seat")
+            .field("group", &self.group)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -117,7 +138,7 @@ pub enum PickError {
 }
 
 impl Pools {
-    /// Empty pools. Then hand in the rows of the session table by [`Pools::restore`].
+    /// Empty pools. Then hand in the session table by [`Pools::seed`].
     pub fn new(pools: &[PoolConfig], users: &[UserConfig]) -> Self {
         let mut this = Self::default();
         this.configure(pools, users);
@@ -126,34 +147,32 @@ impl Pools {
 
     /// Goes over to another configuration. Nobody loses an address, even one that lies in no pool any more.
     pub fn configure(&mut self, pools: &[PoolConfig], users: &[UserConfig]) {
-        let old = std::mem::take(&mut self.pools);
-        let pool = |config: &PoolConfig| {
-            let earlier = old.iter().find(|pool| pool.config.name == config.name);
-            let mine = self
-                .released
-                .iter()
-                .filter(|(address, _)| contains(config, **address));
-            let queue = mine
-                .map(|(address, released)| (released.free_at, *address))
-                .collect();
-            let exhausted = earlier.map_or(0, |pool| pool.exhausted);
-            Pool {
-                config: config.clone(),
-                fresh: 0,
-                queue,
-                exhausted,
-            }
-        };
-        self.pools = pools.iter().map(pool).collect();
         self.gateways = pools.iter().map(|pool| pool.gateway).collect();
         let fixed = |user: &UserConfig| user.address.map(|address| (address, user.name.clone()));
         self.fixed = users.iter().filter_map(fixed).collect();
+        let old = std::mem::take(&mut self.pools);
+        let exhausted = |name: &str| old.iter().find(|pool| pool.config.name == name);
+        let pool = |config: &PoolConfig| Pool {
+            config: config.clone(),
+            stock: self.stock(config),
+            exhausted: exhausted(&config.name).map_or(0, |pool| pool.exhausted),
+        };
+        self.pools = pools.iter().map(pool).collect();
     }
 
-    /// This node begins with part `share` of `shares` of each pool: members of a cluster pick at the same time, and the
-    /// session table would refuse one of two that picked the same address.
-    pub fn begin_at(&mut self, share: u32, shares: u32) {
-        self.share = (share, shares);
+    /// What may be picked from a pool as things are.
+    fn stock(&self, config: &PoolConfig) -> Stock {
+        let mut stock = Stock::new(&config.prefixes);
+        let kept = self.gateways.iter().chain(self.fixed.keys());
+        for address in kept.chain(self.held.keys()).chain(self.released.keys()) {
+            stock.take(*address);
+        }
+        for (address, released) in &self.released {
+            if self.is_for_anybody(*address) {
+                stock.put(released.free_at, *address);
+            }
+        }
+        stock
     }
 
     /// An address that is in use by a row of the session table.
@@ -182,15 +201,20 @@ impl Pools {
 
     /// Picks an address from the pool of this name, or from the first, and keeps it apart until `confirm` or
     /// `cancel`.
-    pub fn reserve(&mut self, now: Duration, pool: Option<&str>, user: &str) -> Result<Ipv4Addr, PickError> {
+    pub fn reserve(
+        &mut self,
+        now: Duration,
+        pool: Option<&str>,
+        user: &str,
+        seat: Seat<'_>,
+    ) -> Result<Ipv4Addr, PickError> {
         self.expire_reservations(now);
         let named = |candidate: &Pool| pool.is_none_or(|name| candidate.config.name == name);
         let position = self.pools.iter().position(named);
         let position = position.ok_or_else(|| PickError::NoPool(pool.unwrap_or("default").to_owned()))?;
         let picked = self
             .pick_last(position, user)
-            .or_else(|| self.pick_fresh(position))
-            .or_else(|| self.pick_released(position, now));
+            .or_else(|| self.pools[position].stock.pick(now, seat));
         let Some(address) = picked else {
             self.pools[position].exhausted += 1;
             let config = &self.pools[position].config;
@@ -281,44 +305,13 @@ impl Pools {
     fn pick_last(&self, position: usize, user: &str) -> Option<Ipv4Addr> {
         let address = *self.last.get(user)?;
         let pool = &self.pools[position];
-        (contains(&pool.config, address) && self.free_for_anybody(address)).then_some(address)
+        let free = !self.held.contains_key(&address) && self.is_for_anybody(address);
+        (contains(&pool.config, address) && free).then_some(address)
     }
 
-    fn pick_fresh(&mut self, position: usize) -> Option<Ipv4Addr> {
-        let (share, shares) = self.share;
-        loop {
-            let Pool { config, fresh, .. } = &mut self.pools[position];
-            let total: u64 = config.prefixes.iter().map(|prefix| addresses_of(*prefix)).sum();
-            if *fresh >= total {
-                return None;
-            }
-            let first = total * u64::from(share) / u64::from(shares.max(1));
-            let (net, address) = nth(&config.prefixes, (first + *fresh) % total)?;
-            *fresh += 1;
-            if is_host(net, address)
-                && self.free_for_anybody(address)
-                && !self.released.contains_key(&address)
-            {
-                return Some(address);
-            }
-        }
-    }
-
-    fn pick_released(&self, position: usize, now: Duration) -> Option<Ipv4Addr> {
-        let rested = self.pools[position]
-            .queue
-            .iter()
-            .take_while(|(free_at, _)| *free_at <= now);
-        // Only what a reload has fixed for a user, or made a gateway, is passed over.
-        rested
-            .map(|(_, address)| *address)
-            .find(|address| self.free_for_anybody(*address))
-    }
-
-    fn free_for_anybody(&self, address: Ipv4Addr) -> bool {
-        !self.held.contains_key(&address)
-            && !self.fixed.contains_key(&address)
-            && !self.gateways.contains(&address)
+    /// Whether the address is neither one of ours nor fixed.
+    fn is_for_anybody(&self, address: Ipv4Addr) -> bool {
+        !self.fixed.contains_key(&address) && !self.gateways.contains(&address)
     }
 
     fn keep_apart(&mut self, now: Duration, address: Ipv4Addr, user: &str) {
@@ -338,13 +331,17 @@ impl Pools {
 
     /// Gives an address to a holder, whoever had it before.
     fn hold(&mut self, address: Ipv4Addr, holder: Holder) {
-        if let Some(Released { free_at, user }) = self.released.remove(&address) {
-            if let Some(pool) = self.pool_of(address) {
-                pool.queue.remove(&(free_at, address));
+        let released = self.released.remove(&address);
+        if let Some(pool) = self.pool_of(address) {
+            match &released {
+                Some(released) => pool.stock.take_back(released.free_at, address),
+                None => pool.stock.take(address),
             }
-            if self.last.get(&user) == Some(&address) {
-                self.last.remove(&user);
-            }
+        }
+        if let Some(Released { user, .. }) = released
+            && self.last.get(&user) == Some(&address)
+        {
+            self.last.remove(&user);
         }
         if let Some(Holder {
             hold: Hold::Reserved { since, .. },
@@ -365,8 +362,9 @@ impl Pools {
         }
         self.last.insert(user.clone(), address);
         self.released.insert(address, Released { free_at, user });
-        if let Some(pool) = self.pool_of(address) {
-            pool.queue.insert((free_at, address));
+        let anybody = self.is_for_anybody(address);
+        if let Some(pool) = self.pool_of(address).filter(|_| anybody) {
+            pool.stock.put(free_at, address);
         }
     }
 
@@ -402,33 +400,15 @@ impl Pools {
             gateway: pool.config.gateway.to_string(),
             size: self.size(&pool.config),
             in_use: self.held.keys().filter(within).count() as u64,
-            resting: pool
-                .queue
+            resting: self
+                .released
                 .iter()
-                .rev()
-                .take_while(|(free_at, _)| *free_at > now)
+                .filter(|(address, released)| released.free_at > now && within(address))
                 .count() as u64,
             fixed: self.fixed.keys().filter(within).count() as u64,
             exhausted: pool.exhausted,
         }
     }
-}
-
-/// Addresses of a prefix, with those that no subscriber may have.
-fn addresses_of(prefix: Ipv4Net) -> u64 {
-    u64::from(u32::from(prefix.broadcast()) - u32::from(prefix.network())) + 1
-}
-
-/// The address at `index` of all prefixes one after the other, and its prefix.
-fn nth(prefixes: &[Ipv4Net], mut index: u64) -> Option<(Ipv4Net, Ipv4Addr)> {
-    for prefix in prefixes {
-        if index < addresses_of(*prefix) {
-            let address = Ipv4Addr::from(u32::from(prefix.network()) + index as u32);
-            return Some((*prefix, address));
-        }
-        index -= addresses_of(*prefix);
-    }
-    None
 }
 
 /// Whether the address is one that the pool hands out.

@@ -294,13 +294,10 @@ impl SessionActor {
         }
     }
 
-    /// Its tunnel is born again, and it with it. Should no address do, that must have an end.
+    /// Its tunnel is born again, and it with it.
     fn on_address_refused(&mut self) {
         subscriber::address_refused(&self.shard.shared, self.tunnel, self.id);
         self.addresses_refused += 1;
-        if self.addresses_refused >= ADDRESSES_REFUSED_MAX {
-            self.tell_tunnel(tunnel::Order::ClearWithoutAddress(self.id));
-        }
     }
 
     /// What the tunnel is asked for can get lost (the table's queue is full, the tunnel itself is being born): ask again.
@@ -311,6 +308,13 @@ impl SessionActor {
     }
 
     fn be_born(&mut self, ctx: &mut Context<Self>, row: Arc<SessionRow>, proxy: Option<&Proxy>) {
+        if self.addresses_refused >= ADDRESSES_REFUSED_MAX {
+            // No address does. Only now, for after a refusal its tunnel has no core that could clear it; and again, should that
+            // have lost its core meanwhile.
+            self.core = None;
+            self.wait_for_tunnel();
+            return self.tell_tunnel(tunnel::Order::ClearWithoutAddress(self.id));
+        }
         let shared = self.shard.shared.clone();
         let (Some(tunnel), Some(session)) = (
             shared.directory.tunnel(self.tunnel),

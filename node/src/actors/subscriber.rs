@@ -12,7 +12,7 @@ use holdfast_protocol::{SessionId, TunnelId};
 
 use super::context::Shared;
 use super::forwarding;
-use crate::aaa::{Assignment, PickError, Rejection};
+use crate::aaa::{Assignment, PickError, Rejection, Seat};
 use crate::lns::session::Grant;
 use crate::logging::Escaped;
 use crate::metrics::{Counter, Limit};
@@ -84,7 +84,14 @@ fn assign(
         }
         Assignment::Pool(pool) => match own {
             Some(address) => address,
-            None => pools.reserve(now, pool.as_deref(), user)?,
+            None => {
+                let published = shared.table.published();
+                let seat = Seat {
+                    group: key.0.group(),
+                    is_own: &|group| published.owner(group) == published.me,
+                };
+                pools.reserve(now, pool.as_deref(), user, seat)?
+            }
         },
     };
     if let Some(earlier) = shared

@@ -10,11 +10,12 @@
 //!   announcer <--standing, slices-- whoever knows the session table     BIRD ----------> routers
 //! ```
 //!
-//! `slices` and `watch` decide and are pure; `announcer`, `heart` and `parent` act; `bird` prints BIRD's configuration.
+//! `cut`, `slices` and `watch` decide and are pure; `announcer`, `heart` and `parent` act; `bird` prints BIRD's configuration.
 //! [`Presence`] is all of it for a running node. BGP itself is BIRD's: no packet of it is seen here.
 
 pub mod announcer;
 pub mod bird;
+pub mod cut;
 pub mod heart;
 pub mod parent;
 mod presence;

@@ -7,21 +7,17 @@
 //!
 //! A slice belongs to the group that most of its addresses in use belong to, the lowest of equals, and is announced by
 //! that group's owner. Every node finds the same from the same table, so no slice has two announcers and none needs a
-//! message. A pool is cut into at most 256 slices, as there are groups. An address that is fixed to its user goes by
-//! itself, a /32, for it follows him to whatever group he dials into.
+//! message. How a pool is cut is in [`super::cut`]; addresses are picked so that a slice's are mostly of the group that it was cut
+//! for. An address that is fixed to its user goes by itself, a /32, for it follows him to whatever group he dials into.
 //!
 //! Pure, and kept current address by address: a session costs one update, not a walk over all.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 
-/// A unit of ownership: the upper octet of a tunnel id.
-pub type Group = u8;
-
-/// Bits by which a slice's prefix is longer than its pool's: 256 slices.
-const SLICE_BITS: u8 = 8;
+use super::cut::{Group, slice};
 
 /// Host routes announced at most. A router that holds 50,000 needs half a second to turn them (measured); beyond this
 /// number the slice or the whole pool brings the packet to some node, which forwards it all the same.
@@ -129,26 +125,6 @@ impl Slices {
     }
 }
 
-/// The slice of `pool` around `address`.
-fn slice(pool: IpNet, address: IpAddr) -> IpNet {
-    let length = pool
-        .prefix_len()
-        .saturating_add(SLICE_BITS)
-        .min(pool.max_prefix_len());
-    match address {
-        IpAddr::V4(address) => around_v4(address, length).into(),
-        IpAddr::V6(address) => around_v6(address, length).into(),
-    }
-}
-
-fn around_v4(address: Ipv4Addr, length: u8) -> Ipv4Net {
-    Ipv4Net::new(address, length).expect("not beyond 32").trunc()
-}
-
-fn around_v6(address: Ipv6Addr, length: u8) -> Ipv6Net {
-    Ipv6Net::new(address, length).expect("not beyond 128").trunc()
-}
-
 /// The group with the most addresses, the lowest of equals.
 fn belongs_to(groups: &BTreeMap<Group, u32>) -> Option<Group> {
     // `max_by_key` takes the last of equals.
@@ -161,6 +137,8 @@ fn belongs_to(groups: &BTreeMap<Group, u32>) -> Option<Group> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn nets(texts: &[&str]) -> BTreeSet<IpNet> {

@@ -9,17 +9,13 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{fs, io};
 
-use holdfast_cluster::Table;
-use holdfast_cluster::limits::TABLE_TIME_STEP_MS;
 use holdfast_protocol::{SessionId, TunnelId};
 
-use crate::aaa::Pools;
 use crate::actors::context::Shared;
 use crate::actors::reports;
 use crate::peers::Frame;
@@ -245,31 +241,6 @@ pub async fn keep(shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(interval).await;
         write(&shared).await;
-    }
-}
-
-/// Tells the pools which addresses the table's sessions have, and which rest: the table would refuse them to another user.
-pub fn seed_pools(pools: &mut Pools, table: &Table, now: Duration) {
-    for (address, rests_ms, user) in table.released() {
-        if let IpAddr::V4(address) = address {
-            // The table's clock runs in steps.
-            let rests = match rests_ms {
-                0 => Duration::ZERO,
-                rests_ms => Duration::from_millis(rests_ms + TABLE_TIME_STEP_MS),
-            };
-            pools.restore_released(address, &String::from_utf8_lossy(&user), now + rests);
-        }
-    }
-    for (tunnel, entry) in table.tunnels() {
-        for (session, row) in entry.sessions() {
-            let Some(ppp) = &row.ppp else { continue };
-            let user = String::from_utf8_lossy(&ppp.user);
-            for prefix in &ppp.addresses {
-                if let (Some(IpAddr::V4(address)), 32) = (prefix.ip(), prefix.length) {
-                    pools.restore(address, &user, (tunnel, session));
-                }
-            }
-        }
     }
 }
 

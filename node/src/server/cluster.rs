@@ -1,4 +1,4 @@
-//! A node as a member of a cluster: its connections, its part of the pools, its failure detector.
+//! A node as a member of a cluster: its connections, its failure detector.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,7 +7,6 @@ use holdfast_cluster::limits::{COMMAND_VERSION, OLDEST_COMMAND_VERSION};
 use holdfast_cluster::replica;
 use tokio::sync::mpsc;
 
-use crate::aaa::Pools;
 use crate::actors::agreement::{Agreement, Agreements};
 use crate::actors::members::{Heard, Incoming, Members, Membership};
 use crate::actors::table::TableHandle;
@@ -53,14 +52,4 @@ pub fn membership(
     metrics: &Arc<Metrics>,
 ) -> Membership {
     Membership::new(config.node.id, boot, members.clone(), group, metrics.clone())
-}
-
-/// Each member begins with another part of each pool.
-pub fn share_pools(config: &Config, pools: &mut Pools) {
-    let rank = config
-        .members
-        .iter()
-        .filter(|member| member.id < config.node.id)
-        .count();
-    pools.begin_at(rank as u32, config.members.len().max(1) as u32);
 }

@@ -104,12 +104,10 @@ impl Node {
             admission_limits(&config),
         )));
         let pools = Arc::new(Mutex::new(Pools::new(&config.pools, &config.users)));
-        cluster::share_pools(&config, &mut pools.lock().expect("just made"));
-        checkpoint::seed_pools(
-            &mut pools.lock().expect("just made"),
-            replica.table(),
-            clock::since_boot(),
-        );
+        pools
+            .lock()
+            .expect("just made")
+            .seed(replica.table(), clock::since_boot());
         let limits = LinkLimits {
             mtu: config.ppp.mtu,
             mss_clamp: config.ppp.mss_clamp,

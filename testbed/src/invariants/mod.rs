@@ -1,6 +1,8 @@
 //! What always holds in a cluster, whatever goes wrong: one property a file, checked after every step of a simulation.
 
+mod accounting;
 mod acknowledged;
+mod addresses;
 mod alive;
 mod durable;
 mod kept;
@@ -48,6 +50,8 @@ pub struct Invariants {
     unique: unique::Unique,
     relayed: relayed::Relayed,
     subscriber: subscriber::Subscriber,
+    addresses: addresses::Addresses,
+    accounting: accounting::Accounting,
     kept: kept::Kept,
 }
 
@@ -69,9 +73,19 @@ impl Invariants {
             one(&mut self.unique, world, fact)?;
             one(&mut self.relayed, world, fact)?;
             one(&mut self.subscriber, world, fact)?;
+            one(&mut self.addresses, world, fact)?;
+            one(&mut self.accounting, world, fact)?;
             one(&mut self.kept, world, fact)?;
         }
         Ok(())
+    }
+
+    /// Checks what has to hold in the end, when all is quiet.
+    ///
+    /// # Errors
+    /// The first that does not hold.
+    pub fn finish(&self, world: &World) -> Result<(), Violation> {
+        self.accounting.finish(world)
     }
 }
 

@@ -31,4 +31,8 @@ pub enum Bug {
     NoResubmission,
     /// A new owner does not take over what its predecessor had not got acknowledged.
     UnacknowledgedForgotten,
+    /// All nodes pick addresses from the same slice, and the table gives them without a look.
+    BlockLeasedTwice,
+    /// An accounting record is taken off the table, whether the server has received it or not.
+    AccountingSettledUnseen,
 }

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use holdfast_cluster::Effect;
-use holdfast_cluster::records::SessionRow;
+use holdfast_cluster::records::{AccountingKind, SessionRow};
 use holdfast_cluster::replica::Members;
 use holdfast_protocol::{SessionId, TunnelId};
 
@@ -106,6 +106,12 @@ pub enum Fact {
         tunnel: TunnelId,
         session: SessionId,
         address: Ipv4Addr,
+    },
+    /// The accounting server has received a record.
+    Accounted {
+        sequence: u64,
+        kind: AccountingKind,
+        id: String,
     },
     /// A process ends by itself.
     Died { node: u64, why: String },

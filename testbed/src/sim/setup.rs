@@ -1,7 +1,10 @@
 //! The cast and the weather of one run, as its seed has it.
 
+use std::net::Ipv4Addr;
 use std::ops::Range;
 use std::time::Duration;
+
+use ipnet::Ipv4Net;
 
 use super::bugs::Bug;
 use super::dice::Dice;
@@ -39,6 +42,10 @@ pub struct Setup {
     /// Whether the LNS sends echoes. Over a lossy network some session misses three in a row.
     pub echoes: bool,
     pub snapshot_entries: usize,
+    /// Where addresses come from.
+    pub pool: Vec<Ipv4Net>,
+    /// Whether the pool has hardly more addresses than there are subscribers.
+    pub tight: bool,
     pub bug: Option<Bug>,
     /// The time whose facts are printed.
     pub trace: Option<Range<Duration>>,
@@ -60,13 +67,16 @@ impl Setup {
         let rough = dice.happens(500);
         let lossy = dice.happens(500);
         let percent = |dice: &mut Dice, yes: bool| if yes { dice.below(50) } else { 0 };
+        let (lacs, subscribers) = (2 + dice.index(4), 2 + dice.index(6));
+        // Of its own dice: what was drawn here later than the rest changes none of it.
+        let tight = Dice::new(seed, 4).happens(500);
         Self {
             seed,
             nodes,
             witness,
             reconfigured,
-            lacs: 2 + dice.index(4),
-            subscribers: 2 + dice.index(6),
+            lacs,
+            subscribers,
             troubled: Duration::from_secs(60 * minutes),
             inside: Weather {
                 loss: percent(&mut dice, rough),
@@ -85,6 +95,8 @@ impl Setup {
             fault_every: millis(2_000 + dice.below(15_000)),
             echoes: !lossy && dice.happens(500),
             snapshot_entries: 50 + dice.index(400),
+            pool: vec![pool(tight, (lacs + 1) * subscribers)],
+            tight,
             bug,
             trace: None,
         }
@@ -98,4 +110,12 @@ impl Setup {
             Vec::new()
         }
     }
+}
+
+/// A pool for so many subscribers: the smallest that is large enough, or one in which nobody gets in another's way.
+fn pool(tight: bool, subscribers: usize) -> Ipv4Net {
+    let network = Ipv4Addr::new(100, 64, 0, 0);
+    let fits = |length: &u8| (1 << (32 - length)) >= subscribers + 3;
+    let length = (20..=30).rev().find(fits).filter(|_| tight).unwrap_or(20);
+    Ipv4Net::new(network, length).expect("not beyond 32")
 }

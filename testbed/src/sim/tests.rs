@@ -87,3 +87,13 @@ fn an_ignored_refusal_is_found_in_forty_seeds() {
 fn a_change_that_is_not_proposed_again_is_found_in_forty_seeds() {
     found_by(Bug::NoResubmission, 40);
 }
+
+#[test]
+fn a_block_that_is_leased_twice_is_found_in_three_seeds() {
+    assert_eq!(found_by(Bug::BlockLeasedTwice, 3), "addresses");
+}
+
+#[test]
+fn accounting_that_is_settled_unseen_is_found_in_one_seed() {
+    assert_eq!(found_by(Bug::AccountingSettledUnseen, 1), "accounting");
+}

@@ -43,9 +43,15 @@ fn five() -> Pools {
     Pools::new(&[pool("p", &["10.0.0.0/29"], "10.0.0.1")], &[])
 }
 
+/// Of a node alone: all groups are its own.
+const SEAT: Seat<'_> = Seat {
+    group: 1,
+    is_own: &|_| true,
+};
+
 fn reserve(pools: &mut Pools, now: u64, user: &str) -> Result<String, PickError> {
     pools
-        .reserve(T(now), None, user)
+        .reserve(T(now), None, user, SEAT)
         .map(|address| address.to_string())
 }
 
@@ -72,7 +78,7 @@ fn hands_out_every_host_once_and_then_says_that_it_is_full() {
 fn a_released_address_rests_and_the_longest_released_goes_first() {
     let mut pools = five();
     for session in 1..=5 {
-        let address = pools.reserve(T(0), None, &format!("u{session}")).unwrap();
+        let address = pools.reserve(T(0), None, &format!("u{session}"), SEAT).unwrap();
         pools.confirm(address, &format!("u{session}"), key(session));
     }
     pools.release(T(10), address("10.0.0.4"), key(3));
@@ -87,7 +93,7 @@ fn a_released_address_rests_and_the_longest_released_goes_first() {
 #[test]
 fn a_user_has_his_last_address_back_at_once() {
     let mut pools = five();
-    let first = pools.reserve(T(0), None, "ada").unwrap();
+    let first = pools.reserve(T(0), None, "ada", SEAT).unwrap();
     pools.confirm(first, "ada", key(1));
     pools.release(T(1), first, key(1));
     assert_eq!(reserve(&mut pools, 2, "bob").as_deref(), Ok("10.0.0.3"));
@@ -102,10 +108,10 @@ fn a_user_has_his_last_address_back_at_once() {
 #[test]
 fn a_cancelled_redial_does_not_shorten_the_rest() {
     let mut pools = Pools::new(&[pool("p", &["10.0.0.2/32"], "10.9.9.9")], &[]);
-    let only = pools.reserve(T(0), None, "ada").unwrap();
+    let only = pools.reserve(T(0), None, "ada", SEAT).unwrap();
     pools.confirm(only, "ada", key(1));
     pools.release(T(10), only, key(1));
-    assert_eq!(pools.reserve(T(11), None, "ada"), Ok(only));
+    assert_eq!(pools.reserve(T(11), None, "ada", SEAT), Ok(only));
     pools.cancel(only);
     assert!(reserve(&mut pools, 41, "bob").is_err());
     assert_eq!(reserve(&mut pools, 42, "bob").as_deref(), Ok("10.0.0.2"));
@@ -114,7 +120,7 @@ fn a_cancelled_redial_does_not_shorten_the_rest() {
 #[test]
 fn nobody_had_yet_goes_before_released() {
     let mut pools = five();
-    let first = pools.reserve(T(0), None, "ada").unwrap();
+    let first = pools.reserve(T(0), None, "ada", SEAT).unwrap();
     pools.confirm(first, "ada", key(1));
     pools.release(T(1), first, key(1));
     assert_eq!(reserve(&mut pools, 100, "bob").as_deref(), Ok("10.0.0.3"));
@@ -123,7 +129,7 @@ fn nobody_had_yet_goes_before_released() {
 #[test]
 fn a_cancelled_reservation_is_free_at_once() {
     let mut pools = Pools::new(&[pool("p", &["10.0.0.2/32"], "10.9.9.9")], &[]);
-    let only = pools.reserve(T(0), None, "ada").unwrap();
+    let only = pools.reserve(T(0), None, "ada", SEAT).unwrap();
     pools.cancel(only);
     assert_eq!(reserve(&mut pools, 0, "bob").as_deref(), Ok("10.0.0.2"));
     pools.confirm(only, "bob", key(1));
@@ -186,15 +192,15 @@ fn pools_by_name_and_across_prefixes() {
     let mut pools = Pools::new(&configs, &[]);
     let mut pick = |user: &str| {
         pools
-            .reserve(T(0), Some("q"), user)
+            .reserve(T(0), Some("q"), user, SEAT)
             .map(|address| address.to_string())
     };
     assert_eq!(pick("a").as_deref(), Ok("10.1.0.0"));
-    assert_eq!(pick("b").as_deref(), Ok("10.1.0.1"));
-    assert_eq!(pick("c").as_deref(), Ok("10.2.0.0"));
+    assert_eq!(pick("b").as_deref(), Ok("10.2.0.0"), "a slice of all groups");
+    assert_eq!(pick("c").as_deref(), Ok("10.1.0.1"), "a slice of the others");
     assert!(matches!(pick("d"), Err(PickError::Exhausted { .. })));
     assert_eq!(
-        pools.reserve(T(0), Some("r"), "a"),
+        pools.reserve(T(0), Some("r"), "a", SEAT),
         Err(PickError::NoPool("r".to_owned()))
     );
 }
@@ -202,9 +208,9 @@ fn pools_by_name_and_across_prefixes() {
 #[test]
 fn a_reload_takes_addresses_from_nobody() {
     let mut pools = five();
-    let ada = pools.reserve(T(0), None, "ada").unwrap();
+    let ada = pools.reserve(T(0), None, "ada", SEAT).unwrap();
     pools.confirm(ada, "ada", key(1));
-    let bob = pools.reserve(T(0), None, "bob").unwrap();
+    let bob = pools.reserve(T(0), None, "bob", SEAT).unwrap();
     pools.confirm(bob, "bob", key(2));
     pools.release(T(1), bob, key(2));
     pools.configure(
@@ -216,7 +222,7 @@ fn a_reload_takes_addresses_from_nobody() {
         .collect();
     assert_eq!(
         picked,
-        ["10.0.0.5", "10.0.0.6", "10.5.0.0"],
+        ["10.5.0.0", "10.0.0.5", "10.0.0.6"],
         "neither ada's, nor resting, nor eve's"
     );
     assert_eq!(reserve(&mut pools, 33, "u3").as_deref(), Ok("10.0.0.3"));
@@ -231,11 +237,11 @@ fn a_large_full_pool_costs_nothing_to_ask() {
     let mut pools = Pools::new(&[pool("p", &["10.0.0.0/16"], "10.0.0.1")], &[]);
     let user = |index: u32| format!("u{index}");
     for index in 0..65_533 {
-        pools.reserve(T(0), None, &user(index)).expect("free");
+        pools.reserve(T(0), None, &user(index), SEAT).expect("free");
     }
     let started = std::time::Instant::now();
     for index in 0..10_000 {
-        assert!(pools.reserve(T(1), None, &user(index)).is_err());
+        assert!(pools.reserve(T(1), None, &user(index), SEAT).is_err());
     }
     assert!(
         started.elapsed() < Duration::from_secs(2),
@@ -256,4 +262,119 @@ fn what_rested_before_a_restart_rests_after_it() {
     assert_eq!(names, ["10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.3"]);
     assert!(picked[4].is_err());
     assert_eq!(reserve(&mut pools, 5, "ada").as_deref(), Ok("10.0.0.2"));
+}
+
+/// Picks for `count` users of a group, in order.
+fn picks(pools: &mut Pools, group: Group, is_own: &dyn Fn(Group) -> bool, count: usize) -> Vec<Ipv4Addr> {
+    let seat = Seat { group, is_own };
+    let user = |index: usize| format!("{group}-{index}");
+    let pick = |index| pools.reserve(T(0), None, &user(index), seat).expect("free");
+    (0..count).map(pick).collect()
+}
+
+#[test]
+fn each_group_picks_from_its_own_slice() {
+    let mut pools = Pools::new(&[pool("p", &["100.64.0.0/16"], "100.64.0.1")], &[]);
+    for group in [7, 200] {
+        for picked in picks(&mut pools, group, &|_| true, 254) {
+            assert_eq!(picked.octets()[2], group);
+        }
+    }
+}
+
+#[test]
+fn every_prefix_of_a_pool_has_a_slice_of_the_group() {
+    let prefixes = ["100.64.0.0/16", "10.0.0.0/22", "10.1.0.0/30"];
+    let mut pools = Pools::new(&[pool("p", &prefixes, "100.64.0.1")], &[]);
+    let picked = picks(&mut pools, 100, &|group| group == 100, 256 + 4 + 1);
+    let outside = picked
+        .iter()
+        .filter(|address| {
+            let [a, b, c, d] = address.octets();
+            ![(100, 64, 100), (10, 0, 1), (10, 1, 0)].contains(&(a, b, c))
+                || (a == 10 && b == 0 && d / 4 != 100 % 64)
+        })
+        .count();
+    assert_eq!(outside, 0, "{picked:?}");
+}
+
+#[test]
+fn a_group_whose_slice_is_full_goes_on_in_its_nodes_others_and_then_elsewhere() {
+    let mut pools = Pools::new(&[pool("p", &["100.64.0.0/22"], "10.9.9.9")], &[]);
+    let own = |group| group == 7 || group == 90;
+    let picked = picks(&mut pools, 7, &own, 11);
+    let slices: Vec<_> = picked
+        .iter()
+        .map(|address| u32::from(*address) % 1024 / 4)
+        .collect();
+    assert_eq!(slices, [7, 7, 7, 7, 90, 90, 90, 90, 8, 8, 8]);
+    // The slice is another's, who begins at its other end.
+    assert_eq!(picked[8], address("100.64.0.35"));
+    let theirs = picks(&mut pools, 8, &|group| group == 8, 1);
+    assert_eq!(theirs, [address("100.64.0.32")]);
+}
+
+#[test]
+fn members_that_know_nothing_of_each_other_pick_apart() {
+    let configs = [pool("p", &["100.64.0.0/20"], "100.64.0.1")];
+    let mut all = BTreeSet::new();
+    for node in 0..3 {
+        let mut pools = Pools::new(&configs, &[]);
+        for group in (0..=255).filter(|group| group % 3 == node) {
+            for address in picks(&mut pools, group, &|group| group % 3 == node, 14) {
+                assert!(all.insert(address), "{address} is picked twice");
+            }
+        }
+    }
+}
+
+#[test]
+fn tiny_pools_are_used_to_the_last_address_whatever_the_group() {
+    for (prefixes, size) in [
+        (&["10.0.0.0/30"][..], 2),
+        (&["10.0.0.9/32"], 1),
+        (&["10.0.0.0/31", "10.0.0.8/29", "10.1.0.0/25"], 2 + 6 + 126),
+    ] {
+        for group in [0, 1, 97, 255] {
+            for is_own in [&|_| true, &|_| false] as [&dyn Fn(Group) -> bool; 2] {
+                let mut pools = Pools::new(&[pool("p", prefixes, "192.0.2.1")], &[]);
+                let picked: BTreeSet<_> = picks(&mut pools, group, is_own, size).into_iter().collect();
+                assert_eq!(picked.len(), size);
+                let seat = Seat { group, is_own };
+                assert!(pools.reserve(T(0), None, "late", seat).is_err());
+                let any = *picked.first().expect("there are some");
+                pools.confirm(any, "u", key(1));
+                pools.release(T(1), any, key(1));
+                assert_eq!(pools.reserve(T(33), None, "late", seat), Ok(any));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_others_took_and_gave_back_is_followed() {
+    let mut pools = Pools::new(&[pool("p", &["100.64.0.0/20"], "100.64.0.1")], &[]);
+    let seat = Seat {
+        group: 5,
+        is_own: &|group| group == 5,
+    };
+    // Slice 5 is .80 to .95; another member has put somebody on one of them.
+    pools.confirm(address("100.64.0.81"), "theirs", key(1));
+    let pick = |pools: &mut Pools, now, user: &str| pools.reserve(T(now), None, user, seat).expect("free");
+    assert_eq!(pick(&mut pools, 0, "a"), address("100.64.0.80"));
+    assert_eq!(pick(&mut pools, 0, "b"), address("100.64.0.82"));
+    pools.release(T(1), address("100.64.0.81"), key(1));
+    for user in 83..=95 {
+        assert_eq!(pick(&mut pools, 2, &user.to_string()).octets()[3], user);
+    }
+    assert_eq!(
+        pick(&mut pools, 33, "c"),
+        address("100.64.0.81"),
+        "rested, in the own slice"
+    );
+    assert_eq!(
+        pick(&mut pools, 33, "d"),
+        address("100.64.0.111"),
+        "the far end of the next"
+    );
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use holdfast::lns::tunnel::{Birth, Tunnel};
 use holdfast_cluster::commands::Reclaim;
 use holdfast_cluster::records::SessionRow;
-use holdfast_protocol::TunnelId;
+use holdfast_protocol::{SessionId, TunnelId};
 
 use super::process::{Process, Timer};
 use super::shells::Work;
@@ -109,18 +109,24 @@ impl Process {
         self.work.extend(replaced);
     }
 
+    /// Its sessions are no longer this process's.
+    pub(super) fn let_go_addresses(&mut self, id: TunnelId) {
+        for (tunnel, session) in self.sessions_of(id) {
+            self.addresses.let_go((tunnel, session));
+        }
+    }
+
+    fn sessions_of(&self, id: TunnelId) -> Vec<(TunnelId, SessionId)> {
+        let of_tunnel = self.sessions.keys().filter(|(tunnel, _)| *tunnel == id);
+        of_tunnel.copied().collect()
+    }
+
     /// A core and those of its sessions end without a word.
     pub(super) fn drop_tunnel(&mut self, id: TunnelId) {
         self.tunnels.remove(&id);
         self.reborn_at.remove(&id);
         self.timers.set(Timer::Tunnel(id), None);
-        let sessions: Vec<_> = self
-            .sessions
-            .keys()
-            .filter(|(tunnel, _)| *tunnel == id)
-            .copied()
-            .collect();
-        for (tunnel, session) in sessions {
+        for (tunnel, session) in self.sessions_of(id) {
             self.drop_session(tunnel, session);
         }
     }

@@ -1,5 +1,7 @@
 //! A node of the simulation: the pure cores, composed as the daemon's shells compose them, over a simulated disk.
 
+mod accounting;
+mod addresses;
 mod births;
 mod control;
 mod machine;

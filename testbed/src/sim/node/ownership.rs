@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use holdfast_cluster::Effect;
-use holdfast_cluster::commands::{Acknowledge, Assign, Take};
+use holdfast_cluster::commands::{Assign, Take};
 use holdfast_cluster::limits::GROUPS;
 use holdfast_cluster::table::Group;
 use holdfast_protocol::TunnelId;
@@ -15,8 +15,6 @@ use crate::sim::facts::Fact;
 
 /// How long a process waits for the answer to its Take.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// Ticks between two settlements of the accounting records that nobody receives.
-const SETTLE_TICKS: u64 = 200;
 
 impl Process {
     /// Derives everything from the table: at the start, and when a snapshot took its place.
@@ -43,8 +41,10 @@ impl Process {
             .filter(|tunnel| !self.owns(tunnel.group()) || self.replica.table().tunnel(*tunnel).is_none())
             .collect();
         for tunnel in gone {
+            self.let_go_addresses(tunnel);
             self.drop_tunnel(tunnel);
         }
+        self.addresses.replace(self.now, self.replica.table());
         self.find_unborn();
     }
 
@@ -117,6 +117,7 @@ impl Process {
         for tunnel in tunnels {
             // Silently: its sessions are another's now, or its next core's.
             if !self.has(Bug::EpochUnchecked) || self.owns(number) {
+                self.let_go_addresses(tunnel);
                 self.drop_tunnel(tunnel);
             }
         }
@@ -152,17 +153,6 @@ impl Process {
                 term,
             };
             self.propose(Reply::Assignment(reassign.from), assign);
-        }
-    }
-
-    /// There is no accounting server: the leader takes off the table what is owed.
-    pub(super) fn settle_accounting(&mut self) {
-        if !self.ticks.is_multiple_of(SETTLE_TICKS) || !self.replica.leadership().is_self {
-            return;
-        }
-        let sequences: Vec<_> = self.replica.table().outbox().map(|owed| owed.sequence).collect();
-        if !sequences.is_empty() {
-            self.propose(Reply::Nobody, Acknowledge { sequences });
         }
     }
 }

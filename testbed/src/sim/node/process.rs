@@ -29,6 +29,7 @@ use holdfast_cluster::{Replica, ReplicaConfig};
 use holdfast_ppp::{AuthMethod, LinkConfig};
 use holdfast_protocol::{SessionId, Settings, TunnelId};
 
+use super::addresses::Addresses;
 use super::orders::voting;
 use super::shells::Work;
 use super::table::{Input, Reply, Results};
@@ -125,6 +126,7 @@ pub struct Process {
     /// When refused or vanished births are asked for again.
     pub(super) reborn_at: BTreeMap<TunnelId, Duration>,
     pub(super) peers: BTreeMap<PeerKey, Known>,
+    pub(super) addresses: Addresses,
     pub(super) timers: TimerTable<Timer>,
     pub(super) work: VecDeque<Work>,
     pub(super) liveness: Liveness,
@@ -156,8 +158,12 @@ impl Process {
             members: setup.first_members(id),
             boot,
         };
-        let (replica, _) = Replica::open_with(config, disk.open(), port)
+        let (mut replica, _) = Replica::open_with(config, disk.open(), port)
             .expect("what was synced is what raft was promised to find");
+        if setup.bug == Some(Bug::BlockLeasedTwice) {
+            replica.leave_addresses_unchecked();
+        }
+        let addresses = Addresses::new(&setup.pool, replica.table(), now);
         let echo_interval = if setup.echoes { 20 } else { 0 };
         let link = LinkConfig {
             auth: vec![AuthMethod::Pap],
@@ -193,6 +199,7 @@ impl Process {
             taken_over_at: BTreeMap::new(),
             reborn_at: BTreeMap::new(),
             peers: BTreeMap::new(),
+            addresses,
             timers: TimerTable::default(),
             work: VecDeque::new(),
             liveness: Liveness::new(id, boot, group, now),

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast::aaa::Seat;
 use holdfast::lns::Now;
 use holdfast::lns::session::{self, Grant, Session};
 use holdfast::lns::terminate_cause;
@@ -66,6 +67,9 @@ impl Process {
                 refusal,
             } => {
                 if self.tunnels.get(&tunnel).is_some_and(|core| core.life() == life) {
+                    if let Some(Refusal::Address { session, .. }) = refusal {
+                        self.addresses.on_refused(self.now, (tunnel, session));
+                    }
                     let refusal = refusal.map(|refusal| refusal.to_string());
                     self.at_tunnel(tunnel, |core, now| core.handle_verdict(now, revision, refusal));
                 }
@@ -92,7 +96,12 @@ impl Process {
                 life,
             } => {
                 let wanted = self.tunnels.get(&tunnel).is_some_and(|core| core.life() == life);
-                if wanted && self.replica.table().session(tunnel, session).is_some() {
+                let key = (tunnel, session);
+                if wanted && self.addresses.is_given_up(key) {
+                    let cdn = Cdn::new(ResultCode::new(3));
+                    let cause = terminate_cause::NAS_ERROR;
+                    self.at_tunnel(tunnel, |core, now| core.disconnect(now, session, cdn, cause));
+                } else if wanted && self.replica.table().session(tunnel, session).is_some() {
                     let seed = self.dice.seed();
                     let core = Session::born(self.clocks(), self.link.clone(), row, proxy.as_deref(), seed);
                     self.sessions.insert((tunnel, session), core);
@@ -100,6 +109,7 @@ impl Process {
                 }
             }
             Work::SessionAccepted(tunnel, session, serial) => {
+                self.addresses.on_accepted((tunnel, session));
                 self.at_session(tunnel, session, |core, now| core.handle_accepted(now, serial));
             }
             Work::SessionWake(tunnel, session) => {
@@ -169,7 +179,10 @@ impl Process {
                 self.propose(Reply::Removal(id), RemoveTunnel { tunnel_id, life });
             }
             C::StartSession { session, row, proxy } => self.start_session(id, session, row, proxy),
-            C::StopSession(session) => self.drop_session(id, session),
+            C::StopSession(session) => {
+                self.drop_session(id, session);
+                self.addresses.let_go((id, session));
+            }
             C::SessionAccepted { session, serial } => {
                 self.work.push_back(Work::SessionAccepted(id, session, serial));
             }
@@ -177,7 +190,10 @@ impl Process {
                 self.drop_tunnel(id);
                 self.reclaim(id);
             }
-            C::Finished => self.drop_tunnel(id),
+            C::Finished => {
+                self.let_go_addresses(id);
+                self.drop_tunnel(id);
+            }
             // The owner of the tunnel that this one replaces hears of it by the row, wherever it is.
             C::Established | C::Closed(_) | C::Heard | C::Count(_) => {}
         }
@@ -317,11 +333,27 @@ impl Process {
         self.work.push_back(Work::Asked(tunnel, session, request));
     }
 
-    /// Everybody is let in, with an address made of the name; a stale session of the same user has to go.
+    /// Everybody is let in for whom there is an address. The first subscriber of each LAC always has the same, for which a stale
+    /// session of his has to go.
     fn grant(&mut self, tunnel: TunnelId, session: SessionId, serial: u32, name: &[u8]) {
-        let number: u32 = String::from_utf8_lossy(name).parse().unwrap_or_default();
-        let address = Ipv4Addr::from(0x0a00_0000 + number);
-        let holder = self.replica.table().holder(address.into());
+        let user = String::from_utf8_lossy(name);
+        let number: u32 = user.parse().unwrap_or_default();
+        let fixed = (number & 0xff == 0).then(|| Ipv4Addr::from(0x0a00_0000 + number));
+        let leased_twice = self.has(Bug::BlockLeasedTwice);
+        let seat = Seat {
+            group: if leased_twice { 0 } else { tunnel.group() },
+            is_own: &|group| leased_twice || self.groups[usize::from(group)].owner == self.id,
+        };
+        let assigned = self
+            .addresses
+            .assign(self.now, (tunnel, session), &user, fixed, seat);
+        let Ok(address) = assigned else {
+            let message = b"No address available".to_vec();
+            return self.at_session(tunnel, session, |core, now| {
+                core.handle_refusal(now, serial, message);
+            });
+        };
+        let holder = fixed.and_then(|fixed| self.replica.table().holder(fixed.into()));
         let replaces = holder.filter(|holder| *holder != (tunnel, session));
         let grant = Grant {
             user: name.to_vec(),

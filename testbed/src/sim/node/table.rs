@@ -156,6 +156,7 @@ impl Process {
     }
 
     fn on_effect(&mut self, effect: Effect) {
+        self.addresses.follow(self.now, &effect);
         match &effect {
             Effect::GroupTaken { group, owner, epoch } => self.on_group_taken(*group, *owner, *epoch),
             Effect::TunnelChanged { tunnel, row } => self.note_peer(*tunnel, row),
@@ -167,8 +168,8 @@ impl Process {
                 self.work.push_back(Work::Replaced(*tunnel, *session));
             }
             Effect::TableReplaced => self.read_table(),
-            Effect::SessionChanged { .. } | Effect::SessionRemoved { .. } | Effect::AccountingOwed { .. } => {
-            }
+            Effect::SessionRemoved { tunnel, session, .. } => self.addresses.let_go((*tunnel, *session)),
+            Effect::SessionChanged { .. } | Effect::AccountingOwed { .. } => {}
         }
         self.fact(Fact::Effect {
             node: self.id,
