@@ -8,7 +8,7 @@ use holdfast_protocol::avp::ResultCode;
 use holdfast_protocol::iana::stop_result;
 
 use super::start::Node;
-use super::{DISCONNECT_PATIENCE, Stop, checkpoint, membership};
+use super::{DISCONNECT_PATIENCE, Stop, checkpoint, handover, membership};
 use crate::actors::shard::ShardInput;
 use crate::actors::tunnel::Order;
 use crate::lns::terminate_cause;
@@ -19,10 +19,21 @@ const LOOK: Duration = Duration::from_millis(50);
 impl Node {
     /// Stops everything. The process may end then.
     pub async fn stop(mut self, why: Stop) -> ExitCode {
-        self.shared.closing.store(true, Relaxed);
+        let keeps = matches!(why, Stop::Keep);
+        // In a cluster that goes on no LAC shall hear that this node does not.
+        if !keeps || self.shared.members.is_none() {
+            self.shared.closing.store(true, Relaxed);
+        }
+        if let Some(members) = &self.shared.members {
+            members.announce_stop();
+        }
         // The routers first: what they still send meanwhile is served.
         if let Some(presence) = self.presence.clone() {
             let _ = tokio::task::spawn_blocking(move || presence.withdraw()).await;
+        }
+        if let Some(members) = self.shared.members.as_ref().filter(|_| keeps) {
+            handover::leave(&self.shared, members).await;
+            self.shared.closing.store(true, Relaxed);
         }
         let code = match why {
             Stop::Keep => {
