@@ -38,6 +38,8 @@ pub async fn carry_out(shared: &Shared, order: ClusterOrder) -> Result<ClusterSt
     };
     let mut status = cluster_status::show(shared, members).await?;
     status.groups_moved = groups_moved;
+    let given_again = handover::given_again(&status, order);
+    status.warnings.extend(given_again);
     Ok(status)
 }
 

@@ -18,7 +18,7 @@ use crate::actors::context::Shared;
 use crate::actors::handover::{HandOver, Order};
 use crate::actors::members::Members;
 use crate::actors::table::ReplyTo;
-use crate::api::{ApiError, ErrorCode};
+use crate::api::{ApiError, ClusterOrder, ClusterStatus, ErrorCode};
 use crate::io::clock;
 use crate::lns::handover::{FINISH, Handover, LEAVE, Phase};
 use crate::metrics::Counter;
@@ -116,6 +116,17 @@ pub async fn give(
         take_lead_from(shared, members, drained).await;
     }
     Ok(count)
+}
+
+/// What is to be said of a drained node that owns something all the same: another order, or a node that died, gave it that.
+pub fn given_again(status: &ClusterStatus, order: ClusterOrder) -> Option<String> {
+    let ClusterOrder::Drain { node } = order else {
+        return None;
+    };
+    let groups = status.nodes.iter().find(|row| row.id == node)?.groups;
+    (groups > 0).then(|| {
+        format!("node {node} was given groups again meanwhile, {groups} of them: give the order again once nothing else is done")
+    })
 }
 
 /// Without the owner, as when it is dead.

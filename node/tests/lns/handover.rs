@@ -1,4 +1,4 @@
-//! What a tunnel does while its group is about to go to another owner: calls wait, what is under way is known (S-179).
+//! What a tunnel does while its group is about to go to another owner: calls wait, what is under way is known.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ fn is_answered(world: &World, call: u16) -> bool {
 }
 
 #[test]
-fn s_179_a_call_that_is_kept_waiting_is_answered_after_a_second_at_most() {
+fn a_call_that_is_kept_waiting_is_answered_after_a_second_at_most() {
     let mut world = online();
     hold(&mut world, true);
     world.at_lac(0, |lac, now| lac.place_call(now, 2));
@@ -52,7 +52,7 @@ fn s_179_a_call_that_is_kept_waiting_is_answered_after_a_second_at_most() {
 }
 
 #[test]
-fn s_179_a_call_that_is_kept_waiting_is_answered_by_the_next_owner_at_once() {
+fn a_call_that_is_kept_waiting_is_answered_by_the_next_owner_at_once() {
     let mut world = online();
     hold(&mut world, true);
     world.at_lac(0, |lac, now| lac.place_call(now, 2));
