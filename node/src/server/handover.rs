@@ -177,6 +177,9 @@ async fn pass_lead_on(shared: &Shared) {
 
 /// A node that is being stopped gives away all that it owns, if there is anybody to take it.
 pub async fn leave(shared: &Shared, members: &Members) {
+    if somebody(shared, members, 0, 0).is_none() {
+        return;
+    }
     let published = shared.table.published();
     let until = Instant::now() + OTHERS_HEARD + FINISH + LEAVE;
     sleep(OTHERS_HEARD).await;

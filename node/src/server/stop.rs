@@ -72,11 +72,13 @@ impl Node {
         code
     }
 
-    /// StopCCN on every tunnel, which clears its sessions, then waits until the LACs have acknowledged or were given up.
+    /// StopCCN on every tunnel of this node, which clears its sessions, then waits until the LACs have acknowledged or were given up.
     async fn disconnect_all(&self) {
-        let sessions = self.shared.directory.sessions();
-        tracing::info!(sessions, "ending all sessions");
-        for tunnel in self.shared.directory.live_tunnels() {
+        let sessions = self.own_sessions();
+        tracing::info!(sessions, "ending all sessions of this node");
+        let published = self.shared.table.published();
+        let live = self.shared.directory.live_tunnels();
+        for tunnel in live.into_iter().filter(|tunnel| published.owns(*tunnel)) {
             let result = ResultCode::new(stop_result::SHUTTING_DOWN);
             let order = Order::Close(result, terminate_cause::NAS_REBOOT);
             self.shared
@@ -86,15 +88,26 @@ impl Node {
         let deadline = tokio::time::Instant::now() + DISCONNECT_PATIENCE;
         while tokio::time::Instant::now() < deadline {
             tokio::time::sleep(LOOK).await;
-            if self.everyone_has_heard().await {
+            if self.everyone_has_heard() {
                 return;
             }
         }
         tracing::warn!("some LACs did not acknowledge the end of their tunnels");
     }
 
-    /// Whether no session is left and every StopCCN of ours is acknowledged.
-    async fn everyone_has_heard(&self) -> bool {
-        self.shared.directory.sessions() == 0 && self.shared.directory.all_quiet()
+    /// Whether no session of ours is left and every StopCCN of ours is acknowledged.
+    fn everyone_has_heard(&self) -> bool {
+        let published = self.shared.table.published();
+        self.own_sessions() == 0 && self.shared.directory.all_quiet(|tunnel| published.owns(tunnel))
+    }
+
+    /// In a cluster the others keep theirs.
+    fn own_sessions(&self) -> usize {
+        let published = self.shared.table.published();
+        let sessions = self.shared.directory.all_sessions();
+        sessions
+            .iter()
+            .filter(|(tunnel, _)| published.owns(*tunnel))
+            .count()
     }
 }
