@@ -89,7 +89,7 @@ counters! {
     ProbesMalformed => "probes_malformed_total", "Probes of other members that were dropped: malformed, or from a node that is no member here.";
     RelaysSent => "relays_sent_total", "Control messages and PPP control frames sent to the node that owns their tunnel.";
     RelaysReceived => "relays_received_total", "Control messages and PPP control frames that another node relayed here.";
-    RelaysHeld => "relays_held_total", "Control messages and PPP control frames held because their tunnel's owner was dead or not known.";
+    RelaysHeld => "relays_held_total", "Control messages and PPP control frames held because their tunnel's owner was dead, not known or about to change.";
     RelaysReplayed => "relays_replayed_total", "Held messages handled here once this node owned their tunnel.";
     RelaysExpired => "relays_expired_total", "Held messages dropped after a second.";
     RelaysDropped => "relays_dropped_total", "Messages for another node's tunnel dropped: no connection, too many held, or the owner changed again.";

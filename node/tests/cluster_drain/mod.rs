@@ -3,10 +3,12 @@
 mod caller;
 
 use std::fs;
+use std::process::{Child, Stdio};
 
 use caller::{Caller, TUNNEL};
 use holdfast_protocol::SessionId;
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use super::{Daemon, Site, member, others, text};
 
@@ -30,9 +32,9 @@ fn site() -> Site {
     site
 }
 
-/// A LAC whose tunnel belongs to node 1, with a subscriber who is online.
-fn caller(site: &Site) -> Caller {
-    let mut caller = Caller::new(&site.address(1));
+/// A LAC whose tunnel belongs to a node, with a subscriber who is online.
+fn caller(site: &Site, node: u8) -> Caller {
+    let mut caller = Caller::new(&site.address(node));
     caller.until("the tunnel is up", |caller| caller.lac.established);
     let first = caller.place_call(1);
     until_up(&mut caller, first);
@@ -47,10 +49,51 @@ fn until_up(caller: &mut Caller, call: SessionId) {
     });
 }
 
+/// A call whose PPP has begun, and whose subscriber then falls silent.
+fn begin_call(caller: &mut Caller, call: u16) -> SessionId {
+    let call = caller.place_call(call);
+    caller.silent = Some(call);
+    caller.until("the node has begun PPP", |caller| {
+        caller.lac.call(call).client.lcp_requests > 0
+    });
+    call
+}
+
+/// Orders a drain of a node.
+fn drain(site: &Site, asked: u8, node: u8) -> Child {
+    let (file, node) = (format!("{asked}.toml"), node.to_string());
+    let mut command = site.command(&["cluster", "drain", &node, "--json", "--config", &file]);
+    command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started")
+}
+
+/// The order is carried out; gives how the cluster is then.
+fn succeeds(site: &Site, order: Child) -> Value {
+    let output = order.wait_with_output().expect("our child");
+    assert!(
+        output.status.success(),
+        "{}\n{}",
+        text(&output.stderr),
+        site.logs()
+    );
+    serde_json::from_slice(&output.stdout).expect("a status")
+}
+
+/// Until the node that is drained has given away what nothing is under way in.
+fn until_rest_has_gone(site: &Site, caller: &mut Caller, node: u8) {
+    caller.until("the other groups have gone", |_| {
+        let groups = member(&site.status(node), node, "groups").as_u64();
+        groups.is_some_and(|groups| groups <= 1)
+    });
+}
+
 fn counter(site: &Site, node: u8, name: &str) -> u64 {
     let file = format!("{node}.toml");
     let shown = site.holdfast(&["status", "--counters", "--json", "--config", &file]);
-    let status: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("a status");
+    let status: Value = serde_json::from_slice(&shown.stdout).expect("a status");
     let rows = status["counters"].as_array().expect("counters");
     let row = rows.iter().find(|row| row["name"] == name);
     row.and_then(|row| row["value"].as_u64()).expect("a counter")
@@ -61,25 +104,14 @@ fn ppp_that_is_under_way_finishes_at_the_node_that_is_drained() {
     for call in 2..ATTEMPTS as u16 + 2 {
         let site = site();
         let _daemons = site.start_three();
-        let mut caller = caller(&site);
-        let call = caller.place_call(call);
-        caller.silent = Some(call);
-        caller.until("the node has begun PPP", |caller| {
-            caller.lac.call(call).client.lcp_requests > 0
-        });
+        let mut caller = caller(&site, 1);
+        let call = begin_call(&mut caller, call);
         let opened = counter(&site, 1, "sessions_opened_total");
-        let ordered = site
-            .command(&["cluster", "drain", "1", "--config", "2.toml"])
-            .spawn();
-        let mut drain = Daemon(ordered.expect("started"));
-        caller.until("the other groups have gone", |_| {
-            let groups = member(&site.status(1), 1, "groups").as_u64();
-            groups.is_some_and(|groups| groups <= 1)
-        });
+        let drain = drain(&site, 2, 1);
+        until_rest_has_gone(&site, &mut caller, 1);
         caller.silent = None;
         until_up(&mut caller, call);
-        let status = drain.0.wait().expect("our child");
-        assert!(status.success(), "{}", site.logs());
+        succeeds(&site, drain);
         assert_eq!(member(&site.status(1), 1, "groups"), 0);
         if counter(&site, 1, "groups_cut_total") > 0 {
             // Its three seconds were over before we got so far.
@@ -97,7 +129,7 @@ fn ppp_that_is_under_way_finishes_at_the_node_that_is_drained() {
 fn calls_that_arrive_while_a_node_is_stopped_are_completed() {
     let site = site();
     let mut daemons: Vec<Daemon> = site.start_three().into();
-    let mut caller = caller(&site);
+    let mut caller = caller(&site, 1);
     // The routers have heard that node 1 withdraws.
     caller.send_to(&site.address(2));
     let stopping = daemons.remove(0);
@@ -126,7 +158,7 @@ fn calls_that_arrive_while_a_node_is_stopped_are_completed() {
 fn all_that_are_stopped_at_once_wait_for_nobody_and_come_back_with_everything() {
     let site = site();
     let daemons = site.start_three();
-    let mut caller = caller(&site);
+    let mut caller = caller(&site, 1);
     for daemon in &daemons {
         daemon.signal(Signal::SIGTERM);
     }
@@ -144,37 +176,56 @@ fn all_that_are_stopped_at_once_wait_for_nobody_and_come_back_with_everything() 
 fn drains_at_the_same_time_are_both_carried_out() {
     let site = site();
     let _daemons = site.start_three();
-    let order = |asked: u8, node: &str| {
-        let file = format!("{asked}.toml");
-        let mut command = site.command(&["cluster", "drain", node, "--json", "--config", &file]);
-        command
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .expect("started")
-    };
-    // The same node twice: whoever comes second sees it done by the first.
-    let orders = [order(2, "1"), order(3, "1"), order(1, "1")];
-    for order in orders {
-        let output = order.wait_with_output().expect("our child");
-        assert!(
-            output.status.success(),
-            "{}\n{}",
-            text(&output.stdout),
-            site.logs()
-        );
+    // The same node three times: whoever comes second sees it done by the first.
+    for order in [2, 3, 1].map(|asked| drain(&site, asked, 1)) {
+        succeeds(&site, order);
     }
     assert_eq!(member(&site.status(2), 1, "groups"), 0);
     site.until_whole(2, &[1, 2, 3]);
 
     // Both others: each may get what the other one gives away, and says so.
-    let orders = [order(2, "2"), order(3, "3")].map(|order| order.wait_with_output());
-    for (node, output) in others(1).into_iter().zip(orders) {
-        let output = output.expect("our child");
-        assert!(output.status.success(), "{}", site.logs());
-        let status = serde_json::from_slice(&output.stdout).expect("a status");
+    for (node, order) in [2, 3].map(|node| (node, drain(&site, node, node))) {
+        let status = succeeds(&site, order);
         let groups = member(&status, node, "groups").as_u64();
         let warned = status["warnings"].to_string().contains("was given groups again");
         assert_eq!(groups > Some(0), warned, "{status}");
     }
     site.until_whole(1, &[1, 2, 3]);
+}
+
+#[test]
+fn a_node_that_dies_while_it_is_drained_is_drained_all_the_same() {
+    let site = site();
+    let mut daemons: Vec<Daemon> = site.start_three().into();
+    let mut caller = caller(&site, 1);
+    let call = begin_call(&mut caller, 2);
+    let order = drain(&site, 2, 1);
+    until_rest_has_gone(&site, &mut caller, 1);
+    daemons.remove(0).stop(Signal::SIGKILL);
+    caller.send_to(&site.address(2));
+    caller.silent = None;
+    assert_eq!(member(&succeeds(&site, order), 1, "groups"), 0);
+    until_up(&mut caller, call);
+    assert_eq!(caller.lac.first().client.downs, 0);
+}
+
+#[test]
+fn a_leader_that_dies_during_a_drain_does_not_end_it() {
+    let site = site();
+    let mut daemons: Vec<Daemon> = site.start_three().into();
+    let leader = site.leader(1);
+    let [drained, asked] = others(leader)[..] else {
+        panic!("three nodes");
+    };
+    let mut caller = caller(&site, drained);
+    let call = begin_call(&mut caller, 2);
+    let order = drain(&site, asked, drained);
+    until_rest_has_gone(&site, &mut caller, drained);
+    daemons.remove(usize::from(leader) - 1).stop(Signal::SIGKILL);
+    caller.silent = None;
+    succeeds(&site, order);
+    until_up(&mut caller, call);
+    // What the dead leader had goes to both.
+    site.until_whole(asked, &[drained, asked]);
+    assert_eq!(caller.lac.first().client.downs, 0);
 }
