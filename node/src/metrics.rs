@@ -53,6 +53,7 @@ counters! {
     PppUnknownSession => "ppp_unknown_session_total", "PPP control frames for a session whose actor is not born yet.";
     CallsReceived => "calls_received_total", "ICRQs that arrived.";
     CallsRefused => "calls_refused_total", "Calls refused: a limit reached, no resources, shutting down.";
+    CallsHeld => "calls_held_total", "Calls that were kept waiting for at most a second, because their group was about to go to another node.";
     CallsAbandoned => "calls_abandoned_total", "Calls that ended before their ICCN.";
     SessionsOpened => "sessions_opened_total", "Sessions that entered PPP open.";
     SessionsClosed => "sessions_closed_total", "Sessions that ended, open or not.";
@@ -89,10 +90,13 @@ counters! {
     ProbesMalformed => "probes_malformed_total", "Probes of other members that were dropped: malformed, or from a node that is no member here.";
     RelaysSent => "relays_sent_total", "Control messages and PPP control frames sent to the node that owns their tunnel.";
     RelaysReceived => "relays_received_total", "Control messages and PPP control frames that another node relayed here.";
-    RelaysHeld => "relays_held_total", "Control messages and PPP control frames held because their tunnel's owner was dead or not known.";
+    RelaysHeld => "relays_held_total", "Control messages and PPP control frames held because their tunnel's owner was dead, not known or about to change.";
     RelaysReplayed => "relays_replayed_total", "Held messages handled here once this node owned their tunnel.";
     RelaysExpired => "relays_expired_total", "Held messages dropped after a second.";
     RelaysDropped => "relays_dropped_total", "Messages for another node's tunnel dropped: no connection, too many held, or the owner changed again.";
+    GroupsHandedOver => "groups_handed_over_total", "Groups of tunnels that this node handed over to another one on purpose.";
+    GroupsCut => "groups_cut_total", "Groups handed over although calls or PPP were under way, because that did not finish within three seconds.";
+    GroupsKept => "groups_kept_total", "Groups that were to be handed over and stayed, because nobody took them in time.";
     GroupsTaken => "groups_taken_total", "Groups of tunnels that this node became the owner of while it ran.";
     Snapshots => "table_snapshots_total", "Snapshots of the session table written.";
     DiskFull => "disk_full_total", "Times that the disk became full and the reserve had to be used.";

@@ -2,6 +2,15 @@
 //!
 //! Without TUN interfaces, so that it needs no privileges. Nothing here depends on how long something takes.
 
+#[expect(dead_code, reason = "shared with tests that ask more of it")]
+#[path = "lns/client.rs"]
+mod client;
+#[path = "cluster_drain/mod.rs"]
+mod drain;
+#[expect(dead_code, reason = "shared with tests that ask more of it")]
+#[path = "lns/lac.rs"]
+mod lac;
+
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -17,6 +26,9 @@ use serde_json::Value;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 const POOL: &str = "100.64.0.0/24";
+
+/// Between LACs and nodes.
+const SECRET: &str = "hunter2";
 
 /// A folder with certificates for four nodes, and an address for each.
 struct Site {
@@ -83,7 +95,7 @@ impl Site {
             "[node]\nid = {node}\ndata_dir = \"{folder}/{node}\"\nlisten = [\"{address}:1701\"]\nshards = 1\n\
              [tun]\nenabled = \"never\"\n[api]\nsocket = \"{folder}/{node}.sock\"\n{cluster}\n{more}\n{members}\
              [[pool]]\nname = \"p\"\nprefixes = [\"{pool}\"]\n\
-             [[lac]]\nname = \"any\"\nhost_name = \"*\"\nsecret = \"hunter2\"\n"
+             [[lac]]\nname = \"any\"\nhost_name = \"*\"\nsecret = \"{SECRET}\"\n"
         );
         let file = self.path(&format!("{node}.toml"));
         fs::write(&file, text).expect("written");

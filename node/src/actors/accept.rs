@@ -27,7 +27,7 @@ const TUNNEL_ID_DRAWS: u32 = 256;
 /// A control message with tunnel id 0; `relayed`: by a node that has no groups.
 pub fn on_sccrq(shard: &Rc<ShardContext>, from: SocketAddr, to: SocketAddr, datagram: &[u8], relayed: bool) {
     let shared = &shard.shared;
-    if shared.table.published().own_groups().next().is_none() {
+    if own_groups(shared).next().is_none() {
         if !relayed {
             relay::sccrq(shard, from, to, datagram);
         }
@@ -177,11 +177,17 @@ fn no_room(shared: &Shared, config: &Config, profile: &str) -> Option<(Limit, No
     }
 }
 
+/// Groups in which new tunnels may have a place: none of those that are about to go.
+fn own_groups(shared: &Shared) -> impl Iterator<Item = u8> {
+    let groups = shared.table.published().own_groups();
+    groups.filter(|group| !shared.departures.is_going(*group))
+}
+
 /// A free id on the wanted shard, of a group that this node owns, drawn at random: unpredictable.
 fn draw_tunnel_id(shard: &Rc<ShardContext>, wanted: usize) -> Option<TunnelId> {
     let directory = &shard.shared.directory;
     let shards = shard.shared.shards.len();
-    let groups: Vec<u8> = shard.shared.table.published().own_groups().collect();
+    let groups: Vec<u8> = own_groups(&shard.shared).collect();
     let mut entropy = shard.entropy.borrow_mut();
     (0..TUNNEL_ID_DRAWS)
         .filter_map(|_| {

@@ -14,6 +14,7 @@ use holdfast_protocol::{SessionId, TunnelId};
 
 use super::accept;
 use super::directory::Directory;
+use super::handover::Departures;
 use super::members::Members;
 use super::relay;
 use super::session::SessionActor;
@@ -54,6 +55,8 @@ pub struct Shared {
     pub shards: Vec<ShardSender>,
     /// New calls and tunnels are refused: the node is being shut down.
     pub closing: AtomicBool,
+    /// Groups that are about to go to another node.
+    pub departures: Arc<Departures>,
     /// Low half of the next life of a reborn tunnel.
     pub next_life: AtomicU32,
     /// Names this process in accounting ids.

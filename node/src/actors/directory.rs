@@ -379,9 +379,10 @@ impl Directory {
         }
     }
 
-    /// Whether no tunnel is up, nor waits for the acknowledgement of a StopCCN of ours.
-    pub fn all_quiet(&self) -> bool {
-        self.tunnels.iter().all(|facts| match facts.state {
+    /// Whether none of `these` tunnels is up, nor waits for the acknowledgement of a StopCCN of ours.
+    pub fn all_quiet(&self, these: impl Fn(TunnelId) -> bool) -> bool {
+        let mut all = self.tunnels.iter().filter(|facts| these(*facts.key()));
+        all.all(|facts| match facts.state {
             TunnelState::HalfOpen | TunnelState::Established => false,
             TunnelState::Closing => facts.heard,
             TunnelState::Closed => true,

@@ -19,12 +19,16 @@ use holdfast_protocol::TunnelId;
 use tokio::sync::mpsc;
 
 use super::agreement::{Agreement, Agreements};
+use super::handover::{self, HandOver};
 use super::relay;
 use super::reports::Reports;
 use super::table::TableHandle;
 use crate::io::{Inbound, clock};
 use crate::metrics::{Counter, Metrics};
 use crate::peers::{Frame, Hello, PeerEvents, PeersHandle};
+
+/// Orders to hand groups over that may wait. One more is passed over, and whoever gave it moves the groups himself.
+const HAND_OVERS_MAX: usize = 64;
 
 /// What another member sent, or became, for the table's thread.
 #[derive(Debug)]
@@ -44,16 +48,38 @@ pub struct Heard {
     reports: Reports,
     /// A member was connected, which may know nothing of earlier reports.
     newcomer: AtomicBool,
+    /// Members that are being stopped.
+    stopping: ArcSwap<BTreeSet<u64>>,
+    hand_overs: mpsc::Sender<HandOver>,
+    /// Until the server takes it.
+    ordered: Mutex<Option<mpsc::Receiver<HandOver>>>,
 }
 
 impl Heard {
     /// Nothing yet.
     pub fn new(agreements: Agreements) -> Self {
+        let (hand_overs, ordered) = mpsc::channel(HAND_OVERS_MAX);
         Self {
+            stopping: ArcSwap::default(),
+            hand_overs,
+            ordered: Mutex::new(Some(ordered)),
             agreements,
             reports: Reports::default(),
             newcomer: AtomicBool::new(false),
         }
+    }
+}
+
+impl Heard {
+    fn set_stopping(&self, node: u64, is_stopping: bool) {
+        self.stopping.rcu(|stopping| {
+            let mut stopping = BTreeSet::clone(stopping);
+            match is_stopping {
+                true => stopping.insert(node),
+                false => stopping.remove(&node),
+            };
+            stopping
+        });
     }
 }
 
@@ -160,6 +186,27 @@ impl Members {
     pub fn leaves_lacs_to_others(&self) -> bool {
         let reaches = |node: &u64| !self.is_witness(*node) && !self.is_wayless(*node);
         self.way_lost.load(Relaxed) && self.alive.load().iter().any(reaches)
+    }
+
+    /// Whether a member could be given groups now.
+    pub fn can_own(&self, node: u64) -> bool {
+        let is_stopping = self.heard.stopping.load().contains(&node);
+        self.is_alive(node) && !self.is_witness(node) && !is_stopping && self.group().voters.contains(&node)
+    }
+
+    /// The others are told that this node is being stopped.
+    pub fn announce_stop(&self) {
+        for node in self.peers.connected() {
+            // Who does not hear it finds out when the node is gone.
+            self.peers
+                .send(node, Frame::Order(handover::Order::Stopping.encode()));
+        }
+    }
+
+    /// What other members order to be handed over; to be taken once.
+    pub fn hand_overs(&self) -> Option<mpsc::Receiver<HandOver>> {
+        let ordered = &self.heard.ordered;
+        ordered.lock().expect("nothing panics with it locked").take()
     }
 
     /// Whether a member owns no groups.
@@ -397,9 +444,23 @@ impl Incoming {
         if let Some(agreement) = Agreement::decode(order) {
             return self.heard.agreements.changed(from, agreement);
         }
+        if let Some(order) = handover::Order::decode(order) {
+            return self.on_hand_over(from, order);
+        }
         match relay::disconnect_from(order) {
             Some(packet) => self.deliver(Some(packet), 0),
             None => tracing::debug!(from, "an order of a newer version is passed over"),
+        }
+    }
+
+    fn on_hand_over(&self, from: u64, order: handover::Order) {
+        match order {
+            handover::Order::Stopping => self.heard.set_stopping(from, true),
+            handover::Order::HandOver(order) => {
+                if self.heard.hand_overs.try_send(order).is_err() {
+                    tracing::warn!(from, "too many orders to hand groups over: one is passed over");
+                }
+            }
         }
     }
 
@@ -440,6 +501,8 @@ impl PeerEvents for Incoming {
 
     fn on_up(&self, node: u64, hello: Hello) {
         self.seen().insert(node);
+        // Perhaps it was started again.
+        self.heard.set_stopping(node, false);
         self.heard.newcomer.store(true, Relaxed);
         tracing::info!(node, program = hello.program, "connected to a member");
         self.heard.agreements.hello(node, &hello);

@@ -16,6 +16,7 @@ pub mod agreement;
 pub mod context;
 pub mod directory;
 pub mod forwarding;
+pub mod handover;
 pub mod members;
 pub mod published;
 pub mod relay;

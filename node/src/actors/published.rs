@@ -129,6 +129,11 @@ impl Published {
         self.epochs[usize::from(group)].store(epoch, Release);
     }
 
+    /// This node.
+    pub fn me(&self) -> u64 {
+        self.me
+    }
+
     /// The node that owns a group; 0: nobody yet.
     pub fn owner(&self, group: u8) -> u64 {
         self.owners[usize::from(group)].load(Relaxed)

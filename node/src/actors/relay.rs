@@ -58,7 +58,7 @@ pub fn sccrq(shard: &ShardContext, from: SocketAddr, to: SocketAddr, datagram: &
     };
     let owner = (0..=u8::MAX)
         .map(|group| published.owner(group.wrapping_add(from.port() as u8)))
-        .find(|owner| members.is_alive(*owner));
+        .find(|owner| *owner != published.me() && members.is_alive(*owner));
     match owner {
         Some(owner) => {
             let packet = Inbound::Control {
@@ -93,6 +93,10 @@ pub fn taken_in(shard: &ShardContext, epoch: u32, packet: Inbound) -> Option<Inb
     let Some(tunnel) = tunnel_of(&packet) else {
         return Some(packet);
     };
+    if is_for_next_owner(shard, tunnel, &packet) {
+        keep_for_next_owner(shard, tunnel, packet, true);
+        return None;
+    }
     if published.owns(tunnel) {
         return Some(packet);
     }
@@ -111,6 +115,26 @@ pub fn taken_in(shard: &ShardContext, epoch: u32, packet: Inbound) -> Option<Inb
         metrics.count(Counter::RelaysDropped);
     }
     None
+}
+
+/// Whether a packet of a tunnel that this node owns would come too late here: its group is being given to another node, and
+/// nothing proposed for it now is accepted any more.
+pub fn is_for_next_owner(shard: &ShardContext, tunnel: TunnelId, packet: &Inbound) -> bool {
+    let is_said_by_lac = matches!(packet, Inbound::Control { .. } | Inbound::Ppp { .. });
+    is_said_by_lac
+        && shard.shared.departures.is_leaving(tunnel.group())
+        && shard.shared.table.published().owns(tunnel)
+}
+
+/// Holds it until the group has another owner.
+pub fn keep_for_next_owner(shard: &ShardContext, tunnel: TunnelId, packet: Inbound, relayed: bool) {
+    let epoch = shard
+        .shared
+        .table
+        .published()
+        .epoch(tunnel.group())
+        .saturating_add(1);
+    hold(shard, tunnel, epoch, Waiting { packet, relayed });
 }
 
 /// A group has a new owner: what has waited for one is handled here, given in order, or goes to the other node.

@@ -69,6 +69,8 @@ struct Born {
     row: Arc<SessionRow>,
     /// A core that lives goes on.
     unless_alive: bool,
+    /// Its call was connected just now, so nobody has begun PPP before.
+    begins: bool,
     proxy: Option<Box<Proxy>>,
 }
 
@@ -89,13 +91,14 @@ pub struct SessionActor {
     given_up: bool,
 }
 
-/// Has a session born from its row; one that is there already is born again.
+/// Has a session born from its row; one that is there already is born again. `begins`: its call was connected just now.
 pub fn start(
     shard: &Rc<ShardContext>,
     tunnel: TunnelId,
     session: SessionId,
     row: Arc<SessionRow>,
     proxy: Option<Box<Proxy>>,
+    begins: bool,
 ) {
     let known = shard.sessions.borrow().get(&(tunnel, session)).cloned();
     let address = known.unwrap_or_else(|| {
@@ -113,6 +116,7 @@ pub fn start(
     address.do_send(Born {
         row,
         unless_alive: false,
+        begins,
         proxy,
     });
 }
@@ -123,6 +127,7 @@ pub fn start_again(shard: &Rc<ShardContext>, tunnel: TunnelId, session: SessionI
         address.do_send(Born {
             row,
             unless_alive: true,
+            begins: false,
             proxy: None,
         });
     }
@@ -307,7 +312,7 @@ impl SessionActor {
         self.shard.timers.borrow_mut().set(key, Some(retry));
     }
 
-    fn be_born(&mut self, ctx: &mut Context<Self>, row: Arc<SessionRow>, proxy: Option<&Proxy>) {
+    fn be_born(&mut self, ctx: &mut Context<Self>, born: Born) {
         if self.addresses_refused >= ADDRESSES_REFUSED_MAX {
             // No address does. Only now, for after a refusal its tunnel has no core that could clear it; and again, should that
             // have lost its core meanwhile.
@@ -315,6 +320,9 @@ impl SessionActor {
             self.wait_for_tunnel();
             return self.tell_tunnel(tunnel::Order::ClearWithoutAddress(self.id));
         }
+        let Born {
+            row, begins, proxy, ..
+        } = born;
         let shared = self.shard.shared.clone();
         let (Some(tunnel), Some(session)) = (
             shared.directory.tunnel(self.tunnel),
@@ -323,7 +331,7 @@ impl SessionActor {
             // Removed from the table meanwhile: the word for this actor is on its way.
             return;
         };
-        if let Some(from) = self.waits_for_former_owner(&row) {
+        if let Some(from) = self.waits_for_former_owner(&row).filter(|_| !begins) {
             // It is asked for again then, as after a panic.
             let key = TimerKey::Session(self.tunnel, self.id);
             return self.shard.timers.borrow_mut().set(key, Some(from));
@@ -333,7 +341,7 @@ impl SessionActor {
         self.shared = Some(session.shared);
         let config = shared.link_config(&tunnel.profile);
         let (now, seed) = (self.shard.now(), self.shard.seed());
-        match contain(|| Box::new(Session::born(now, config, row, proxy, seed))) {
+        match contain(|| Box::new(Session::born(now, config, row, proxy.as_deref(), seed))) {
             Some(core) => {
                 self.core = Some(core);
                 self.run(ctx, |_, _| {});
@@ -371,7 +379,7 @@ impl Handler<Born> for SessionActor {
     type Result = ();
     fn handle(&mut self, born: Born, ctx: &mut Self::Context) {
         if !born.unless_alive || self.core.is_none() {
-            self.be_born(ctx, born.row, born.proxy.as_deref());
+            self.be_born(ctx, born);
         }
     }
 }

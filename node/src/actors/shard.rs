@@ -256,6 +256,9 @@ impl ShardActor {
                 Some(tunnel) if !self.context.shared.table.published().owns(tunnel) => {
                     relay::away(&self.context, tunnel, packet);
                 }
+                Some(tunnel) if relay::is_for_next_owner(&self.context, tunnel, &packet) => {
+                    relay::keep_for_next_owner(&self.context, tunnel, packet, false);
+                }
                 _ => self.handle_packet(packet, false),
             },
         }

@@ -1,5 +1,6 @@
 //! The shell of one tunnel: feeds its core, carries out its commands, and has it born again when it panics or is refused.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,12 +9,14 @@ use std::time::Duration;
 use actix::prelude::*;
 use holdfast_cluster::Refusal;
 use holdfast_cluster::commands::RemoveTunnel;
+use holdfast_cluster::records::{SessionRow, SessionState};
 use holdfast_protocol::avp::ResultCode;
 use holdfast_protocol::iana::{call_result, error_code, stop_result};
 use holdfast_protocol::message::Cdn;
 use holdfast_protocol::{CloseReason, SessionId, TunnelId};
 
 use super::context::{ShardContext, TimerKey};
+use super::handover::Word;
 use super::shard::{ShardInput, reclaim_tunnel};
 use super::supervision::{PanicHistory, contain};
 use super::table::{Image, ReplyTo, session_row};
@@ -119,6 +122,10 @@ pub struct TunnelActor {
     shared: Option<Arc<TunnelShared>>,
     panics: PanicHistory,
     give_up: bool,
+    /// Whether something is under way that another owner would have to begin anew.
+    under_way: Word,
+    /// Sessions that the latest birth found connected with PPP unfinished: it had begun under another core, or owner.
+    begun: BTreeSet<SessionId>,
     /// Orders that came while there was no core.
     waiting: Vec<Order>,
 }
@@ -163,9 +170,12 @@ fn stop_sessions(shard: &Rc<ShardContext>, tunnel: TunnelId, gone: impl Fn(Sessi
 
 impl TunnelActor {
     fn unborn(shard: Rc<ShardContext>, id: TunnelId) -> Self {
+        let departures = shard.shared.departures.clone();
         Self {
+            under_way: Word::new(departures, id.group()),
             shard,
             id,
+            begun: BTreeSet::new(),
             waiting: Vec::new(),
             core: None,
             life: None,
@@ -187,8 +197,10 @@ impl TunnelActor {
         let refused = self.shard.shared.calls_refused(&self.profile);
         let max_sessions = self.shard.shared.config.load().l2tp.max_sessions_per_tunnel;
         let shared = self.shared.clone();
+        let holds_calls = self.shard.shared.departures.holds_calls(self.id.group());
         let survived = contain(|| {
             core.refuse_calls(refused);
+            core.hold_calls(holds_calls);
             core.set_max_sessions(max_sessions);
             if let Some(heard) = shared.and_then(|shared| shared.last_received()) {
                 core.note_received(heard);
@@ -202,6 +214,7 @@ impl TunnelActor {
             return;
         };
         self.panics.handled();
+        self.under_way.set(core.has_under_way());
         self.core = Some(core);
         self.shard
             .timers
@@ -245,7 +258,8 @@ impl TunnelActor {
             }
             Command::ProposeRemoval => self.propose_removal(),
             Command::StartSession { session, row, proxy } => {
-                session::start(&self.shard, self.id, session, row, proxy);
+                let begins = !self.begun.remove(&session);
+                session::start(&self.shard, self.id, session, row, proxy, begins);
             }
             Command::StopSession(session) => session::stop(&self.shard, self.id, session),
             Command::SessionAccepted { session, serial } => {
@@ -315,6 +329,7 @@ impl TunnelActor {
             Occurrence::ControlRetransmitted => Counter::ControlRetransmitted,
             Occurrence::CallReceived => Counter::CallsReceived,
             Occurrence::CallRefused(_) => Counter::CallsRefused,
+            Occurrence::CallHeld => Counter::CallsHeld,
             Occurrence::CallAbandoned => Counter::CallsAbandoned,
             Occurrence::Fault => Counter::ControlMalformed,
         });
@@ -372,6 +387,13 @@ impl TunnelActor {
                 .binary_search_by_key(&id, |row| row.session_id)
                 .is_err()
         });
+        let begun = |row: &&Arc<SessionRow>| row.state() == SessionState::Connected && !row.is_open();
+        self.begun = image
+            .sessions
+            .iter()
+            .filter(begun)
+            .filter_map(|row| row.id())
+            .collect();
         let now = self.shard.now();
         match contain(|| Box::new(Tunnel::born(now, settings, &birth))) {
             Some(core) => self.core = Some(core),

@@ -8,6 +8,7 @@ use std::time::Duration;
 pub mod acceptor;
 pub mod admission;
 pub mod entropy;
+pub mod handover;
 pub mod proposals;
 pub mod repeats;
 pub mod rows;

@@ -330,7 +330,10 @@ impl Backend for NodeBackend {
     }
 
     async fn shutdown(&self, disconnect: bool) -> Result<u64, ApiError> {
-        self.shared.closing.store(true, Relaxed);
+        // A member of a cluster that keeps its sessions hands its groups over; until then calls are taken.
+        if disconnect || self.shared.members.is_none() {
+            self.shared.closing.store(true, Relaxed);
+        }
         let why = if disconnect { Stop::Disconnect } else { Stop::Keep };
         let told = self.stop.send(why).await;
         told.map_err(|_| ApiError::new(ErrorCode::Unavailable, "the node is stopping already"))?;

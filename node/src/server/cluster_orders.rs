@@ -8,7 +8,7 @@ use holdfast_cluster::table::preferred_owner;
 use tokio::sync::oneshot;
 use tokio::time::{Duration, timeout};
 
-use super::{cluster_status, membership};
+use super::{cluster_status, handover, membership};
 use crate::actors::context::Shared;
 use crate::actors::members::Members;
 use crate::actors::table::ReplyTo;
@@ -38,6 +38,8 @@ pub async fn carry_out(shared: &Shared, order: ClusterOrder) -> Result<ClusterSt
     };
     let mut status = cluster_status::show(shared, members).await?;
     status.groups_moved = groups_moved;
+    let given_again = handover::given_again(&status, order);
+    status.warnings.extend(given_again);
     Ok(status)
 }
 
@@ -48,11 +50,11 @@ pub(super) async fn move_groups(
     order: ClusterOrder,
 ) -> Result<u32, ApiError> {
     let moves = plan(shared, members, order)?;
-    let count = moves.values().map(|groups| groups.len() as u32).sum();
-    for (to, groups) in moves {
-        propose(shared, Move { groups, to }).await?;
-    }
-    Ok(count)
+    let drained = match order {
+        ClusterOrder::Drain { node } => Some(node),
+        _ => None,
+    };
+    handover::give(shared, members, moves, drained).await
 }
 
 /// The groups that change hands, by their new owner.
@@ -62,9 +64,7 @@ fn plan(
     order: ClusterOrder,
 ) -> Result<BTreeMap<u64, Vec<u32>>, ApiError> {
     let published = shared.table.published();
-    let group = members.group();
-    let can_own =
-        |node: u64| members.is_alive(node) && !members.is_witness(node) && group.voters.contains(&node);
+    let can_own = |node: u64| members.can_own(node);
     let alive = members.alive();
     let mut owners: Vec<u64> = alive.iter().copied().filter(|node| can_own(*node)).collect();
     let from_all = |group: u8| Some(published.owner(group));
@@ -77,7 +77,9 @@ fn plan(
         ClusterOrder::Show | ClusterOrder::Add { .. } => return Ok(BTreeMap::new()),
     };
     if let Some(to) = to.filter(|to| !can_own(*to)) {
-        let text = format!("node {to} cannot take groups: it is a witness or no voter, or does not answer");
+        let text = format!(
+            "node {to} cannot take groups: it is a witness or no voter, is being stopped, or does not answer"
+        );
         return Err(ApiError::new(ErrorCode::Unavailable, text));
     }
     owners.retain(|node| from != Some(*node));
@@ -119,7 +121,8 @@ fn known(shared: &Shared, members: &Members, node: u64) -> Result<u64, ApiError>
         .ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("no [[member]] has the id {node}")))
 }
 
-async fn propose(shared: &Shared, command: Move) -> Result<(), ApiError> {
+/// Has the table judge a move.
+pub(super) async fn propose(shared: &Shared, command: Move) -> Result<(), ApiError> {
     let (waiter, verdict) = oneshot::channel();
     shared.table.propose(ReplyTo::Waiter(waiter), command);
     match timeout(PATIENCE, verdict).await {

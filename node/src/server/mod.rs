@@ -13,6 +13,7 @@ mod checkpoint;
 mod cluster;
 mod cluster_orders;
 mod cluster_status;
+mod handover;
 mod membership;
 mod ownership;
 mod reload;
@@ -79,6 +80,7 @@ pub fn run(
             let (backend, metrics) = (backend.clone(), node.shared.metrics.clone());
             tokio::spawn(async move { api::serve(&listener, backend, metrics).await })
         };
+        let hand_overs = tokio::spawn(handover::serve(node.shared.clone()));
         let checkpoints = tokio::spawn(checkpoint::keep(node.shared.clone()));
         let announcing = node.presence.clone().map(|presence| {
             let shared = node.shared.clone();
@@ -92,6 +94,7 @@ pub fn run(
             announcing.abort();
         }
         let code = node.stop(why).await;
+        hand_overs.abort();
         serving.abort();
         Ok(code)
     })

@@ -156,6 +156,7 @@ impl Node {
             admission,
             shards: inputs,
             closing: AtomicBool::new(false),
+            departures: Arc::default(),
             next_life: AtomicU32::new(1),
             incarnation,
             metrics,

@@ -8,7 +8,7 @@ use holdfast_protocol::avp::ResultCode;
 use holdfast_protocol::iana::stop_result;
 
 use super::start::Node;
-use super::{DISCONNECT_PATIENCE, Stop, checkpoint, membership};
+use super::{DISCONNECT_PATIENCE, Stop, checkpoint, handover, membership};
 use crate::actors::shard::ShardInput;
 use crate::actors::tunnel::Order;
 use crate::lns::terminate_cause;
@@ -19,10 +19,21 @@ const LOOK: Duration = Duration::from_millis(50);
 impl Node {
     /// Stops everything. The process may end then.
     pub async fn stop(mut self, why: Stop) -> ExitCode {
-        self.shared.closing.store(true, Relaxed);
+        let keeps = matches!(why, Stop::Keep);
+        // In a cluster that goes on no LAC shall hear that this node does not.
+        if !keeps || self.shared.members.is_none() {
+            self.shared.closing.store(true, Relaxed);
+        }
+        if let Some(members) = &self.shared.members {
+            members.announce_stop();
+        }
         // The routers first: what they still send meanwhile is served.
         if let Some(presence) = self.presence.clone() {
             let _ = tokio::task::spawn_blocking(move || presence.withdraw()).await;
+        }
+        if let Some(members) = self.shared.members.as_ref().filter(|_| keeps) {
+            handover::leave(&self.shared, members).await;
+            self.shared.closing.store(true, Relaxed);
         }
         let code = match why {
             Stop::Keep => {
@@ -61,11 +72,13 @@ impl Node {
         code
     }
 
-    /// StopCCN on every tunnel, which clears its sessions, then waits until the LACs have acknowledged or were given up.
+    /// StopCCN on every tunnel of this node, which clears its sessions, then waits until the LACs have acknowledged or were given up.
     async fn disconnect_all(&self) {
-        let sessions = self.shared.directory.sessions();
-        tracing::info!(sessions, "ending all sessions");
-        for tunnel in self.shared.directory.live_tunnels() {
+        let sessions = self.own_sessions();
+        tracing::info!(sessions, "ending all sessions of this node");
+        let published = self.shared.table.published();
+        let live = self.shared.directory.live_tunnels();
+        for tunnel in live.into_iter().filter(|tunnel| published.owns(*tunnel)) {
             let result = ResultCode::new(stop_result::SHUTTING_DOWN);
             let order = Order::Close(result, terminate_cause::NAS_REBOOT);
             self.shared
@@ -75,15 +88,26 @@ impl Node {
         let deadline = tokio::time::Instant::now() + DISCONNECT_PATIENCE;
         while tokio::time::Instant::now() < deadline {
             tokio::time::sleep(LOOK).await;
-            if self.everyone_has_heard().await {
+            if self.everyone_has_heard() {
                 return;
             }
         }
         tracing::warn!("some LACs did not acknowledge the end of their tunnels");
     }
 
-    /// Whether no session is left and every StopCCN of ours is acknowledged.
-    async fn everyone_has_heard(&self) -> bool {
-        self.shared.directory.sessions() == 0 && self.shared.directory.all_quiet()
+    /// Whether no session of ours is left and every StopCCN of ours is acknowledged.
+    fn everyone_has_heard(&self) -> bool {
+        let published = self.shared.table.published();
+        self.own_sessions() == 0 && self.shared.directory.all_quiet(|tunnel| published.owns(tunnel))
+    }
+
+    /// In a cluster the others keep theirs.
+    fn own_sessions(&self) -> usize {
+        let published = self.shared.table.published();
+        let sessions = self.shared.directory.all_sessions();
+        sessions
+            .iter()
+            .filter(|(tunnel, _)| published.owns(*tunnel))
+            .count()
     }
 }

@@ -6,6 +6,7 @@ mod client;
 mod closing;
 mod crash;
 mod gate;
+mod handover;
 mod lac;
 mod load;
 mod setup;

@@ -291,6 +291,15 @@ impl Stage {
         self.broken.push(what);
     }
 
+    /// Every call placed so far must have come up.
+    pub fn expect_no_failures(&mut self) -> Result<()> {
+        let failures = difference(&self.simulator.report()?.failures, &self.before.failures);
+        for (reason, count) in failures {
+            self.breach(format!("{count} calls failed: {reason}"));
+        }
+        Ok(())
+    }
+
     /// Waits up to `longest`, at random.
     pub fn sleep(&mut self, longest: Duration) {
         std::thread::sleep(longest.mul_f64(self.rng.random()));

@@ -24,8 +24,10 @@ use super::{Now, rows, terminate_cause};
 
 #[cfg(test)]
 mod tests;
+mod under_way;
 mod vocabulary;
 
+use under_way::UnderWay;
 pub use vocabulary::{CallRefusal, Command, Occurrence, SessionRequest};
 
 /// Draws of a session id before the tunnel counts as full. With half of the ids in use, 64 draws fail once in 2^64.
@@ -75,6 +77,7 @@ pub struct Tunnel {
     waiting: BTreeMap<SessionId, SessionRow>,
     /// Every session that the table has or is about to have.
     sessions: BTreeSet<SessionId>,
+    under_way: UnderWay,
     /// Ids that were freed lately, with the time from which they may be drawn again.
     resting: BTreeMap<SessionId, Duration>,
     /// The LAC has forgotten this tunnel: nothing is said any more.
@@ -112,6 +115,7 @@ impl Tunnel {
             held: Vec::new(),
             waiting: BTreeMap::new(),
             sessions: BTreeSet::new(),
+            under_way: UnderWay::default(),
             resting: BTreeMap::new(),
             // A tombstone whose time is over has nobody to talk to; perhaps its LAC has restarted and forgotten it.
             abandoned: birth.row.state() == TunnelState::Closed && birth.row.deadline_ms <= now.table_ms,
@@ -136,6 +140,7 @@ impl Tunnel {
         for row in sessions {
             let session = row.id().expect("a row in the table has a session id");
             self.sessions.insert(session);
+            self.under_way.adopt(session, row);
             match row.state() {
                 SessionState::WaitConnect => {
                     self.waiting.insert(session, SessionRow::clone(row));
@@ -238,6 +243,7 @@ impl Tunnel {
                 row,
                 replaces,
             } => {
+                self.under_way.put(session, &row);
                 self.changes.push_back(
                     PutSession {
                         row: Some(*row),
@@ -369,6 +375,7 @@ impl Tunnel {
             self.held.push(Command::StopSession(session));
         }
         self.waiting.clear();
+        self.under_way.forget_all();
         self.changes.clear();
     }
 
@@ -416,10 +423,14 @@ impl Tunnel {
 
     fn transmit(&mut self, datagram: Vec<u8>) {
         if let Some(ns) = control_ns(&datagram) {
-            if ns.wrapping_sub(self.next_to_send) >= 0x8000 {
+            let repeated = ns.wrapping_sub(self.next_to_send) >= 0x8000;
+            if repeated {
                 self.count(Occurrence::ControlRetransmitted);
             } else {
                 self.next_to_send = ns.wrapping_add(1);
+            }
+            if self.is_held_back(&datagram, repeated) {
+                return self.count(Occurrence::CallHeld);
             }
         }
         self.commands.push_back(Command::Transmit(datagram));
@@ -445,6 +456,7 @@ impl Tunnel {
             return;
         };
         rows::add_iccn(&mut row, iccn);
+        self.under_way.put(session, &row);
         let proxy = (!iccn.proxy.is_empty()).then(|| Box::new(iccn.proxy.clone()));
         self.changes.push_back(
             PutSession {
@@ -464,6 +476,7 @@ impl Tunnel {
         if self.sessions.remove(&session) {
             self.resting.insert(session, now.monotonic + SESSION_ID_REST);
             self.waiting.remove(&session);
+            self.under_way.forget(session);
             let session_id = u32::from(session.get());
             self.changes.push_back(
                 RemoveSession {

@@ -67,6 +67,8 @@ pub enum Occurrence {
     CallReceived,
     /// A call is refused.
     CallRefused(CallRefusal),
+    /// The answer to a call is held back: its group is about to go to another node.
+    CallHeld,
     /// A call ended before its ICCN.
     CallAbandoned,
     /// A message was at fault; what the RFC asks for has been done.
