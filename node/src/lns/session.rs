@@ -135,6 +135,11 @@ impl Session {
         self.settle(now);
     }
 
+    /// Something came from the subscriber at this time, by the monotonic clock: the line is alive.
+    pub fn note_heard(&mut self, at: Duration) {
+        self.link.note_received(at);
+    }
+
     /// Data came from the subscriber at some time since the last call: the line is alive and, if open, in use.
     pub fn note_data(&mut self, now: Now) {
         self.link.note_received(now.monotonic);
