@@ -282,6 +282,13 @@ pub struct Report {
     pub datagrams_undecodable: u64,
     /// Datagrams for tunnels or sessions that are not (or no longer) ours.
     pub datagrams_stray: u64,
+    /// Data messages from the LNS, where numbers are required, with the Ns of an earlier one; those that the simulated network
+    /// doubled among them.
+    #[serde(default)]
+    pub data_numbers_repeated: u64,
+    /// Data messages from the LNS without an Ns where one is required.
+    #[serde(default)]
+    pub data_numbers_missing: u64,
     /// Of the lost and renegotiated sessions those that were established before the mark of their time.
     pub marked_lost: u64,
     pub marked_renegotiated: u64,
