@@ -297,6 +297,13 @@ pub struct Report {
     pub since_mark: Option<SinceMark>,
 }
 
+impl Report {
+    /// Data messages from the LNS without the number of their own that is required.
+    pub fn data_numbers_wrong(&self) -> u64 {
+        self.data_numbers_repeated + self.data_numbers_missing
+    }
+}
+
 /// What has been measured since the last [`Command::Mark`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SinceMark {
