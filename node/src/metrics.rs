@@ -97,6 +97,7 @@ counters! {
     GroupsHandedOver => "groups_handed_over_total", "Groups of tunnels that this node handed over to another one on purpose.";
     GroupsCut => "groups_cut_total", "Groups handed over although calls or PPP were under way, because that did not finish within three seconds.";
     GroupsKept => "groups_kept_total", "Groups that were to be handed over and stayed, because nobody took them in time.";
+    PassedDropped => "passed_dropped_total", "Packets of sequenced sessions that another node passed here, dropped: the packet thread had too many waiting, or was not there yet.";
     GroupsTaken => "groups_taken_total", "Groups of tunnels that this node became the owner of while it ran.";
     Snapshots => "table_snapshots_total", "Snapshots of the session table written.";
     DiskFull => "disk_full_total", "Times that the disk became full and the reserve had to be used.";
@@ -170,6 +171,7 @@ limits! {
     Mailbox => "mailbox", "messages", "Messages waiting for one tunnel (256) or session (32); beyond it they are dropped and come again.";
     Held => "held", "messages", "Messages of one tunnel (8), or in all, that wait for their owner; beyond it they are dropped and come again.";
     PeerQueue => "peer_queue", "octets", "Frames waiting for one member; beyond it they are dropped.";
+    PeerPassed => "peer_passed", "octets", "Octets waiting for one member beyond which no packets of sequenced sessions are passed to it; they are dropped.";
     PeerHandshakes => "peer_handshakes", "connections", "Connections from members' or from other addresses being set up; beyond it a new one is closed.";
     ApiConnections => "api_connections", "connections", "Operators' connections; beyond it a new one is told so and closed.";
 }

@@ -22,6 +22,15 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+#[allow(dead_code)] // more than is needed here
+#[path = "lns/client.rs"]
+mod client;
+#[path = "cluster/data.rs"]
+mod data;
+#[allow(dead_code)] // more than is needed here
+#[path = "lns/lac.rs"]
+mod lac;
+
 /// A slow machine under load gets this long for whatever it is waited for.
 const PATIENCE: Duration = Duration::from_secs(120);
 

@@ -4,14 +4,15 @@ mod dataplane_common;
 
 use std::collections::BTreeSet;
 use std::net::{Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dataplane_common::*;
 use holdfast::dataplane::sequence::{BLOCK, SendSequence};
-use holdfast::dataplane::{DropReason, SessionShared, TableUpdate};
+use holdfast::dataplane::{DropReason, SessionShared, ShardTotals, TableUpdate};
 use holdfast::io::inbound::INBOUND_CAPACITY;
-use holdfast::io::{Inbound, PppRoute, SocketGroup, clock};
+use holdfast::io::{Inbound, NotPassed, Passage, PppRoute, SocketGroup, clock};
+use holdfast_protocol::TunnelId;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{IpRecvTos, Ipv6RecvTClass};
 
@@ -377,4 +378,163 @@ fn shutdown_sends_what_it_was_given_and_frees_the_address() {
             .send_control(0, None, lac.address(), zlb(9))
             .is_err()
     );
+}
+
+/// Another node that numbers sessions: what was passed to it, and whether it takes more.
+#[derive(Default)]
+struct Owner {
+    passed: Mutex<Vec<(TunnelId, Vec<u8>)>>,
+    refuses: Mutex<Option<NotPassed>>,
+}
+
+impl Passage for Owner {
+    fn pass(&self, tunnel: TunnelId, packet: &[u8]) -> Result<(), NotPassed> {
+        let refuses = *self.refuses.lock().expect("not poisoned");
+        if let Some(why) = refuses {
+            return Err(why);
+        }
+        self.passed
+            .lock()
+            .expect("not poisoned")
+            .push((tunnel, packet.to_vec()));
+        Ok(())
+    }
+}
+
+/// A node with a sequenced session, 0x0101/2, that the given node numbers.
+fn with_sequenced(owner: Option<Arc<Owner>>) -> (Lns, Lac, Arc<SessionShared>) {
+    let passage = owner.map(|owner| owner as Arc<dyn Passage>);
+    let lns = Lns::start_in_cluster("127.0.0.1:0", SHARDS, None, passage);
+    let lac = Lac::new("127.0.0.1:0");
+    lns.add_tunnel(0x0101, lac.address(), lns.address());
+    let mut entry = lns.session(0x0101, 2, [10, 0, 0, 2]);
+    entry.sequencing = true;
+    entry.shared = Arc::new(SessionShared::new(SHARDS, SendSequence::elsewhere(BLOCK)));
+    let shared = Arc::clone(&entry.shared);
+    lns.update(TableUpdate::Session(entry));
+    (lns, lac, shared)
+}
+
+/// A ping of the subscriber to the node, whose answer is a packet for the subscriber.
+fn numbered_ping(ns: u8) -> Vec<u8> {
+    let packet = ping([10, 0, 0, 2], OWN, 1, 8, 0);
+    [&[0x08, 2, 1, 1, 0, 2, 0, ns, 0, 0, 0xff, 3, 0, 0x21], &packet[..]].concat()
+}
+
+fn sum(totals: &[ShardTotals], of: impl Fn(&ShardTotals) -> u64) -> u64 {
+    totals.iter().map(of).sum()
+}
+
+#[test]
+fn packets_of_a_session_that_another_node_numbers_go_there_as_they_came() {
+    let owner = Arc::new(Owner::default());
+    let (lns, lac, shared) = with_sequenced(Some(owner.clone()));
+    // A grant for the other node is none for this one.
+    shared.sequence.grant(2 * BLOCK);
+    lac.send(&numbered_ping(0), lns.address());
+    lns.wait("it is passed", |totals| sum(totals, |shard| shard.passed_on) == 1);
+    let passed = owner.passed.lock().expect("not poisoned").pop().expect("one");
+    assert_eq!(
+        (passed.0, &passed.1[16..20], passed.1[20]),
+        (tunnel_id(0x0101), &[10, 0, 0, 2][..], 0)
+    );
+    *owner.refuses.lock().expect("not poisoned") = Some(NotPassed::NoOwner);
+    lac.send(&numbered_ping(1), lns.address());
+    lns.wait_for_drops(DropReason::NoOwner, 1);
+    *owner.refuses.lock().expect("not poisoned") = Some(NotPassed::Full);
+    lac.send(&numbered_ping(2), lns.address());
+    lns.wait_for_drops(DropReason::PassFull, 1);
+    // This node takes over: it begins behind the block that the other one may have used.
+    *owner.refuses.lock().expect("not poisoned") = None;
+    shared.sequence.begin_here();
+    lac.send(&numbered_ping(3), lns.address());
+    lns.wait_for_drops(DropReason::SequenceExhausted, 1);
+    shared.sequence.grant(3 * BLOCK);
+    lac.send(&numbered_ping(4), lns.address());
+    let datagram = lac.receive().0;
+    assert_eq!(
+        (&datagram[..2], &datagram[6..8]),
+        (&[0x08, 2][..], &(2 * BLOCK as u16).to_be_bytes()[..])
+    );
+    let totals = lns.wait("one is sent", |totals| sum(totals, |shard| shard.sent) == 1);
+    assert_eq!(sum(&totals, |shard| shard.downlink), 1);
+}
+
+#[test]
+fn a_node_alone_passes_nothing() {
+    let (lns, lac, _) = with_sequenced(None);
+    lac.send(&numbered_ping(0), lns.address());
+    lns.wait_for_drops(DropReason::NoOwner, 1);
+}
+
+#[test]
+fn what_was_passed_here_is_numbered_or_dropped_and_never_passed_on() {
+    let owner = Arc::new(Owner::default());
+    let (lns, lac, shared) = with_sequenced(Some(owner.clone()));
+    let entrance = lns.dataplane.entrance();
+    let packet = ping([10, 1, 1, 1], [10, 0, 0, 2].into(), 1, 8, 0);
+    let (tunnel, other) = (
+        tunnel_id(0x0101),
+        ping([10, 1, 1, 1], [10, 0, 0, 9].into(), 1, 8, 0),
+    );
+    assert!(entrance.take(tunnel, packet.clone()));
+    lns.wait_for_drops(DropReason::PassAstray, 1);
+    shared.sequence.begin_here();
+    shared.sequence.grant(2 * BLOCK);
+    assert!(entrance.take(tunnel, packet.clone()));
+    let expected = [
+        &[0x08, 2, 1, 1, 0, 2, 0x10, 0, 0, 0, 0xff, 3, 0, 0x21],
+        &packet[..],
+    ]
+    .concat();
+    assert_eq!(lac.receive().0, expected);
+    for (packet, reason) in [
+        (other, DropReason::NoRoute),
+        (Vec::new(), DropReason::MalformedIp),
+        (vec![0x45; 10_000], DropReason::Oversize),
+    ] {
+        assert!(entrance.take(tunnel, packet));
+        lns.wait_for_drops(reason, 1);
+    }
+    let totals = lns.dataplane.totals();
+    let counted = (
+        sum(&totals, |shard| shard.passed_in),
+        sum(&totals, |shard| shard.passed_on),
+    );
+    assert_eq!(counted, (5, 0));
+    assert!(owner.passed.lock().expect("not poisoned").is_empty());
+}
+
+#[test]
+fn an_lcp_echo_is_answered_without_a_control_side() {
+    let (mut lns, lac) = with_tunnels("127.0.0.1:0");
+    let request = [
+        &[0xff, 3, 0xc0, 0x21, 9, 77, 0, 12][..],
+        &MAGICS.peer.to_be_bytes(),
+        b"data",
+    ]
+    .concat();
+    lac.send(&data(0x0101, 1, &request), lns.address());
+    let reply = [
+        &[0xff, 3, 0xc0, 0x21, 10, 77, 0, 12][..],
+        &MAGICS.local.to_be_bytes(),
+        b"data",
+    ]
+    .concat();
+    assert_eq!(lac.receive(), (data(0x0101, 1, &reply), lns.address()));
+    let totals = lns.dataplane.totals();
+    assert_eq!(
+        (
+            sum(&totals, |shard| shard.lcp_echoes),
+            sum(&totals, |shard| shard.ppp)
+        ),
+        (1, 0)
+    );
+    // Of another negotiation, as after a takeover that this node has not heard of: silence here, and the actor's word.
+    let stranger = [&[0xff, 3, 0xc0, 0x21, 9, 78, 0, 12][..], &[0, 0, 0, 8], b"data"].concat();
+    lac.send(&data(0x0101, 1, &stranger), lns.address());
+    let Inbound::Ppp { frame, .. } = lns.next(tunnel_id(0x0101).shard(SHARDS)) else {
+        panic!("no PPP frame");
+    };
+    assert_eq!(frame, stranger);
 }

@@ -1,6 +1,6 @@
 //! From the session table to the forwarding tables: what `apply` changed becomes what the packet threads do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +13,7 @@ use super::directory::{Directory, SessionFacts, SessionIds};
 use crate::aaa::Pools;
 use crate::anycast::Slices;
 use crate::dataplane::sequence::SendSequence;
-use crate::dataplane::{SessionEntry, SessionShared, TableUpdate, TunnelEntry};
+use crate::dataplane::{Magics, SessionEntry, SessionShared, TableUpdate, TunnelEntry};
 use crate::io::{Dataplane, clock};
 use crate::lns::admission::Admission;
 
@@ -41,6 +41,10 @@ pub struct Forwarding {
     slices_changed: bool,
     /// Tunnels that have just been established.
     established: Vec<TunnelId>,
+    /// The groups whose sequenced sessions this node numbers.
+    numbered: [bool; 256],
+    /// The sequenced sessions of all groups.
+    sequenced: BTreeMap<SessionIds, Arc<SessionShared>>,
 }
 
 impl Forwarding {
@@ -63,12 +67,26 @@ impl Forwarding {
             slices: None,
             established: Vec::new(),
             slices_changed: false,
+            numbered: [false; 256],
+            sequenced: BTreeMap::new(),
         }
     }
 
     /// The tunnels that were established since this was last asked.
     pub fn take_established(&mut self) -> Vec<TunnelId> {
         std::mem::take(&mut self.established)
+    }
+
+    /// From this point of the log on this node gives the Ns of the sequenced sessions of `group`, or does not.
+    pub fn set_numbered(&mut self, group: u8, here: bool) {
+        self.numbered[usize::from(group)] = here;
+        for (_, shared) in self.sequenced.range(sessions_of(group)) {
+            if here {
+                shared.sequence.begin_here();
+            } else {
+                shared.sequence.end_here();
+            }
+        }
     }
 
     /// Keeps count of the addresses in use of these pools, so that the routers can be told who owns them.
@@ -149,6 +167,7 @@ impl Forwarding {
 
     fn remove_session(&mut self, tunnel: TunnelId, session: SessionId) {
         let ids = (tunnel, session);
+        self.sequenced.remove(&ids);
         let held = self.directory.remove_session(ids).and_then(|facts| facts.address);
         if let Some(address) = held {
             let mut pools = self.pools.lock().expect("nothing panics with the pools locked");
@@ -201,6 +220,10 @@ impl Forwarding {
         let ids = (tunnel, session);
         let known = self.directory.session(tunnel, session);
         let shared = known.map_or_else(|| self.new_shared(row), |facts| facts.shared);
+        let newly_sequenced = row.sequencing_required && self.sequenced.insert(ids, shared.clone()).is_none();
+        if newly_sequenced && self.numbered[usize::from(tunnel.group())] {
+            shared.sequence.begin_here();
+        }
         shared.sequence.grant(row.sequence_reserved);
         let facts = SessionFacts {
             peer_session,
@@ -258,14 +281,11 @@ impl Forwarding {
         }
     }
 
-    /// A session that this process sees for the first time. What its predecessor had reserved may be used up, so ours start
-    /// behind it, in a block that is reserved by the row's next change.
+    /// A session that this process sees for the first time. What is reserved may be used up, by another process or node, so ours
+    /// would start behind it, in a block that is reserved by the row's next change.
     fn new_shared(&self, row: &SessionRow) -> Arc<SessionShared> {
         let reserved = row.sequence_reserved;
-        Arc::new(SessionShared::new(
-            self.shards,
-            SendSequence::new(reserved, reserved),
-        ))
+        Arc::new(SessionShared::new(self.shards, SendSequence::elsewhere(reserved)))
     }
 
     fn entry(
@@ -296,9 +316,23 @@ impl Forwarding {
                 .max(crate::dataplane::table::MIN_MTU),
             mss_clamp: self.limits.mss_clamp,
             sequencing: row.sequencing_required,
+            magics: ppp.map_or_else(Magics::default, |ppp| Magics {
+                local: ppp.local_magic,
+                peer: ppp.peer_magic,
+            }),
             shared,
         }
     }
+}
+
+/// All session ids of a group.
+fn sessions_of(group: u8) -> std::ops::RangeInclusive<SessionIds> {
+    let first = (u16::from(group) << 8).max(1);
+    let ids = |tunnel, session| {
+        let ids = TunnelId::new(tunnel).zip(SessionId::new(session));
+        ids.expect("neither is zero")
+    };
+    ids(first, 1)..=ids(first | 0xff, u16::MAX)
 }
 
 /// The subscriber's own IPv4 address.
@@ -312,4 +346,31 @@ pub fn address(row: &SessionRow) -> Option<Ipv4Addr> {
 
 fn net(prefix: &holdfast_cluster::records::Prefix) -> Option<IpNet> {
     IpNet::new(prefix.ip()?, u8::try_from(prefix.length).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sessions_of_a_group_and_no_others() {
+        let ids = |tunnel, session| {
+            (
+                TunnelId::new(tunnel).expect("not zero"),
+                SessionId::new(session).expect("not zero"),
+            )
+        };
+        for group in [0, 1, 127, 255_u16] {
+            let range = sessions_of(group as u8);
+            for tunnel in [1, 0xff, 0x100, 0x1ff, 0x7f00, 0x7fff, 0xff00, 0xffff] {
+                for session in [1, u16::MAX] {
+                    assert_eq!(
+                        range.contains(&ids(tunnel, session)),
+                        tunnel >> 8 == group,
+                        "{tunnel} in {group}"
+                    );
+                }
+            }
+        }
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -23,9 +23,9 @@ use super::handover::{self, HandOver};
 use super::relay;
 use super::reports::Reports;
 use super::table::TableHandle;
-use crate::io::{Inbound, clock};
+use crate::io::{Entrance, Inbound, clock};
 use crate::metrics::{Counter, Metrics};
-use crate::peers::{Frame, Hello, PeerEvents, PeersHandle};
+use crate::peers::{Frame, Hello, Passed, PeerEvents, PeersHandle};
 
 /// Orders to hand groups over that may wait. One more is passed over, and whoever gave it moves the groups himself.
 const HAND_OVERS_MAX: usize = 64;
@@ -53,6 +53,8 @@ pub struct Heard {
     hand_overs: mpsc::Sender<HandOver>,
     /// Until the server takes it.
     ordered: Mutex<Option<mpsc::Receiver<HandOver>>>,
+    /// The packet threads start after the connections.
+    entrance: OnceLock<Entrance>,
 }
 
 impl Heard {
@@ -66,6 +68,7 @@ impl Heard {
             agreements,
             reports: Reports::default(),
             newcomer: AtomicBool::new(false),
+            entrance: OnceLock::new(),
         }
     }
 }
@@ -120,6 +123,11 @@ impl Members {
     /// The connections.
     pub fn peers(&self) -> &PeersHandle {
         &self.peers
+    }
+
+    /// What other nodes pass here goes to these packet threads. Heard once.
+    pub fn open(&self, entrance: Entrance) {
+        let _ = self.heard.entrance.set(entrance);
     }
 
     /// What the members have alike, and what not.
@@ -464,6 +472,18 @@ impl Incoming {
         }
     }
 
+    /// Straight to the packet thread of its tunnel.
+    fn on_passed(&self, Passed { tunnel, packet }: Passed) {
+        let tunnel = u16::try_from(tunnel).ok().and_then(TunnelId::new);
+        let entrance = self.heard.entrance.get();
+        let taken = tunnel
+            .zip(entrance)
+            .is_some_and(|(tunnel, entrance)| entrance.take(tunnel, packet));
+        if !taken {
+            self.metrics.count(Counter::PassedDropped);
+        }
+    }
+
     /// To the shard of the packet's tunnel; an SCCRQ, which has none, goes by `spread`.
     fn deliver(&self, packet: Option<Inbound>, spread: usize) {
         let shards = self.shards.len();
@@ -487,6 +507,7 @@ impl PeerEvents for Incoming {
                 self.deliver(relay::from_relay(relayed), spread);
             }
             Frame::Order(order) => self.on_order(from, &order),
+            Frame::Passed(passed) => self.on_passed(passed),
             Frame::Counters(report) => {
                 if !self.heard.reports.take(from, &report) {
                     tracing::debug!(from, "a report that makes no sense is passed over");

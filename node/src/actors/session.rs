@@ -84,6 +84,8 @@ pub struct SessionActor {
     core: Option<Box<Session>>,
     shared: Option<Arc<SessionShared>>,
     data_packets_seen: u64,
+    /// Since boot.
+    heard: Option<Duration>,
     panics: PanicHistory,
     /// Since it was last accepted.
     addresses_refused: u32,
@@ -159,6 +161,7 @@ impl SessionActor {
             core: None,
             shared: None,
             data_packets_seen: 0,
+            heard: None,
             panics: PanicHistory::default(),
             addresses_refused: 0,
             given_up: false,
@@ -175,8 +178,11 @@ impl SessionActor {
     fn run_in_span(&mut self, ctx: &mut Context<Self>, work: impl FnOnce(&mut Session, crate::lns::Now)) {
         let Some(mut core) = self.core.take() else { return };
         let now = self.shard.now();
-        let data = self.new_data();
+        let (data, heard) = (self.new_data(), self.newly_heard());
         let survived = contain(|| {
+            if let Some(at) = heard {
+                core.note_heard(at);
+            }
             if data {
                 core.note_data(now);
             }
@@ -204,6 +210,13 @@ impl SessionActor {
         let Some(shared) = &self.shared else { return false };
         let packets = shared.totals().received_packets;
         std::mem::replace(&mut self.data_packets_seen, packets) != packets
+    }
+
+    /// When the subscriber was last heard, if that was since this was last asked: the packet threads answer echoes themselves.
+    fn newly_heard(&mut self) -> Option<Duration> {
+        let heard = self.shared.as_ref()?.last_received();
+        let before = std::mem::replace(&mut self.heard, heard);
+        heard.filter(|_| before != heard)
     }
 
     fn on_panic(&mut self, ctx: &mut Context<Self>) {
@@ -338,13 +351,19 @@ impl SessionActor {
         }
         // A question for sequence numbers that an earlier core was asked is lost with it.
         session.shared.sequence.ask_again();
+        // After a takeover, where numbers begin behind those of the former owner: not only when a packet is dropped for want of one.
+        let needs_numbers = session.shared.sequence.is_used_up() && row.sequencing_required;
         self.shared = Some(session.shared);
         let config = shared.link_config(&tunnel.profile);
         let (now, seed) = (self.shard.now(), self.shard.seed());
         match contain(|| Box::new(Session::born(now, config, row, proxy.as_deref(), seed))) {
             Some(core) => {
                 self.core = Some(core);
-                self.run(ctx, |_, _| {});
+                self.run(ctx, |core, now| {
+                    if needs_numbers {
+                        core.reserve_sequence(now);
+                    }
+                });
             }
             None => self.on_panic(ctx),
         }

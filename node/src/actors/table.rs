@@ -233,6 +233,8 @@ pub struct TableThread {
     membership: Option<Membership>,
     /// What the routers are told, and the parent process that looks after this thread.
     presence: Option<(Arc<Presence>, Option<Pulse>)>,
+    /// This process acts for its groups, and so numbers their sequenced sessions.
+    numbers: bool,
     /// Groups have changed hands since the routers were told.
     groups_changed: bool,
     replies: HashMap<u64, ReplyTo>,
@@ -278,6 +280,7 @@ impl TableThread {
                 let pulse = presence.sign_on("table", PULSE_LIMIT);
                 (presence, pulse)
             }),
+            numbers: false,
             groups_changed: true,
             replies: HashMap::new(),
             next_token: 0,
@@ -302,6 +305,7 @@ impl TableThread {
         loop {
             let mut queries = Vec::new();
             let stop = self.gather(&mut queries)?;
+            self.begin_numbers();
             let now = clock::since_boot();
             if now.saturating_sub(ticked) >= TICK {
                 ticked = now;
@@ -384,6 +388,18 @@ impl TableThread {
         }
         membership.pass_leadership_on(&mut self.replica);
         self.membership = Some(membership);
+    }
+
+    /// The groups that this process has taken are its own from here on. Not before: until its Take is applied the log may still
+    /// bring numbers that an earlier process of this node reserved, and used. What its actors propose comes later.
+    fn begin_numbers(&mut self) {
+        if self.numbers || !self.published.bearing.load(Relaxed) {
+            return;
+        }
+        self.numbers = true;
+        for group in self.published.own_groups() {
+            self.forwarding.set_numbered(group, true);
+        }
     }
 
     /// Which parts of the pools are this node's, and that the thread gets on.
@@ -522,13 +538,15 @@ impl TableThread {
     fn on_group_taken(&mut self, group: u8, owner: u64, epoch: u32) {
         self.groups_changed = true;
         self.published.set_owner(group, owner, epoch);
+        let ours = owner == self.published.me;
+        self.forwarding.set_numbered(group, ours && self.numbers);
         if !self.published.bearing.load(Relaxed) {
             return;
         }
         for shard in &self.shards {
             shard.send(ShardInput::GroupTaken { group });
         }
-        if owner == self.published.me {
+        if ours {
             for (tunnel, _) in self.replica.table().tunnels_of(group) {
                 self.bear(tunnel);
             }

@@ -34,7 +34,7 @@ drop_reasons! {
     SequenceOld = "sequence_old",
     /// No Ns although the session requires it (S-96).
     SequenceMissing = "sequence_missing",
-    /// All committed Ns of the session are used up.
+    /// All committed Ns of the session are used up, or another node has just begun to give them.
     SequenceExhausted = "sequence_exhausted",
     /// Not a well-formed IPv4 or IPv6 packet.
     MalformedIp = "malformed_ip",
@@ -77,6 +77,14 @@ drop_reasons! {
     SetupFull = "setup_full",
     /// The shard to which a datagram was to be handed over was slower than we.
     HandOverFull = "hand_over_full",
+    /// For a sequenced session that another node numbers, while that node is dead or not known yet.
+    NoOwner = "no_owner",
+    /// For a sequenced session that another node numbers: more than may be passed to it, or no connection to it.
+    PassFull = "pass_full",
+    /// Passed here by another node although the session is not numbered here: ownership has just moved.
+    PassAstray = "pass_astray",
+    /// An LCP Echo-Request beyond those that a shard answers in one second.
+    EchoRate = "echo_rate",
     /// It had waited in a socket, the TUN device or a mailbox while its packet thread stalled.
     Backlog = "backlog",
     /// A PPP frame whose deadline had passed when its turn to be sent came.
@@ -119,6 +127,9 @@ pub struct ShardCounters {
     ppp: AtomicU64,
     handed_over: AtomicU64,
     taken_over: AtomicU64,
+    passed_on: AtomicU64,
+    passed_in: AtomicU64,
+    lcp_echoes: AtomicU64,
     stalls: AtomicU64,
     drops: [AtomicU64; DropReason::ALL.len()],
 }
@@ -134,6 +145,9 @@ impl Default for ShardCounters {
             ppp: AtomicU64::new(0),
             handed_over: AtomicU64::new(0),
             taken_over: AtomicU64::new(0),
+            passed_on: AtomicU64::new(0),
+            passed_in: AtomicU64::new(0),
+            lcp_echoes: AtomicU64::new(0),
             stalls: AtomicU64::new(0),
             drops: [const { AtomicU64::new(0) }; DropReason::ALL.len()],
         }
@@ -159,6 +173,12 @@ pub struct ShardTotals {
     pub handed_over: u64,
     /// Datagrams that other shards handed to this one.
     pub taken_over: u64,
+    /// IP packets for sequenced sessions passed to the node that numbers them.
+    pub passed_on: u64,
+    /// IP packets for sequenced sessions that other nodes passed to this one.
+    pub passed_in: u64,
+    /// LCP Echo-Requests answered.
+    pub lcp_echoes: u64,
     /// Times that the packet thread did not run for more than 200 ms and threw away what had waited.
     pub stalls: u64,
     /// Drops by `DropReason as usize`.
@@ -197,6 +217,15 @@ impl ShardCounters {
     pub(crate) fn count_taken_over(&self, datagrams: u64) {
         add(&self.taken_over, datagrams);
     }
+    pub(crate) fn count_passed_on(&self) {
+        add(&self.passed_on, 1);
+    }
+    pub(crate) fn count_passed_in(&self, packets: u64) {
+        add(&self.passed_in, packets);
+    }
+    pub(crate) fn count_lcp_echo(&self) {
+        add(&self.lcp_echoes, 1);
+    }
     pub(crate) fn count_stall(&self) {
         add(&self.stalls, 1);
     }
@@ -218,6 +247,9 @@ impl ShardCounters {
             ppp: self.ppp.load(Relaxed),
             handed_over: self.handed_over.load(Relaxed),
             taken_over: self.taken_over.load(Relaxed),
+            passed_on: self.passed_on.load(Relaxed),
+            passed_in: self.passed_in.load(Relaxed),
+            lcp_echoes: self.lcp_echoes.load(Relaxed),
             stalls: self.stalls.load(Relaxed),
             drops: self.drops.iter().map(|counter| counter.load(Relaxed)).collect(),
         }

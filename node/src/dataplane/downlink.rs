@@ -40,6 +40,12 @@ pub enum Downlink {
     Drop(DropReason),
 }
 
+/// Whether another node numbers the data messages of `session` and so sends them. For a session without numbers this is one
+/// bit of the entry.
+pub fn is_numbered_elsewhere(session: &Session) -> bool {
+    session.sequencing && !session.shared.sequence.is_here()
+}
+
 /// The index of the session to which the packet from the TUN goes, and its header.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ use holdfast_protocol::{SessionId, TunnelId};
 use ipnet::IpNet;
 
 use super::counters::{SessionShared, TunnelShared};
+use super::lcp_echo::Magics;
 
 /// A tunnel that may exchange datagrams with its peer.
 #[derive(Clone, Debug)]
@@ -45,6 +46,8 @@ pub struct SessionEntry {
     pub mss_clamp: bool,
     /// Whether the LAC required sequence numbers (AVP 39).
     pub sequencing: bool,
+    /// Of LCP, while `open`.
+    pub magics: Magics,
     /// Counters and send sequence. An update of the same session carries the same one.
     pub shared: Arc<SessionShared>,
 }

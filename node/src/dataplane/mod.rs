@@ -5,8 +5,8 @@
 //! subscriber leaves.
 //!
 //! ```text
-//!   datagram --> header --> uplink: shard? tunnel? peer? session? Ns? PPP? source? --> TUN | control | drop
-//!   IP packet --> downlink: route --> MSS --> size: fragment, too big --> Ns, L2TP, PPP --> datagram
+//!   datagram --> header --> uplink: shard? tunnel? peer? session? Ns? PPP? source? --> TUN | control | echo | drop
+//!   IP packet --> downlink: route --> numbered elsewhere? --> MSS --> size: fragment, too big --> Ns, L2TP, PPP --> datagram
 //! ```
 //!
 //! Deliberately absent: reassembly of outer fragments (the kernel does it), TTL (the kernel routes), compression,
@@ -20,6 +20,7 @@ pub mod fragment;
 pub mod header;
 pub mod icmp;
 pub mod ip;
+pub mod lcp_echo;
 pub mod mss;
 pub mod routes;
 pub mod sequence;
@@ -29,4 +30,5 @@ pub mod uplink;
 
 pub use counters::{DropReason, SessionShared, SessionTotals, ShardCounters, ShardTotals, TunnelShared};
 pub use entry::{SessionEntry, TableUpdate, TunnelEntry};
+pub use lcp_echo::Magics;
 pub use table::Table;

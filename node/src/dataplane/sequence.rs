@@ -3,12 +3,16 @@
 //! Sending: a session whose LAC required sequencing (AVP 39) numbers every data message. The numbers come in blocks of
 //! [`BLOCK`] that the session table has committed, so that a node which takes over can begin behind all of them. When
 //! half of the last block is used the next one is asked for; when none is left the packet is dropped, never numbered
-//! twice.
+//! twice. In a cluster the owner of the session's group alone gives numbers: every node knows what is committed, and two
+//! that drew from one block would draw the same.
 //!
 //! Receiving: the algorithm of RFC 3931 Appendix C without a reordering delay. An old number is dropped; a run of
-//! [`RESYNC_RUN`] old numbers that follow each other means that the peer has begun anew, and we follow.
+//! [`RESYNC_RUN`] old numbers that follow each other means that the peer has begun anew, and we follow. Each node judges
+//! what reaches it by itself: the LAC's router keeps a tunnel's datagrams together, and one that comes by another node, late,
+//! is at worst user data out of order.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 /// Numbers in one committed block.
 pub const BLOCK: u64 = 4096;
@@ -18,12 +22,17 @@ pub const RESYNC_RUN: u8 = 5;
 
 /// The Ns of one direction of one session, drawn by all shards.
 ///
-/// Counted without wrapping; the wire carries the low 16 bits.
+/// Counted without wrapping; the wire carries the low 16 bits. One thread, which follows the session table, says what is
+/// committed and whether the numbers are given here; any may draw.
 #[derive(Debug, Default)]
 pub struct SendSequence {
     next: AtomicU64,
+    /// The end of what may be drawn here; 0 while another node gives the numbers.
     limit: AtomicU64,
+    /// The end of what is committed, for whomever.
+    committed: AtomicU64,
     asked: AtomicU64,
+    here: AtomicBool,
 }
 
 /// A number drawn, and what to do besides.
@@ -36,29 +45,74 @@ pub struct Drawn {
 }
 
 impl SendSequence {
-    /// Numbers from `next` (0 for a new session, the committed end after a restart or a takeover) up to `limit`, not
-    /// included, are committed.
+    /// Given here, and those from `next` up to `limit`, not included, are committed and unused.
     pub fn new(next: u64, limit: u64) -> Self {
         Self {
             next: AtomicU64::new(next),
             limit: AtomicU64::new(limit),
+            committed: AtomicU64::new(limit),
             asked: AtomicU64::new(0),
+            here: AtomicBool::new(true),
         }
     }
 
-    /// All numbers below `limit` are committed. An older grant that arrives late changes nothing.
-    pub fn grant(&self, limit: u64) {
-        self.limit.fetch_max(limit, Relaxed);
+    /// Another node gives the numbers, or nobody yet; those below `committed` are committed, and may be used up.
+    pub fn elsewhere(committed: u64) -> Self {
+        Self {
+            next: AtomicU64::new(committed),
+            limit: AtomicU64::new(0),
+            committed: AtomicU64::new(committed),
+            asked: AtomicU64::new(0),
+            here: AtomicBool::new(false),
+        }
+    }
+
+    /// All numbers below `committed` are committed, for the use of whoever gives them at this point of the log. An older
+    /// grant that arrives late changes nothing.
+    pub fn grant(&self, committed: u64) {
+        self.committed.fetch_max(committed, Relaxed);
+        if self.here.load(Relaxed) {
+            self.limit.fetch_max(committed, Release);
+        }
+    }
+
+    /// From now on the numbers are given here, behind all that are committed: whoever gave them before may have used those.
+    pub fn begin_here(&self) {
+        let committed = self.committed.load(Relaxed);
+        self.next.fetch_max(committed, Relaxed);
+        self.asked.store(0, Relaxed);
+        // Whoever finds this limit finds the number to begin with, too.
+        self.limit.store(committed, Release);
+        self.here.store(true, Relaxed);
+    }
+
+    /// From now on another node gives the numbers. Who is drawing one at this moment gets it from what was granted before.
+    pub fn end_here(&self) {
+        self.here.store(false, Relaxed);
+        self.limit.store(0, Release);
+    }
+
+    /// Whether this node gives the numbers.
+    pub fn is_here(&self) -> bool {
+        self.here.load(Relaxed)
+    }
+
+    /// Whether the numbers are given here, and none is left.
+    pub fn is_used_up(&self) -> bool {
+        self.is_here() && self.next.load(Relaxed) >= self.limit.load(Relaxed)
     }
 
     /// The committed end.
-    pub fn limit(&self) -> u64 {
-        self.limit.load(Relaxed)
+    pub fn committed(&self) -> u64 {
+        self.committed.load(Relaxed)
     }
 
-    /// Draws the next number.
+    /// Draws the next number. There is none, and nothing to ask for, where another node gives them.
     pub fn draw(&self) -> Drawn {
-        let limit = self.limit.load(Relaxed);
+        let limit = self.limit.load(Acquire);
+        if !self.is_here() {
+            return Drawn { ns: None, ask: None };
+        }
         let drawn = self
             .next
             .fetch_update(Relaxed, Relaxed, |next| (next < limit).then_some(next + 1));
@@ -130,9 +184,48 @@ mod tests {
         sequence.grant(2 * BLOCK);
         sequence.grant(BLOCK);
         assert_eq!(
-            (sequence.limit(), drawn(&sequence)),
+            (sequence.committed(), drawn(&sequence)),
             (2 * BLOCK, (Some(2050), None))
         );
+    }
+
+    /// The numbers of one session at three nodes that follow the same log: owned by the first, the second, the first again.
+    #[test]
+    fn no_number_is_given_by_two_nodes_or_twice_by_one() {
+        let nodes = [0; 3].map(SendSequence::elsewhere);
+        let grant = |committed| nodes.iter().for_each(|node| node.grant(committed));
+        let mut given = std::collections::BTreeSet::new();
+        let mut draw = |owner: usize| {
+            for (index, node) in nodes.iter().enumerate() {
+                let ns = drawn(node).0;
+                assert_eq!(ns.is_some(), index == owner, "node {index}");
+                assert!(ns.is_none_or(|ns| given.insert(ns)), "given before");
+            }
+            given.last().copied()
+        };
+        nodes[0].begin_here();
+        grant(BLOCK);
+        assert_eq!((draw(0), draw(0)), (Some(0), Some(1)));
+        nodes[0].end_here();
+        nodes[1].begin_here();
+        assert!(nodes[1].is_used_up() && !nodes[0].is_used_up());
+        assert_eq!(drawn(&nodes[1]), (None, Some(BLOCK)));
+        grant(2 * BLOCK);
+        assert_eq!(draw(1), Some(BLOCK as u16));
+        nodes[1].end_here();
+        nodes[0].begin_here();
+        grant(3 * BLOCK);
+        assert_eq!(draw(0), Some(2 * BLOCK as u16));
+    }
+
+    #[test]
+    fn to_begin_again_costs_numbers_and_gives_none_twice() {
+        let sequence = SendSequence::new(0, BLOCK);
+        assert_eq!(drawn(&sequence).0, Some(0));
+        sequence.begin_here();
+        assert_eq!(drawn(&sequence), (None, Some(BLOCK)));
+        sequence.grant(2 * BLOCK);
+        assert_eq!(drawn(&sequence).0, Some(BLOCK as u16));
     }
 
     #[test]

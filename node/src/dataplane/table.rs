@@ -12,6 +12,7 @@ use ipnet::IpNet;
 
 use super::counters::{SessionShared, TunnelShared};
 use super::entry::{SessionEntry, TableUpdate, TunnelEntry};
+use super::lcp_echo::Magics;
 use super::routes::{AssignedMap, Routes};
 use super::sequence::ReceiveSequence;
 use super::slab::{NONE, Slab};
@@ -54,6 +55,8 @@ pub struct Session {
     pub mss_clamp: bool,
     /// See [`SessionEntry::sequencing`].
     pub sequencing: bool,
+    /// See [`SessionEntry::magics`].
+    pub magics: Magics,
     /// Ns expected from the LAC.
     pub receive: ReceiveSequence,
     /// See [`SessionEntry::address`].
@@ -258,6 +261,7 @@ impl Table {
             open: entry.open,
             mss_clamp: entry.mss_clamp,
             sequencing: entry.sequencing,
+            magics: entry.magics,
             receive: ReceiveSequence::default(),
             address: entry.address,
             routes: entry.routes.into_boxed_slice(),
@@ -377,6 +381,7 @@ pub(crate) mod tests {
             mtu: 1400,
             mss_clamp: true,
             sequencing: false,
+            magics: Magics { local: 7, peer: 9 },
             shared: Arc::new(SessionShared::new(SHARDS, SendSequence::default())),
         }
     }

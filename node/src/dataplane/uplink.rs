@@ -11,10 +11,11 @@ use super::counters::DropReason;
 use super::header::{self, Header};
 use super::icmp;
 use super::ip::{ICMPV6, UDP, View};
+use super::lcp_echo::{self, PPP_LCP};
 use super::mss;
 use super::table::{Session, Table};
 
-/// PPP protocol numbers of user data; everything else goes to the control side.
+/// PPP protocol numbers of user data; everything else but an LCP echo goes to the control side.
 pub const PPP_IPV4: u16 = 0x0021;
 /// See [`PPP_IPV4`].
 pub const PPP_IPV6: u16 = 0x0057;
@@ -67,6 +68,13 @@ pub enum Uplink {
         /// Index of the session it came from.
         session: u32,
         /// The packet without padding.
+        packet: Range<usize>,
+    },
+    /// An LCP Echo-Request on an open link, to be answered from its forwarding entry.
+    LcpEcho {
+        /// Index of the session it came from.
+        session: u32,
+        /// The LCP packet without padding.
         packet: Range<usize>,
     },
     /// The tunnel is another shard's.
@@ -144,6 +152,16 @@ fn classify_data(
     }
     let (protocol, at) = ppp_protocol(&datagram[frame.clone()])?;
     let session = table.session(index);
+    if protocol == PPP_LCP && session.open && !session.sequencing {
+        let start = frame.start + at;
+        let request = lcp_echo::request(&datagram[start..frame.end], session.magics, session.mtu);
+        if let Some(length) = request {
+            return Ok(Uplink::LcpEcho {
+                session: index,
+                packet: start..start + length,
+            });
+        }
+    }
     if !matches!(protocol, PPP_IPV4 | PPP_IPV6) {
         return Ok(Uplink::Ppp {
             tunnel,

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::inbound::Inbound;
 use super::mailbox::{self, Mailbox, Outgoing, Remote};
+use super::passage::{Entrance, Passage};
 use super::shard::Shard;
 use super::socket::SocketGroup;
 use super::tun::Tun;
@@ -83,7 +84,7 @@ impl std::fmt::Debug for Dataplane {
 impl Dataplane {
     /// Starts one packet thread a shard. Without `tun` no user data is forwarded, and a ping to `own_address` inside a
     /// session is answered here. `inbound` has one sender a shard ([`super::inbound::channels`]); a receiver that ends
-    /// while the server runs means that the thread has died.
+    /// while the server runs means that the thread has died. `passage` leads to the other nodes of a cluster.
     ///
     /// # Errors
     /// No eventfd or no thread could be had.
@@ -95,6 +96,7 @@ impl Dataplane {
         sockets: SocketGroup,
         tun: Option<Tun>,
         inbound: Vec<mpsc::Sender<Inbound>>,
+        passage: Option<Arc<dyn Passage>>,
     ) -> io::Result<Self> {
         let shards = sockets.shards();
         assert_eq!(inbound.len(), shards, "one inbound channel a shard");
@@ -132,6 +134,7 @@ impl Dataplane {
                 mailbox,
                 shards: remotes.clone(),
                 inbound: inbound.clone(),
+                passage: passage.clone(),
                 counters,
                 stop: Arc::clone(&stop),
             });
@@ -233,6 +236,11 @@ impl Dataplane {
                 fresh_until,
             },
         )
+    }
+
+    /// The way in for what other nodes pass here.
+    pub fn entrance(&self) -> Entrance {
+        Entrance::new(self.inner.links.iter().map(|link| link.remote.clone()))
     }
 
     /// The totals of each shard.

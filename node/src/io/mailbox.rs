@@ -18,6 +18,9 @@ pub const OUTGOING_CAPACITY: usize = 8192;
 /// Datagrams that may wait for the shard they are handed to; more are dropped and counted.
 pub const HAND_OVER_CAPACITY: usize = 1024;
 
+/// IP packets that other nodes passed here and that may wait for a shard; more are dropped and counted.
+pub const PASSED_CAPACITY: usize = 1024;
+
 /// A message of the control side.
 #[derive(Debug)]
 pub(crate) enum Outgoing {
@@ -46,6 +49,7 @@ pub(crate) struct Mailbox {
     pub(crate) updates: Receiver<TableUpdate>,
     pub(crate) outgoing: Receiver<Outgoing>,
     pub(crate) handed_over: Receiver<HandedOver>,
+    pub(crate) passed: Receiver<Vec<u8>>,
     pub(crate) wake: Arc<Wake>,
 }
 
@@ -55,6 +59,7 @@ pub(crate) struct Remote {
     pub(crate) updates: Sender<TableUpdate>,
     pub(crate) outgoing: Sender<Outgoing>,
     pub(crate) handed_over: Sender<HandedOver>,
+    pub(crate) passed: Sender<Vec<u8>>,
     pub(crate) wake: Arc<Wake>,
 }
 
@@ -63,11 +68,13 @@ pub(crate) fn open() -> io::Result<(Mailbox, Remote)> {
     let (updates_sender, updates) = bounded(UPDATE_CAPACITY);
     let (outgoing_sender, outgoing) = bounded(OUTGOING_CAPACITY);
     let (handed_over_sender, handed_over) = bounded(HAND_OVER_CAPACITY);
+    let (passed_sender, passed) = bounded(PASSED_CAPACITY);
     let wake = Arc::new(Wake::new()?);
     let remote = Remote {
         updates: updates_sender,
         outgoing: outgoing_sender,
         handed_over: handed_over_sender,
+        passed: passed_sender,
         wake: Arc::clone(&wake),
     };
     Ok((
@@ -75,6 +82,7 @@ pub(crate) fn open() -> io::Result<(Mailbox, Remote)> {
             updates,
             outgoing,
             handed_over,
+            passed,
             wake,
         },
         remote,

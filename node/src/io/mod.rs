@@ -6,6 +6,7 @@
 //!     v                                                    Inbound  |  v  (bounded channels, one wake-up each)
 //!   steering (BPF in the kernel) --> shard 0 .. n-1: socket <-> dataplane <-> TUN queue
 //!                                       ^------- datagrams of other shards' tunnels
+//!                                       ^------> packets of sequenced sessions, from and to other nodes ([`passage`])
 //! ```
 //!
 //! Sockets and TUN queues are opened here ([`socket`], [`tun`]) and handed to the shards ([`handle::Dataplane::start`]),
@@ -20,6 +21,7 @@ pub mod host;
 pub mod inbound;
 pub mod mailbox;
 pub mod netlink;
+pub mod passage;
 mod poller;
 mod shard;
 pub mod socket;
@@ -30,6 +32,7 @@ mod wake;
 
 pub use handle::{Dataplane, PppRoute, SendError};
 pub use inbound::Inbound;
+pub use passage::{Entrance, NotPassed, Passage};
 pub use socket::{SocketError, SocketGroup};
 pub use tun::{Tun, TunConfig, TunError, TunLink};
 

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use super::batch::{BATCH, ReceiveBatch, SendBatch};
 use super::inbound::Inbound;
 use super::mailbox::{HandedOver, Mailbox, Remote};
+use super::passage::Passage;
 use super::poller::Poller;
 use super::socket::ShardSocket;
 use super::stall::{LONGEST_WAIT, StallDetector};
@@ -29,6 +30,9 @@ use crate::dataplane::ip::View;
 use crate::dataplane::uplink::{self, Policy, Uplink};
 use crate::dataplane::{DropReason, ShardCounters, Table, icmp};
 
+use allowance::Allowance;
+
+mod allowance;
 mod backlog;
 mod egress;
 
@@ -42,6 +46,8 @@ pub(crate) struct Shard {
     pub(crate) shards: Vec<Remote>,
     /// The control side of all shards.
     pub(crate) inbound: Vec<mpsc::Sender<Inbound>>,
+    /// To the other nodes, in a cluster.
+    pub(crate) passage: Option<Arc<dyn Passage>>,
     pub(crate) counters: Arc<ShardCounters>,
     pub(crate) stop: Arc<AtomicBool>,
 }
@@ -84,8 +90,9 @@ struct Worker {
     scratch: Vec<u8>,
     /// When this round began, since boot.
     now: Duration,
-    icmp_second: u64,
-    icmp_left: u32,
+    icmp: Allowance,
+    passed: Allowance,
+    lcp_echoes: Allowance,
     stall: StallDetector,
 }
 
@@ -99,8 +106,9 @@ impl Worker {
             send: SendBatch::new(),
             scratch: vec![0; MAX_DATAGRAM],
             now,
-            icmp_second: 0,
-            icmp_left: 0,
+            icmp: Allowance::default(),
+            passed: Allowance::default(),
+            lcp_echoes: Allowance::default(),
             stall: StallDetector::new(now),
             shard,
         }
@@ -119,6 +127,10 @@ impl Worker {
         if !self.shard.mailbox.handed_over.is_empty() {
             self.look_for_stall(receive);
             self.take_handed_over();
+        }
+        if !self.shard.mailbox.passed.is_empty() {
+            self.look_for_stall(receive);
+            self.take_passed();
         }
         if let Some(index) = ready.tun {
             if ready.poller.is_broken(index) {
@@ -139,7 +151,7 @@ impl Worker {
     fn wait(&mut self, ready: &mut Ready, receive: &mut ReceiveBatch) {
         let now = self.look_for_stall(receive);
         let mailbox = &self.shard.mailbox;
-        let idle = mailbox.outgoing.is_empty() && mailbox.handed_over.is_empty();
+        let idle = mailbox.outgoing.is_empty() && mailbox.handed_over.is_empty() && mailbox.passed.is_empty();
         let timeout = if idle { LONGEST_WAIT } else { Duration::ZERO };
         self.stall.waits(now, timeout);
         ready
@@ -195,6 +207,30 @@ impl Worker {
         }
     }
 
+    /// What other nodes received for sequenced sessions that are numbered here.
+    fn take_passed(&mut self) {
+        for _ in 0..BATCH {
+            let Ok(packet) = self.shard.mailbox.passed.try_recv() else {
+                return;
+            };
+            self.take_updates();
+            self.shard.counters.count_passed_in(1);
+            let free = self.free_slot()[HEADROOM..].get_mut(..packet.len());
+            match free {
+                Some(free) => free.copy_from_slice(&packet),
+                None => {
+                    self.shard.counters.count_drop(DropReason::Oversize);
+                    continue;
+                }
+            }
+            // By its destination, as from the TUN: the other node may know less, or more, of who has which address.
+            match downlink::route(&self.table, &packet) {
+                Ok((session, view)) => self.deliver_passed(session, view),
+                Err(reason) => self.shard.counters.count_drop(reason),
+            }
+        }
+    }
+
     fn handle_datagram(&mut self, octets: &mut [u8], from: SocketAddr, to: SocketAddr) {
         let policy = &self.shard.policy;
         match uplink::classify(&mut self.table, policy, from, octets, self.now.as_millis() as u64) {
@@ -231,6 +267,7 @@ impl Worker {
                 }
             }
             Uplink::Echo { session, packet } => self.answer_echo(session, &octets[packet]),
+            Uplink::LcpEcho { session, packet } => self.answer_lcp_echo(session, &octets[packet]),
             Uplink::Foreign { shard } => self.hand_over(
                 shard,
                 HandedOver {

@@ -135,6 +135,11 @@ impl Session {
         self.settle(now);
     }
 
+    /// Something came from the subscriber at this time, by the monotonic clock: the line is alive.
+    pub fn note_heard(&mut self, at: Duration) {
+        self.link.note_received(at);
+    }
+
     /// Data came from the subscriber at some time since the last call: the line is alive and, if open, in use.
     pub fn note_data(&mut self, now: Now) {
         self.link.note_received(now.monotonic);
@@ -302,6 +307,8 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
+    use holdfast_cluster::records::{NcpRow, PppRow};
+
     use super::*;
 
     const NOW: Now = Now {
@@ -318,6 +325,55 @@ mod tests {
         let mut session = Session::born(NOW, Arc::default(), Arc::new(row), None, seed);
         asked(&mut session);
         session
+    }
+
+    /// An open session that asks for a sign of life every 20 s, and counts on one in any.
+    fn born_open() -> Session {
+        let ncp = NcpRow {
+            protocol: 0x8021,
+            open: true,
+            local: vec![100, 64, 0, 1],
+            peer: vec![100, 64, 0, 2],
+            request_hash: vec![0; 8],
+            ..NcpRow::default()
+        };
+        let ppp = PppRow {
+            local_magic: 7,
+            peer_magic: 9,
+            local_mru: 1492,
+            peer_mru: 1492,
+            ncps: vec![ncp],
+            ..PppRow::default()
+        };
+        let row = SessionRow {
+            session_id: 5,
+            peer_session_id: 6,
+            ppp: Some(ppp),
+            ..SessionRow::default()
+        };
+        assert!(row.is_open());
+        Session::born(NOW, Arc::default(), Arc::new(row), None, 1)
+    }
+
+    /// Lets an hour pass in which the subscriber answers no echo; whether the session outlives that.
+    fn survives(mut meanwhile: impl FnMut(&mut Session, Duration)) -> bool {
+        let mut session = born_open();
+        while let Some(at) = session
+            .poll_timeout()
+            .filter(|at| *at < Duration::from_secs(3600))
+        {
+            meanwhile(&mut session, at);
+            session.handle_timeout(Now { monotonic: at, ..NOW });
+        }
+        std::iter::from_fn(|| session.poll_output()).all(|command| !matches!(command, Command::Ended(_)))
+    }
+
+    #[test]
+    fn a_subscriber_that_asks_and_never_answers_is_alive() {
+        assert!(!survives(|_, _| {}));
+        assert!(survives(
+            |session, at| session.note_heard(at - Duration::from_secs(1))
+        ));
     }
 
     fn asked(session: &mut Session) -> Vec<u32> {

@@ -18,6 +18,18 @@ pub enum Frame {
     Order(Vec<u8>),
     /// Traffic counters; opaque here.
     Counters(Vec<u8>),
+    /// An IP packet for the node that numbers its session; never passed again.
+    Passed(Passed),
+}
+
+/// An IP packet for a subscriber of a sequenced session. It goes by the stream and not as a sealed datagram, which has no
+/// room for a packet of the usual 1,500 octets, and which must not compete with the probes that say who lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// Our tunnel id of the session.
+    pub tunnel: u32,
+    /// From its IP header on.
+    pub packet: Vec<u8>,
 }
 
 /// A control message or PPP control frame on its way to the owner of its group; never relayed again.
@@ -87,6 +99,7 @@ impl Frame {
             Self::Relay(relay) => Kind::Relay(relay.into()),
             Self::Order(octets) => Kind::Order(octets),
             Self::Counters(octets) => Kind::Counters(octets),
+            Self::Passed(Passed { tunnel, packet }) => Kind::Passed(proto::Passed { tunnel, packet }),
         };
         encode(kind).map(Encoded::Frame)
     }
@@ -176,6 +189,9 @@ pub(super) fn decode(octets: &[u8]) -> Result<Received, FrameError> {
         Some(Kind::RaftPart(part)) => Received::Part(part.octets, part.last),
         Some(Kind::Order(octets)) => Received::Frame(Frame::Order(octets)),
         Some(Kind::Counters(octets)) => Received::Frame(Frame::Counters(octets)),
+        Some(Kind::Passed(proto::Passed { tunnel, packet })) => {
+            Received::Frame(Frame::Passed(Passed { tunnel, packet }))
+        }
     })
 }
 

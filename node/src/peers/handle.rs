@@ -14,7 +14,7 @@ use tokio::sync::{Notify, oneshot};
 use super::accept::Inbound;
 use super::datagram::{Openers, Sealer};
 use super::frame::Encoded;
-use super::limits::{DOUBLED_MEMORY, HANDSHAKES_MAX, LONG_OCTETS_MAX, QUEUE_OCTETS_MAX};
+use super::limits::{DOUBLED_MEMORY, HANDSHAKES_MAX, LONG_OCTETS_MAX, PASSED_OCTETS_MAX, QUEUE_OCTETS_MAX};
 use super::refusal::Refusals;
 use super::stream::reachable_from;
 use super::thread::{self, Sockets};
@@ -114,6 +114,7 @@ impl Peers {
         let members = config.members.iter().filter(|member| member.id != config.node);
         let metrics = config.metrics.clone();
         metrics.set_limit(Limit::PeerQueue, QUEUE_OCTETS_MAX as u64);
+        metrics.set_limit(Limit::PeerPassed, PASSED_OCTETS_MAX as u64);
         metrics.set_limit(Limit::PeerHandshakes, HANDSHAKES_MAX as u64);
         let shared = Arc::new(Shared {
             members: members
@@ -151,8 +152,12 @@ impl PeersHandle {
             metrics.count(Counter::PeersFramesUnreachable);
             return false;
         };
+        let (limit, named) = match frame {
+            Frame::Passed(_) => (PASSED_OCTETS_MAX, Limit::PeerPassed),
+            _ => (QUEUE_OCTETS_MAX, Limit::PeerQueue),
+        };
         let (octets, lane, limit) = match frame.encode() {
-            Ok(Encoded::Frame(octets)) => (octets, &line.frames, QUEUE_OCTETS_MAX),
+            Ok(Encoded::Frame(octets)) => (octets, &line.frames, limit),
             Ok(Encoded::Long(octets)) => (octets, &line.long, LONG_OCTETS_MAX),
             Err(_) => {
                 metrics.count(Counter::PeersFramesDropped);
@@ -163,7 +168,7 @@ impl PeersHandle {
         let queued = lane.queued.fetch_add(length, Ordering::Relaxed);
         if queued > 0 && queued + length > limit {
             lane.queued.fetch_sub(length, Ordering::Relaxed);
-            metrics.hit(Limit::PeerQueue);
+            metrics.hit(named);
             metrics.count(Counter::PeersFramesDropped);
             return false;
         }

@@ -25,6 +25,10 @@ pub const FRAME_OCTETS_MAX: usize = 70_000;
 /// Octets of frames, long Raft messages apart, that wait for one member. More are dropped: what matters is sent again by its owner.
 pub const QUEUE_OCTETS_MAX: usize = 64 * 1024 * 1024;
 
+/// Octets that wait for one member beyond which no packets of subscribers are added: what a heartbeat may have to wait for
+/// behind them. More are dropped, as by any full queue on a packet's way.
+pub const PASSED_OCTETS_MAX: usize = PART_OCTETS;
+
 /// Octets of a datagram as handed in: it must pass any path unfragmented once it is sealed.
 pub const DATAGRAM_OCTETS_MAX: usize = 1_200;
 

@@ -35,7 +35,7 @@ use std::time::Duration;
 use crate::config::{ClusterConfig, Config, MemberConfig};
 use crate::metrics::Metrics;
 
-pub use frame::{Frame, Relay};
+pub use frame::{Frame, Passed, Relay};
 pub use handle::{Peers, PeersHandle};
 pub use tls::Identity;
 

@@ -159,6 +159,21 @@ impl NodeBackend {
                     "Datagrams that other shards handed over.",
                 ),
                 (
+                    "shard_passed_on_total",
+                    totals.passed_on,
+                    "IP packets for sequenced sessions passed to the node that numbers them.",
+                ),
+                (
+                    "shard_passed_in_total",
+                    totals.passed_in,
+                    "IP packets for sequenced sessions that other nodes passed here.",
+                ),
+                (
+                    "shard_lcp_echoes_total",
+                    totals.lcp_echoes,
+                    "LCP Echo-Requests answered without the session's actor.",
+                ),
+                (
                     "shard_stalls_total",
                     totals.stalls,
                     "Stalls of the packet thread of more than 200 ms; what had waited was dropped.",

@@ -19,12 +19,15 @@ use crate::actors::context::Shared;
 use crate::actors::directory::Directory;
 use crate::actors::forwarding::{Forwarding, LinkLimits};
 use crate::actors::members::{Members, PeersTransport};
+use crate::actors::passage::ToOwner;
 use crate::actors::shard::inbox;
 use crate::actors::table::{self, TableThread};
 use crate::anycast::{Leash, Presence};
 use crate::api::{BindError, Listener};
 use crate::config::{Config, TunMode};
-use crate::io::{Dataplane, SocketError, SocketGroup, Tun, TunConfig, TunError, clock, host, inbound};
+use crate::io::{
+    Dataplane, Passage, SocketError, SocketGroup, Tun, TunConfig, TunError, clock, host, inbound,
+};
 use crate::lns::admission::{Admission, AdmissionLimits};
 use crate::metrics::Metrics;
 use crate::peers;
@@ -97,7 +100,13 @@ impl Node {
         let presence = start_presence(&config, tun.as_ref().ok(), leash)?;
         let (tun_text, has_tun) = (tun_text(&config, tun.as_ref()), tun.is_ok());
         let gateway = config.pools[0].gateway;
-        let dataplane = Arc::new(Dataplane::start(gateway, sockets, tun.ok(), senders)?);
+        let passage = members
+            .clone()
+            .map(|members| Arc::new(ToOwner::new(table.clone(), members)) as Arc<dyn Passage>);
+        let dataplane = Arc::new(Dataplane::start(gateway, sockets, tun.ok(), senders, passage)?);
+        if let Some(members) = &members {
+            members.open(dataplane.entrance());
+        }
         let directory = Arc::new(Directory::new(count));
         let admission = Arc::new(Mutex::new(Admission::new(
             clock::since_boot(),

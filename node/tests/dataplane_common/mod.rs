@@ -11,15 +11,18 @@ use std::time::{Duration, Instant};
 use etherparse::PacketBuilder;
 use holdfast::dataplane::sequence::SendSequence;
 use holdfast::dataplane::{
-    DropReason, SessionEntry, SessionShared, ShardTotals, TableUpdate, TunnelEntry, TunnelShared,
+    DropReason, Magics, SessionEntry, SessionShared, ShardTotals, TableUpdate, TunnelEntry, TunnelShared,
 };
-use holdfast::io::{Dataplane, Inbound, SocketGroup, Tun, inbound};
+use holdfast::io::{Dataplane, Inbound, Passage, SocketGroup, Tun, inbound};
 use holdfast_protocol::{SessionId, TunnelId};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg};
 use tokio::sync::mpsc;
 
 /// The node's own address in all sessions.
 pub const OWN: Ipv4Addr = Ipv4Addr::new(10, 255, 0, 1);
+
+/// Of LCP, on all links.
+pub const MAGICS: Magics = Magics { local: 7, peer: 9 };
 
 /// How long a test waits for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -39,10 +42,19 @@ pub struct Lns {
 
 impl Lns {
     pub fn start(listen: &str, shards: usize, tun: Option<Tun>) -> Self {
+        Self::start_in_cluster(listen, shards, tun, None)
+    }
+
+    pub fn start_in_cluster(
+        listen: &str,
+        shards: usize,
+        tun: Option<Tun>,
+        passage: Option<Arc<dyn Passage>>,
+    ) -> Self {
         let listen: SocketAddr = listen.parse().expect("an address");
         let sockets = SocketGroup::open(&[listen], shards).expect("the address is free");
         let (senders, inbound) = inbound::channels(shards);
-        let dataplane = Dataplane::start(OWN, sockets, tun, senders).expect("threads start");
+        let dataplane = Dataplane::start(OWN, sockets, tun, senders, passage).expect("threads start");
         Self { dataplane, inbound }
     }
 
@@ -73,6 +85,7 @@ impl Lns {
             mtu: 1400,
             mss_clamp: true,
             sequencing: false,
+            magics: MAGICS,
             shared: Arc::new(SessionShared::new(
                 self.dataplane.shards(),
                 SendSequence::default(),

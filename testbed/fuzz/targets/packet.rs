@@ -10,7 +10,7 @@ use holdfast::dataplane::fragment::Fragments;
 use holdfast::dataplane::icmp::{self, MAX_ERROR};
 use holdfast::dataplane::sequence::SendSequence;
 use holdfast::dataplane::uplink::{Policy, Uplink, classify};
-use holdfast::dataplane::{SessionEntry, SessionShared, Table, TableUpdate, TunnelEntry};
+use holdfast::dataplane::{Magics, SessionEntry, SessionShared, Table, TableUpdate, TunnelEntry};
 use holdfast_protocol::{SessionId, TunnelId};
 use libfuzzer_sys::fuzz_target;
 
@@ -30,7 +30,7 @@ fuzz_target!(|datagram: &[u8]| {
         let mut octets = datagram.to_vec();
         let policy = Policy { has_tun, ..policy };
         match classify(&mut table, &policy, SocketAddr::from(LAC), &mut octets, 1) {
-            Uplink::Packet { packet, .. } | Uplink::Echo { packet, .. } => {
+            Uplink::Packet { packet, .. } | Uplink::Echo { packet, .. } | Uplink::LcpEcho { packet, .. } => {
                 assert!(!octets[packet].is_empty())
             }
             Uplink::Ppp { frame, .. } => assert!(!octets[frame].is_empty()),
@@ -95,6 +95,7 @@ fn table() -> Table {
             mtu: MTU,
             mss_clamp: true,
             sequencing,
+            magics: Magics { local: 7, peer: 9 },
             shared: Arc::new(SessionShared::new(1, SendSequence::new(0, 4096))),
         }));
     }

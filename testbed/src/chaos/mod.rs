@@ -77,6 +77,9 @@ pub struct Options {
     /// In `power` the disks are lost too: it must fail then, or it finds nothing.
     #[arg(long)]
     sabotage: bool,
+    /// The LACs demand numbers in data messages, which only a session's owner may give.
+    #[arg(long)]
+    sequencing: bool,
     /// Leaves out the real client, a guest with xl2tpd and pppd.
     #[arg(long)]
     without_client: bool,
@@ -109,6 +112,7 @@ impl Options {
             tunnels: self.tunnels,
             seed,
             sabotage: self.sabotage,
+            sequencing: self.sequencing,
         };
         let upgrade = chosen.iter().any(|scenario| scenario.needs == Needs::Upgrade);
         let next_program = if upgrade {

@@ -53,6 +53,8 @@ pub struct Setting {
     pub seed: u64,
     /// A power cut takes the disks too: the scenario must fail then, or it finds nothing.
     pub sabotage: bool,
+    /// The simulated LACs demand numbers in data messages.
+    pub sequencing: bool,
 }
 
 /// See the module.
@@ -82,6 +84,7 @@ impl Stage {
         let plan = Plan {
             tunnels: setting.tunnels,
             sessions: setting.sessions + EXTRA.max(setting.tunnels),
+            sequencing: setting.sequencing,
             seed: setting.seed,
             ..bed.plan()
         };
@@ -414,6 +417,7 @@ impl Stage {
             sessions_renegotiated: report.marked_renegotiated - before.marked_renegotiated,
             control_channels_stuck: checked.control_channels_stuck(&stuck_since),
             addresses_duplicated: report.addresses_duplicated - before.addresses_duplicated,
+            data_numbers_wrong: report.data_numbers_wrong() - before.data_numbers_wrong(),
             sessions_silent: checked.sessions_silent(),
             real_client,
             calls_failed: report.sessions_failed - before.sessions_failed,

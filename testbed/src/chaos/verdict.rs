@@ -24,6 +24,8 @@ pub struct Verdict {
     pub control_channels_stuck: u64,
     /// Sessions that were given an address that another open session had.
     pub addresses_duplicated: u64,
+    /// Data messages with the number of an earlier one, or with none, where the LAC demands numbers.
+    pub data_numbers_wrong: u64,
     /// Open sessions whose LCP echo or whose ping is not answered in the end.
     pub sessions_silent: u64,
     /// What the real client noticed; absent if there was none.
@@ -140,6 +142,10 @@ impl Verdict {
             (self.sessions_renegotiated, "sessions renegotiated"),
             (self.control_channels_stuck, "control channels stuck"),
             (self.addresses_duplicated, "addresses given twice"),
+            (
+                self.data_numbers_wrong,
+                "data messages numbered twice or not at all",
+            ),
             (self.sessions_silent, "sessions silent"),
             (disturbed, "real client disturbed"),
         ];

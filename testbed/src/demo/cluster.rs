@@ -75,6 +75,7 @@ impl Show {
             tunnels: TUNNELS.min(sessions),
             seed: rand::random(),
             sabotage: false,
+            sequencing: false,
         };
         let bed = Bed::build(&chaos::Settings {
             program: program.to_owned(),

@@ -10,6 +10,7 @@ mod garbage;
 mod handle;
 mod hex;
 mod impairment;
+mod numbers;
 mod plan;
 mod ppp;
 mod protocol;

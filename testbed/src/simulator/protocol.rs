@@ -282,12 +282,26 @@ pub struct Report {
     pub datagrams_undecodable: u64,
     /// Datagrams for tunnels or sessions that are not (or no longer) ours.
     pub datagrams_stray: u64,
+    /// Data messages from the LNS, where numbers are required, with the Ns of an earlier one; those that the simulated network
+    /// doubled among them.
+    #[serde(default)]
+    pub data_numbers_repeated: u64,
+    /// Data messages from the LNS without an Ns where one is required.
+    #[serde(default)]
+    pub data_numbers_missing: u64,
     /// Of the lost and renegotiated sessions those that were established before the mark of their time.
     pub marked_lost: u64,
     pub marked_renegotiated: u64,
     /// Present once there has been a mark.
     #[serde(default)]
     pub since_mark: Option<SinceMark>,
+}
+
+impl Report {
+    /// Data messages from the LNS without the number of their own that is required.
+    pub fn data_numbers_wrong(&self) -> u64 {
+        self.data_numbers_repeated + self.data_numbers_missing
+    }
 }
 
 /// What has been measured since the last [`Command::Mark`].

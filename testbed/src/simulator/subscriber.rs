@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use holdfast_protocol::SessionId;
 
+use super::numbers::Numbers;
 use super::ppp::{Client, Login, Phase};
 use super::protocol::SessionState;
 use super::timers::Reminder;
@@ -34,12 +35,15 @@ pub struct Call {
     pub data_ns: u16,
     /// Whether data messages are numbered: required, or as the LNS does.
     pub numbered: bool,
+    /// Of the LNS's data messages, where numbers are required.
+    pub numbers: Option<Numbers>,
     pub ping: Ping,
     pub check: CheckState,
 }
 
 impl Call {
-    pub fn new(local: SessionId, numbered: bool) -> Self {
+    /// `sequencing`: numbers are required in both directions.
+    pub fn new(local: SessionId, sequencing: bool) -> Self {
         Self {
             local,
             peer: None,
@@ -50,7 +54,8 @@ impl Call {
             marked: false,
             ending: false,
             data_ns: 0,
-            numbered,
+            numbered: sequencing,
+            numbers: sequencing.then(Numbers::default),
             ping: Ping::default(),
             check: CheckState::default(),
         }

@@ -58,6 +58,8 @@ fn every_way_to_authenticate_and_to_be_connected() {
                 "{plan:?}: {report:?}"
             );
             assert_eq!(report.pings_answered, report.pings_sent);
+            let wrong = (report.data_numbers_repeated, report.data_numbers_missing);
+            assert_eq!(wrong, (0, 0), "{plan:?}");
         }
     }
 }

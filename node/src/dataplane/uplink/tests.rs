@@ -460,3 +460,48 @@ proptest! {
         }
     }
 }
+
+/// An LCP Echo-Request, or with code 10 its reply, in a PPP frame.
+fn lcp_echo(code: u8, magic: u32) -> Vec<u8> {
+    [
+        &[0xff, 3, 0xc0, 0x21, code, 3, 0, 12][..],
+        &magic.to_be_bytes(),
+        b"data",
+    ]
+    .concat()
+}
+
+#[test]
+fn an_echo_on_an_open_link_is_for_no_actor() {
+    let mut bench = Bench::new();
+    let index = bench.table.find_session(4, 10).expect("it exists");
+    let answered = |packet| Uplink::LcpEcho {
+        session: index,
+        packet,
+    };
+    let (request, now) = (lcp_echo(9, 9), std::time::Duration::from_millis(5));
+    assert_eq!(bench.input(&data(10, None, &request)), answered(10..22));
+    assert_eq!(bench.input(&data(10, None, &request[2..])), answered(8..20));
+    assert_eq!(bench.session(10).shared.last_received(), Some(now));
+    let padded = [&request[..], &[0; 9]].concat();
+    assert_eq!(bench.input(&data(10, None, &padded)), answered(10..22));
+    let totals = bench.session(10).shared.totals();
+    assert_eq!(totals.received_packets, 0, "no user data");
+}
+
+#[test]
+fn other_echoes_are_for_the_actor() {
+    let mut bench = Bench::new();
+    let request = lcp_echo(9, 9);
+    let cases = [
+        ("not open", data(11, None, &request)),
+        ("its reply needs a number", data(12, Some(0), &request)),
+        ("another negotiation's", data(10, None, &lcp_echo(9, 8))),
+        ("our own come back", data(10, None, &lcp_echo(9, 7))),
+        ("a reply", data(10, None, &lcp_echo(10, 9))),
+        ("too short for a magic number", data(10, None, &request[..10])),
+    ];
+    for (what, datagram) in cases {
+        assert!(matches!(bench.input(&datagram), Uplink::Ppp { .. }), "{what}");
+    }
+}

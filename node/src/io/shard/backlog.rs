@@ -13,7 +13,7 @@ use super::Worker;
 use crate::dataplane::DropReason;
 use crate::io::batch::ReceiveBatch;
 use crate::io::clock;
-use crate::io::mailbox::HAND_OVER_CAPACITY;
+use crate::io::mailbox::{HAND_OVER_CAPACITY, PASSED_CAPACITY};
 use crate::io::socket::ShardSocket;
 use crate::io::stall::StallDetector;
 use crate::throttled;
@@ -48,18 +48,21 @@ impl Worker {
             .sum();
         let handed_over = self.shard.mailbox.handed_over.try_iter();
         let handed_over = handed_over.take(HAND_OVER_CAPACITY).count() as u64;
+        let passed = self.shard.mailbox.passed.try_iter();
+        let passed = passed.take(PASSED_CAPACITY).count() as u64;
         let tun = self.shard.tun.as_ref();
         let from_tun = tun.map_or(0, |tun| empty_tun(tun, &mut self.scratch));
         counters.count_stall();
         counters.count_received(received);
         counters.count_taken_over(handed_over);
-        counters.count_drops(DropReason::Backlog, received + handed_over + from_tun);
+        counters.count_passed_in(passed);
+        counters.count_drops(DropReason::Backlog, received + handed_over + passed + from_tun);
         throttled!(
             warn,
             shard = self.shard.policy.shard,
             stalled_ms = stalled.as_millis() as u64,
             datagrams = received + handed_over,
-            tun_packets = from_tun,
+            tun_packets = from_tun + passed,
             "the packet thread did not run for at least this long; what waited for it was thrown away (is the host short \
              of CPU, or was it suspended?)"
         );
@@ -86,7 +89,7 @@ fn empty_tun(tun: &OwnedFd, scratch: &mut [u8]) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::net::UdpSocket;
     use std::os::fd::{AsRawFd, OwnedFd};
     use std::sync::Arc;
@@ -104,7 +107,7 @@ mod tests {
     use crate::io::{SocketGroup, inbound};
 
     /// A worker of one shard with two sockets and a pair of sockets in place of a TUN queue, whose other end is last.
-    fn worker() -> (Worker, Remote, OwnedFd) {
+    pub(in crate::io::shard) fn worker() -> (Worker, Remote, OwnedFd) {
         let any = "127.0.0.1:0".parse().expect("an address");
         let mut sockets: Vec<ShardSocket> = Vec::new();
         for _ in 0..2 {
@@ -131,6 +134,7 @@ mod tests {
             mailbox,
             shards: vec![remote.clone()],
             inbound: inbound::channels(1).0,
+            passage: None,
             counters: Arc::new(ShardCounters::default()),
             stop: Arc::new(AtomicBool::new(false)),
         };
@@ -152,6 +156,7 @@ mod tests {
                 octets: b"old".to_vec(),
             };
             remote.handed_over.try_send(handed_over).expect("there is room");
+            remote.passed.try_send(b"old".to_vec()).expect("there is room");
             let outgoing = Outgoing::Control {
                 local: None,
                 peer: from,
@@ -172,8 +177,9 @@ mod tests {
         worker.stall = StallDetector::new(clock::since_boot().saturating_sub(STALL * 2));
         worker.look_for_stall(&mut receive);
         let totals = worker.shard.counters.totals();
-        assert_eq!((totals.stalls, totals.received, totals.taken_over), (1, 14, 7));
-        assert_eq!(totals.dropped(DropReason::Backlog), 4 * 7);
+        assert_eq!((totals.stalls, totals.received), (1, 14));
+        assert_eq!((totals.taken_over, totals.passed_in), (7, 7));
+        assert_eq!(totals.dropped(DropReason::Backlog), 5 * 7);
         for socket in &worker.shard.sockets {
             assert_eq!(empty_socket(socket, &mut receive), 0);
         }
@@ -181,10 +187,11 @@ mod tests {
         assert_eq!(
             (
                 mailbox.handed_over.len(),
+                mailbox.passed.len(),
                 mailbox.updates.len(),
                 mailbox.outgoing.len()
             ),
-            (0, COUNT, COUNT)
+            (0, 0, COUNT, COUNT)
         );
     }
 

@@ -9,11 +9,12 @@ use super::Worker;
 use crate::dataplane::downlink::{self, Downlink, HEADROOM};
 use crate::dataplane::fragment::Fragments;
 use crate::dataplane::ip::View;
-use crate::dataplane::{DropReason, SessionShared, header, icmp};
+use crate::dataplane::{DropReason, SessionShared, header, icmp, lcp_echo};
 use crate::io::batch::{BATCH, Departure};
 use crate::io::handle::PppRoute;
 use crate::io::inbound::Inbound;
 use crate::io::mailbox::{OUTGOING_CAPACITY, Outgoing};
+use crate::io::passage::{NotPassed, PASSED_PER_SECOND};
 use crate::io::socket::ShardSocket;
 use crate::io::{MAX_DATAGRAM, clock};
 
@@ -21,6 +22,11 @@ use crate::io::{MAX_DATAGRAM, clock};
 const OUTGOING_PER_ROUND: usize = 4 * BATCH;
 /// "Packet too big" messages that a shard sends in one second at most (RFC 1812 §4.3.2.8).
 const ICMP_PER_SECOND: u32 = 1000;
+/// LCP Echo-Requests that a shard answers in one second at most; more are dropped and counted as `echo_rate`. 200,000 subscribers
+/// that ask every ten seconds stay below it.
+const LCP_ECHOES_PER_SECOND: u32 = 20_000;
+/// Address, Control and Protocol in front of an LCP packet (RFC 1662 §3.1).
+const LCP_FRAME: [u8; 4] = [0xff, 0x03, 0xc0, 0x21];
 
 impl Worker {
     pub(super) fn send_outgoing(&mut self) {
@@ -105,8 +111,74 @@ impl Worker {
         Ok(())
     }
 
-    /// Sends the packet in the free slot to a session, whole, in fragments or not at all.
+    /// Answers an LCP Echo-Request. The session has no numbers.
+    pub(super) fn answer_lcp_echo(&mut self, session: u32, request: &[u8]) {
+        if !self.lcp_echoes.take(self.now, LCP_ECHOES_PER_SECOND) {
+            return self.shard.counters.count_drop(DropReason::EchoRate);
+        }
+        let session = self.table.session(session);
+        let tunnel = self.table.tunnel_of(session);
+        let departure = departure(&self.shard.sockets, tunnel.local, tunnel.peer, 0, 0, 0);
+        let mut departure = match departure {
+            Ok(departure) => departure,
+            Err(reason) => return self.shard.counters.count_drop(reason),
+        };
+        let (magics, peer_session, peer_tunnel) = (session.magics, session.peer_session, tunnel.peer_tunnel);
+        let slot = self.free_slot();
+        let (frame, packet) =
+            slot[HEADROOM..][..LCP_FRAME.len() + request.len()].split_at_mut(LCP_FRAME.len());
+        frame.copy_from_slice(&LCP_FRAME);
+        packet.copy_from_slice(request);
+        lcp_echo::answer(packet, magics);
+        departure.start = header::write_data(slot, HEADROOM, peer_tunnel.get(), peer_session.get(), None);
+        departure.length = HEADROOM - departure.start + LCP_FRAME.len() + request.len();
+        self.send.push(departure);
+        self.shard.counters.count_lcp_echo();
+    }
+
+    /// Sends the packet in the free slot to a session, or to the node that numbers the session's packets.
     pub(super) fn deliver(&mut self, session: u32, view: View) {
+        if downlink::is_numbered_elsewhere(self.table.session(session)) {
+            self.pass(session, view.length);
+        } else {
+            self.deliver_here(session, view);
+        }
+    }
+
+    /// As [`Self::deliver`], for a packet that another node has passed here: nobody passes it on.
+    pub(super) fn deliver_passed(&mut self, session: u32, view: View) {
+        if downlink::is_numbered_elsewhere(self.table.session(session)) {
+            self.shard.counters.count_drop(DropReason::PassAstray);
+        } else {
+            self.deliver_here(session, view);
+        }
+    }
+
+    /// Passes the packet of `length` octets in the free slot to the node that owns the session.
+    fn pass(&mut self, session: u32, length: usize) {
+        let session = self.table.session(session);
+        let dropped = if !session.open {
+            Err(DropReason::NotOpen)
+        } else if !self.passed.take(self.now, PASSED_PER_SECOND) {
+            Err(DropReason::PassFull)
+        } else {
+            let packet = &self.send.slot()[HEADROOM..HEADROOM + length];
+            let tunnel = self.table.tunnel_of(session).id;
+            let passage = self.shard.passage.as_ref();
+            let passed = passage.map_or(Err(NotPassed::NoOwner), |passage| passage.pass(tunnel, packet));
+            passed.map_err(|why| match why {
+                NotPassed::NoOwner => DropReason::NoOwner,
+                NotPassed::Full => DropReason::PassFull,
+            })
+        };
+        match dropped {
+            Ok(()) => self.shard.counters.count_passed_on(),
+            Err(reason) => self.shard.counters.count_drop(reason),
+        }
+    }
+
+    /// Sends the packet in the free slot to a session, whole, in fragments or not at all.
+    fn deliver_here(&mut self, session: u32, view: View) {
         let packet = &mut self.send.slot()[HEADROOM..HEADROOM + view.length];
         match downlink::judge(self.table.session(session), &self.shard.policy, packet, view) {
             Downlink::Send(view) => self.depart(session, view.length, view.dscp_bits),
@@ -162,17 +234,11 @@ impl Worker {
 
     /// Tells the sender of the packet in the free slot what fits (S-101).
     fn tell_too_big(&mut self, view: View, mtu: u16) {
-        if self.icmp_second != self.now.as_secs() {
-            self.icmp_second = self.now.as_secs();
-            self.icmp_left = ICMP_PER_SECOND;
-        }
-        if self.icmp_left == 0 {
-            return;
-        }
         let mut out = [0; icmp::MAX_ERROR];
         let packet = &self.send.slot()[HEADROOM..HEADROOM + view.length];
-        if let Some(length) = icmp::too_big(packet, &view, mtu, &mut out) {
-            self.icmp_left -= 1;
+        if let Some(length) = icmp::too_big(packet, &view, mtu, &mut out)
+            && self.icmp.take(self.now, ICMP_PER_SECOND)
+        {
             self.write_tun(&out[..length]);
         }
     }
@@ -250,4 +316,77 @@ fn departure(
         start,
         length,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use etherparse::PacketBuilder;
+
+    use super::*;
+    use crate::dataplane::TableUpdate;
+    use crate::dataplane::sequence::SendSequence;
+    use crate::dataplane::table::tests::{session, tunnel};
+    use crate::io::passage::Passage;
+    use crate::io::shard::backlog::tests::worker;
+
+    /// Takes everything.
+    struct Elsewhere;
+
+    impl Passage for Elsewhere {
+        fn pass(&self, _: TunnelId, _: &[u8]) -> Result<(), NotPassed> {
+            Ok(())
+        }
+    }
+
+    /// A worker with a sequenced session that another node numbers, and an unsequenced one; and their indexes.
+    fn worker_with_sessions() -> (Worker, [u32; 2]) {
+        let (mut worker, _, _) = worker();
+        worker.shard.passage = Some(std::sync::Arc::new(Elsewhere));
+        worker.table.apply(TableUpdate::Tunnel(tunnel(4)));
+        for (id, sequencing) in [(10, true), (11, false)] {
+            let mut entry = session(4, id, [10, 0, 0, 1]);
+            entry.sequencing = sequencing;
+            entry.shared = std::sync::Arc::new(SessionShared::new(1, SendSequence::elsewhere(0)));
+            worker.table.apply(TableUpdate::Session(entry));
+        }
+        let indexes = [10, 11].map(|id| worker.table.find_session(4, id).expect("it exists"));
+        (worker, indexes)
+    }
+
+    #[test]
+    fn so_many_packets_are_passed_in_a_second() {
+        let (mut worker, [sequenced, _]) = worker_with_sessions();
+        let mut packet = Vec::new();
+        PacketBuilder::ipv4([192, 0, 2, 9], [10, 0, 0, 1], 64)
+            .udp(53, 53)
+            .write(&mut packet, b"data")
+            .expect("a vector takes it");
+        for second in [7, 8] {
+            worker.now = Duration::from_secs(second);
+            for _ in 0..PASSED_PER_SECOND + 3 {
+                worker.free_slot()[HEADROOM..][..packet.len()].copy_from_slice(&packet);
+                let view = View::parse(&packet).expect("it is whole");
+                worker.deliver(sequenced, view);
+            }
+        }
+        let totals = worker.shard.counters.totals();
+        let passed = (
+            totals.passed_on,
+            totals.dropped(DropReason::PassFull),
+            totals.downlink,
+        );
+        assert_eq!(passed, (2 * u64::from(PASSED_PER_SECOND), 6, 0));
+    }
+
+    #[test]
+    fn so_many_lcp_echoes_are_answered_in_a_second() {
+        let (mut worker, [_, unsequenced]) = worker_with_sessions();
+        worker.now = Duration::from_secs(7);
+        for _ in 0..LCP_ECHOES_PER_SECOND + 3 {
+            worker.answer_lcp_echo(unsequenced, &[9, 1, 0, 8, 0, 0, 0, 9]);
+        }
+        let totals = worker.shard.counters.totals();
+        let answered = (totals.lcp_echoes, totals.dropped(DropReason::EchoRate));
+        assert_eq!(answered, (u64::from(LCP_ECHOES_PER_SECOND), 3));
+    }
 }

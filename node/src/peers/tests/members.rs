@@ -8,10 +8,18 @@ use tokio::net::TcpListener;
 use super::world::{Event, World, hello, identity, runtime, valid, wait};
 use crate::metrics::{Counter, Limit};
 use crate::peers::limits::{
-    DATAGRAM_OCTETS_MAX, FRAME_OCTETS_MAX, LONG_OCTETS_MIN, QUEUE_OCTETS_MAX, RAFT_OCTETS_MAX,
+    DATAGRAM_OCTETS_MAX, FRAME_OCTETS_MAX, LONG_OCTETS_MIN, PASSED_OCTETS_MAX, QUEUE_OCTETS_MAX,
+    RAFT_OCTETS_MAX,
 };
 use crate::peers::stream::{read_hello, write_hello};
-use crate::peers::{Frame, Relay};
+use crate::peers::{Frame, Passed, Relay};
+
+fn passed(octets: usize) -> Frame {
+    Frame::Passed(Passed {
+        tunnel: 0x0102,
+        packet: vec![0x45; octets],
+    })
+}
 
 fn relay() -> Frame {
     Frame::Relay(Relay {
@@ -30,7 +38,12 @@ fn frames_and_datagrams_go_both_ways_and_frames_in_order() {
     let nodes = world.start_all();
     for (here, there) in [(0, 1), (1, 0)] {
         let (me, you) = (here as u64 + 1, there as u64 + 1);
-        let mut expected = vec![relay(), Frame::Order(vec![1]), Frame::Counters(Vec::new())];
+        let mut expected = vec![
+            relay(),
+            Frame::Order(vec![1]),
+            Frame::Counters(Vec::new()),
+            passed(1),
+        ];
         expected.extend((0..500_u32).map(|n| Frame::Raft(n.to_be_bytes().repeat(n as usize))));
         expected.push(Frame::Raft(vec![9; LONG_OCTETS_MIN]));
         for frame in &expected {
@@ -173,6 +186,16 @@ fn a_peer_that_does_not_read_is_bounded_and_dropped() {
         }
     });
     wait("up", || first.handle.connected() == [2, 3]);
+    let mut packets = 0;
+    while first.handle.send(3, passed(60_000)) {
+        packets += 1;
+        assert!(
+            packets < 2_000,
+            "packets of subscribers have no bound of their own"
+        );
+    }
+    assert!(first.handle.status()[1].queued_octets <= PASSED_OCTETS_MAX);
+    assert!(first.metrics.hits(Limit::PeerPassed) > 0 && first.metrics.hits(Limit::PeerQueue) == 0);
     let frame = || Frame::Raft(vec![0; 1_000_000]);
     let mut sent = 0;
     while first.handle.send(3, frame()) {

@@ -239,8 +239,20 @@ impl Fleet {
             self.counts.stray += 1;
             return;
         };
-        let numbered = packet.ns.is_some();
-        self.handle_ppp(now, subscriber, numbered, packet.payload);
+        self.check_number(subscriber, packet.ns);
+        self.handle_ppp(now, subscriber, packet.ns.is_some(), packet.payload);
+    }
+
+    /// Where numbers are required each data message has one, and another one.
+    fn check_number(&mut self, subscriber: u32, ns: Option<u16>) {
+        let call = self.subscribers[subscriber as usize].call.as_mut();
+        let Some(numbers) = call.and_then(|call| call.numbers.as_mut()) else {
+            return;
+        };
+        match ns {
+            Some(ns) => self.counts.numbers_repeated += u64::from(!numbers.note(ns)),
+            None => self.counts.numbers_missing += 1,
+        }
     }
 
     fn tunnel_of(&self, lac: u16, id: Option<TunnelId>) -> Option<u32> {

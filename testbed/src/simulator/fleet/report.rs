@@ -33,6 +33,8 @@ pub struct Counts {
     pub received: u64,
     pub undecodable: u64,
     pub stray: u64,
+    pub numbers_repeated: u64,
+    pub numbers_missing: u64,
     /// Of tunnels that are over.
     pub retransmitted: u64,
     pub setups: Samples,
@@ -105,6 +107,8 @@ impl Fleet {
             datagrams_dropped: 0,
             datagrams_undecodable: counts.undecodable,
             datagrams_stray: counts.stray,
+            data_numbers_repeated: counts.numbers_repeated,
+            data_numbers_missing: counts.numbers_missing,
             marked_lost: counts.marked_lost,
             marked_renegotiated: counts.marked_renegotiated,
             since_mark: self.since_mark(now),
