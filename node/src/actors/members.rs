@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use holdfast_cluster::Replica;
 use holdfast_cluster::commands::Assign;
 use holdfast_cluster::liveness::{self, Liveness, Reassign, View};
-use holdfast_cluster::replica::{self, Transport};
+use holdfast_cluster::replica::{self, Lineage, Transport};
 use holdfast_cluster::table::Group;
 use holdfast_protocol::TunnelId;
 use tokio::sync::mpsc;
@@ -34,6 +34,8 @@ pub enum FromPeer {
     Probe(u64, Vec<u8>),
     /// Nobody listens at its address any more: its process is gone.
     Gone(u64),
+    /// It belongs to the cluster as it was recovered without us.
+    Superseded(u64),
 }
 
 /// What comes in for everybody, shared with [`Members`].
@@ -150,6 +152,8 @@ impl Members {
 pub struct Membership {
     members: Arc<Members>,
     liveness: Liveness,
+    /// As the others are told.
+    lineage: Lineage,
     metrics: Arc<Metrics>,
 }
 
@@ -160,6 +164,7 @@ impl Membership {
         boot: u64,
         members: Arc<Members>,
         group: replica::Members,
+        lineage: Lineage,
         metrics: Arc<Metrics>,
     ) -> Self {
         let now = clock::since_boot();
@@ -167,6 +172,7 @@ impl Membership {
         members.group.store(Arc::new(group));
         Self {
             liveness,
+            lineage,
             members,
             metrics,
         }
@@ -182,7 +188,8 @@ impl Membership {
     /// Takes what came from another member; Raft's messages are the replica's.
     pub fn handle(&mut self, now: Duration, from: FromPeer) {
         match from {
-            FromPeer::Raft(_) => {}
+            // Of the replica and of the table's thread.
+            FromPeer::Raft(_) | FromPeer::Superseded(_) => {}
             FromPeer::Probe(node, octets) => {
                 if self.liveness.handle_message(now, node, &octets).is_err() {
                     self.metrics.count(Counter::ProbesMalformed);
@@ -209,6 +216,11 @@ impl Membership {
         self.liveness.handle_timeout(now);
         self.carry_out();
         self.publish();
+        if self.lineage != replica.lineage() {
+            // The table came from the cluster that adds this node.
+            self.lineage = replica.lineage();
+            self.members.peers.set_lineage(self.lineage);
+        }
         if !leadership.is_self {
             return Vec::new();
         }
@@ -390,6 +402,10 @@ impl PeerEvents for Incoming {
         self.heard.newcomer.store(true, Relaxed);
         tracing::info!(node, program = hello.program, "connected to a member");
         self.heard.agreements.hello(node, &hello);
+    }
+
+    fn on_superseded(&self, node: u64) {
+        self.table.from_peer(FromPeer::Superseded(node));
     }
 
     fn on_down(&self, node: u64, refused: bool) {
