@@ -3,7 +3,7 @@
 //! [`Members`] is what everybody may read; [`Membership`] belongs to the table's thread, runs the failure detector and says which
 //! groups have to go to somebody else. What comes from peers enters by [`Incoming`], on the peers thread.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use holdfast_protocol::TunnelId;
 use tokio::sync::mpsc;
 
 use super::agreement::{Agreement, Agreements};
+use super::orders::{Desk, Message};
 use super::relay;
 use super::reports::Reports;
 use super::table::TableHandle;
@@ -43,6 +44,7 @@ pub enum FromPeer {
 pub struct Heard {
     agreements: Agreements,
     reports: Reports,
+    desk: Desk,
     /// A member was connected, which may know nothing of earlier reports.
     newcomer: AtomicBool,
 }
@@ -53,6 +55,7 @@ impl Heard {
         Self {
             agreements,
             reports: Reports::default(),
+            desk: Desk::default(),
             newcomer: AtomicBool::new(false),
         }
     }
@@ -67,6 +70,8 @@ pub struct Members {
     /// The Raft group as last decided; the configuration may say otherwise.
     group: ArcSwap<replica::Members>,
     alive: ArcSwap<BTreeSet<u64>>,
+    /// The last log entry that each has applied, as it last said.
+    applied: ArcSwap<BTreeMap<u64, u64>>,
     /// Milliseconds of CLOCK_BOOTTIME until which this node is known to be no stale owner.
     fresh_until_ms: AtomicU64,
     lonely: AtomicBool,
@@ -81,6 +86,7 @@ impl Members {
             heard,
             group: ArcSwap::default(),
             alive: ArcSwap::default(),
+            applied: ArcSwap::default(),
             fresh_until_ms: AtomicU64::new(0),
             lonely: AtomicBool::new(false),
         }
@@ -119,6 +125,23 @@ impl Members {
     /// Those who answer, this node among them.
     pub fn alive(&self) -> BTreeSet<u64> {
         BTreeSet::clone(&self.alive.load())
+    }
+
+    /// The last log entry that each member which was heard has applied.
+    pub fn applied(&self) -> Arc<BTreeMap<u64, u64>> {
+        self.applied.load_full()
+    }
+
+    /// Orders that wait.
+    pub fn desk(&self) -> &Desk {
+        &self.heard.desk
+    }
+
+    /// Whether this node, which is `node`, was removed from the group: it has heard of that, or others say so and it hears no leader.
+    pub fn is_removed(&self, node: u64) -> bool {
+        let group = self.group.load();
+        let knows = !group.voters.is_empty() && !group.contains(node);
+        knows || (self.is_lonely() && self.heard.desk.no_member_says().is_some())
     }
 
     /// Until when frames that wait for no commit may be sent (design invariant 3).
@@ -275,6 +298,7 @@ impl Membership {
         let fresh = self.liveness.fresh_until().unwrap_or(Duration::MAX);
         let fresh = u64::try_from(fresh.as_millis()).unwrap_or(u64::MAX);
         self.members.fresh_until_ms.store(fresh, Relaxed);
+        self.members.applied.store(Arc::new(self.liveness.applied()));
         let alive: BTreeSet<u64> = self.liveness.alive().into_keys().collect();
         if **self.members.alive.load() != alive {
             self.members.alive.store(Arc::new(alive));
@@ -355,6 +379,12 @@ impl Incoming {
     fn on_order(&self, from: u64, order: &[u8]) {
         if let Some(agreement) = Agreement::decode(order) {
             return self.heard.agreements.changed(from, agreement);
+        }
+        if let Some(message) = Message::decode(order) {
+            if !self.heard.desk.take(from, message) {
+                self.metrics.count(Counter::OrdersDropped);
+            }
+            return;
         }
         match relay::disconnect_from(order) {
             Some(packet) => self.deliver(Some(packet), 0),

@@ -29,12 +29,12 @@ pub enum ClusterCommand {
     Drain(OfNode),
     /// Give a drained or returned node its share back
     Undrain(OfNode),
-    /// Make a node a member; ask this of the leader
+    /// Make a node a member
     ///
     /// It must be in the configuration of all members, and run with "join = true" in its [cluster]. It gets the whole table
     /// first, then a vote. "undrain" gives it groups.
     Add(OfNode),
-    /// Have a node, dead or alive, be no member any more; ask this of the leader
+    /// Have a node, dead or alive, be no member any more
     ///
     /// The others take over what it owns first. Stop it then, and take it out of the configuration of all members.
     Remove(OfNode),
