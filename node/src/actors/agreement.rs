@@ -336,6 +336,7 @@ mod tests {
             newest_version: versions.1,
             configuration: said,
             boot: 1,
+            lineage: holdfast_cluster::replica::Lineage::default(),
         }
     }
 

@@ -18,6 +18,7 @@ pub mod directory;
 pub mod forwarding;
 pub mod handover;
 pub mod members;
+pub mod orders;
 pub mod passage;
 pub mod published;
 pub mod relay;

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use holdfast_cluster::replica::Lineage;
 use prost::Message;
 
 use super::limits::{FRAME_OCTETS_MAX, LONG_OCTETS_MIN, PART_OCTETS, RAFT_FRAME_OCTETS_MAX, RAFT_OCTETS_MAX};
@@ -261,6 +262,8 @@ impl From<Hello> for proto::Hello {
             newest_version: hello.newest_version,
             configuration: hello.configuration,
             boot: hello.boot,
+            generation: hello.lineage.generation,
+            fresh: hello.lineage.fresh,
         }
     }
 }
@@ -275,6 +278,10 @@ impl From<proto::Hello> for Hello {
             newest_version: hello.newest_version,
             configuration: hello.configuration,
             boot: hello.boot,
+            lineage: Lineage {
+                generation: hello.generation,
+                fresh: hello.fresh,
+            },
         }
     }
 }

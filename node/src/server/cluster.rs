@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use holdfast_cluster::limits::{COMMAND_VERSION, OLDEST_COMMAND_VERSION};
-use holdfast_cluster::replica;
+use holdfast_cluster::replica::{Lineage, Replica};
 use tokio::sync::mpsc;
 
 use crate::actors::agreement::{Agreement, Agreements};
@@ -21,10 +21,11 @@ pub fn join(
     boot: u64,
     table: &TableHandle,
     shards: &[mpsc::Sender<Inbound>],
+    lineage: Lineage,
     metrics: &Arc<Metrics>,
 ) -> Result<Option<Arc<Members>>, peers::StartError> {
     let ours = Agreement::of(config);
-    let Some(peers) = PeersConfig::of(config, boot, ours.encode(), metrics.clone()) else {
+    let Some(peers) = PeersConfig::of(config, boot, ours.encode(), lineage, metrics.clone()) else {
         return Ok(None);
     };
     let agreements = Agreements::new(ours, (OLDEST_COMMAND_VERSION, COMMAND_VERSION));
@@ -48,8 +49,16 @@ pub fn membership(
     config: &Config,
     boot: u64,
     members: &Arc<Members>,
-    group: replica::Members,
+    replica: &Replica,
     metrics: &Arc<Metrics>,
 ) -> Membership {
-    Membership::new(config.node.id, boot, members.clone(), group, metrics.clone())
+    let (group, lineage) = (replica.members(), replica.lineage());
+    Membership::new(
+        config.node.id,
+        boot,
+        members.clone(),
+        group,
+        lineage,
+        metrics.clone(),
+    )
 }

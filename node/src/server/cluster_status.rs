@@ -6,6 +6,7 @@ use holdfast_cluster::limits::COMMAND_VERSION;
 use holdfast_cluster::replica;
 use holdfast_cluster::table::Table;
 
+use super::belonging::removed_text;
 use crate::actors::context::Shared;
 use crate::actors::members::Members;
 use crate::api::{ApiError, ClusterStatus, ErrorCode, NodeStatus};
@@ -38,6 +39,8 @@ pub async fn show(shared: &Shared, members: &Members) -> Result<ClusterStatus, A
         ..NodeStatus::default()
     }));
     nodes.sort_unstable_by_key(|node| node.id);
+    let applied = members.applied();
+    let furthest = applied.values().copied().max().unwrap_or_default();
     for node in &mut nodes {
         (node.groups, node.tunnels, node.sessions) = owned.get(&node.id).copied().unwrap_or_default();
         node.leader = node.id == table.leader_id;
@@ -47,6 +50,8 @@ pub async fn show(shared: &Shared, members: &Members) -> Result<ClusterStatus, A
             "silent"
         }
         .into();
+        node.applied = applied.get(&node.id).copied();
+        node.behind = node.applied.map(|applied| furthest.saturating_sub(applied));
         node.membership = place(&group, node.id).into();
         node.no_way_to_lacs = members.is_wayless(node.id);
     }
@@ -63,10 +68,14 @@ pub async fn show(shared: &Shared, members: &Members) -> Result<ClusterStatus, A
         rows_of_next_version: shared.table.ask(rows_of_next_version).await.unwrap_or_default(),
         groups_without_owner: owned.get(&0).map_or(0, |(groups, _, _)| *groups),
         groups_moved: 0,
-        warnings: warnings(&config, &group)
-            .chain(held_back(table_version, &nodes))
-            .chain(without_way(&nodes))
-            .collect(),
+        warnings: if members.is_removed(config.node.id) {
+            vec![removed_text(config.node.id)]
+        } else {
+            warnings(&config, &group)
+                .chain(held_back(table_version, &nodes))
+                .chain(without_way(&nodes))
+                .collect()
+        },
         nodes,
     })
 }

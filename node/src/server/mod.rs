@@ -9,11 +9,13 @@
 
 mod announce;
 mod backend;
+mod belonging;
 mod checkpoint;
 mod cluster;
 mod cluster_orders;
 mod cluster_status;
 mod handover;
+mod leader_orders;
 mod membership;
 mod ownership;
 mod reload;
@@ -81,6 +83,10 @@ pub fn run(
             tokio::spawn(async move { api::serve(&listener, backend, metrics).await })
         };
         let hand_overs = tokio::spawn(handover::serve(node.shared.clone()));
+        let cluster = [
+            tokio::spawn(leader_orders::serve(node.shared.clone())),
+            tokio::spawn(belonging::keep(node.shared.clone())),
+        ];
         let checkpoints = tokio::spawn(checkpoint::keep(node.shared.clone()));
         let announcing = node.presence.clone().map(|presence| {
             let shared = node.shared.clone();
@@ -90,6 +96,7 @@ pub fn run(
         let why = wait(&backend, &mut signals, stops).await;
         checkpoints.abort();
         looking.abort();
+        cluster.iter().for_each(tokio::task::JoinHandle::abort);
         if let Some(announcing) = announcing {
             announcing.abort();
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use holdfast_cluster::log::{DiskLog, LogError};
-use holdfast_cluster::replica::{Replica, ReplicaConfig, ReplicaError};
+use holdfast_cluster::replica::{Lineage, Replica, ReplicaConfig, ReplicaError};
 use ipnet::IpNet;
 use tokio::sync::mpsc;
 
@@ -91,8 +91,12 @@ impl Node {
         let boot = rand::random();
         let (table, table_end) = table::channel(config.node.id, metrics.clone());
         let (senders, receivers) = inbound::channels(count);
-        let members = cluster::join(&config, boot, &table, &senders, &metrics)?;
-        let replica = open_table(&config, boot, members.as_deref())?;
+        let log = DiskLog::open(&config.node.data_dir)?;
+        let joins = config.cluster.as_ref().is_some_and(|cluster| cluster.join);
+        // The others hear of it before they hear anything else.
+        let lineage = Lineage::of(&log, joins)?;
+        let members = cluster::join(&config, boot, &table, &senders, lineage, &metrics)?;
+        let replica = open_table(&config, boot, log, members.as_deref())?;
         // The device first: it carries the anycast address that a socket may be bound to. So whoever hears an address
         // also has it, which an IP_FREEBIND socket would not show.
         let tun = open_tun(&config, count)?;
@@ -136,7 +140,7 @@ impl Node {
         let (inputs, inboxes): (Vec<_>, Vec<_>) = receivers.into_iter().map(inbox).unzip();
         let membership = members
             .as_ref()
-            .map(|members| cluster::membership(&config, boot, members, replica.members(), &metrics));
+            .map(|members| cluster::membership(&config, boot, members, &replica, &metrics));
         let thread = TableThread::start(
             table_end,
             replica,
@@ -208,8 +212,12 @@ fn shard_count(config: &Config) -> usize {
     }
 }
 
-fn open_table(config: &Config, boot: u64, members: Option<&Members>) -> Result<Replica, StartError> {
-    let log = DiskLog::open(&config.node.data_dir)?;
+fn open_table(
+    config: &Config,
+    boot: u64,
+    log: DiskLog,
+    members: Option<&Members>,
+) -> Result<Replica, StartError> {
     let node = config.node.id;
     let (replica, recovery) = match members {
         None => Replica::open(ReplicaConfig::single(node, boot), log)?,

@@ -11,8 +11,8 @@ use etherparse::PacketBuilder;
 use holdfast_protocol::{Secret, SessionId, Settings};
 use nix::sys::signal::Signal;
 
-use super::lac::Lac;
-use super::{Daemon, POOL, Site};
+use crate::lac::Lac;
+use crate::site::{Daemon, POOL, Site};
 
 /// The first address of the pool.
 const GATEWAY: [u8; 4] = [100, 64, 0, 1];

@@ -10,7 +10,7 @@ use holdfast_protocol::SessionId;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::{Daemon, Site, member, others, text};
+use crate::site::{Daemon, Site, member, others, text};
 
 /// Subscribers who may dial.
 const SUBSCRIBERS: u16 = 120;

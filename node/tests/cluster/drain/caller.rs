@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use holdfast_protocol::header::{self, DataHeader, Packet};
 use holdfast_protocol::{Secret, SessionId, Settings};
 
-use super::super::lac::Lac;
-use super::super::{PATIENCE, SECRET};
+use crate::lac::Lac;
+use crate::site::{PATIENCE, SECRET};
 
 /// How long the socket is listened to before the timers are looked at.
 const TURN: Duration = Duration::from_millis(2);

@@ -1,0 +1,17 @@
+//! Three or four processes as a cluster on loopback, steered by the program's own subcommands.
+//!
+//! Without TUN interfaces, so that it needs no privileges. Nothing here depends on how long something takes.
+
+#[allow(dead_code, reason = "the LNS's own tests use all of it")]
+#[path = "../lns/client.rs"]
+mod client;
+mod data;
+mod drain;
+#[allow(dead_code, reason = "the LNS's own tests use all of it")]
+#[path = "../lns/lac.rs"]
+mod lac;
+mod line;
+mod orders;
+mod recover;
+mod site;
+mod whole;
