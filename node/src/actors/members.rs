@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -23,7 +23,8 @@ use super::reports::Reports;
 use super::table::TableHandle;
 use crate::io::{Inbound, clock};
 use crate::metrics::{Counter, Metrics};
-use crate::peers::{Frame, Hello, PeerEvents, PeersHandle};
+use crate::peers::{Frame, Hello, Past, PeerEvents, PeersHandle};
+use crate::server::past;
 
 /// What another member sent, or became, for the table's thread.
 #[derive(Debug)]
@@ -151,6 +152,8 @@ pub struct Membership {
     members: Arc<Members>,
     liveness: Liveness,
     metrics: Arc<Metrics>,
+    /// As last said to the others.
+    past: Past,
 }
 
 impl Membership {
@@ -169,6 +172,7 @@ impl Membership {
             liveness,
             members,
             metrics,
+            past: Past::default(),
         }
     }
 
@@ -209,6 +213,7 @@ impl Membership {
         self.liveness.handle_timeout(now);
         self.carry_out();
         self.publish();
+        self.remember(past::of(replica));
         if !leadership.is_self {
             return Vec::new();
         }
@@ -259,6 +264,14 @@ impl Membership {
         }
     }
 
+    /// Tells those who connect from now on.
+    fn remember(&mut self, past: Past) {
+        if self.past != past {
+            self.past.clone_from(&past);
+            self.members.peers.set_past(past);
+        }
+    }
+
     fn publish(&self) {
         let fresh = self.liveness.fresh_until().unwrap_or(Duration::MAX);
         let fresh = u64::try_from(fresh.as_millis()).unwrap_or(u64::MAX);
@@ -291,20 +304,22 @@ fn log_lonely(lonely: bool) {
 }
 
 /// Raft's messages to other members.
-#[derive(Debug)]
-pub struct PeersTransport(PeersHandle);
+#[derive(Clone, Debug, Default)]
+pub struct PeersTransport(Arc<OnceLock<PeersHandle>>);
 
 impl PeersTransport {
-    /// By these connections.
-    pub fn new(peers: PeersHandle) -> Self {
-        Self(peers)
+    /// By these connections from now on; what was sent before is lost.
+    pub fn connect(&self, peers: PeersHandle) {
+        self.0.get_or_init(|| peers);
     }
 }
 
 impl Transport for PeersTransport {
     fn send(&mut self, to: u64, message: Vec<u8>) {
-        // Raft sends again what is lost.
-        let _ = self.0.send(to, Frame::Raft(message));
+        if let Some(peers) = self.0.get() {
+            // Raft sends again what is lost.
+            let _ = peers.send(to, Frame::Raft(message));
+        }
     }
 }
 
@@ -373,11 +388,11 @@ impl PeerEvents for Incoming {
                 self.deliver(relay::from_relay(relayed), spread);
             }
             Frame::Order(order) => self.on_order(from, &order),
-            Frame::Counters(report) => {
-                if !self.heard.reports.take(from, &report) {
-                    tracing::debug!(from, "a report that makes no sense is passed over");
-                }
-            }
+            Frame::Counters(report) => match self.heard.reports.take(from, &report) {
+                None => tracing::debug!(from, "a report that makes no sense is passed over"),
+                Some(theirs) if theirs.is_zero() => {}
+                Some(theirs) => self.heard.agreements.clock(from, theirs, clock::unix()),
+            },
         }
     }
 

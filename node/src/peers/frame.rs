@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use prost::Message;
 
 use super::limits::{FRAME_OCTETS_MAX, LONG_OCTETS_MIN, PART_OCTETS, RAFT_FRAME_OCTETS_MAX, RAFT_OCTETS_MAX};
-use super::{Hello, proto};
+use super::{Hello, Past, proto};
 
 /// What a node says to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -245,6 +245,8 @@ impl From<Hello> for proto::Hello {
             newest_version: hello.newest_version,
             configuration: hello.configuration,
             boot: hello.boot,
+            group: hello.past.group,
+            known: hello.past.known,
         }
     }
 }
@@ -259,6 +261,10 @@ impl From<proto::Hello> for Hello {
             newest_version: hello.newest_version,
             configuration: hello.configuration,
             boot: hello.boot,
+            past: Past {
+                group: hello.group,
+                known: hello.known,
+            },
         }
     }
 }

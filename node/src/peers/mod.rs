@@ -72,6 +72,7 @@ impl PeersConfig {
             newest_version: holdfast_cluster::limits::COMMAND_VERSION,
             configuration,
             boot,
+            past: Past::default(),
         };
         Some(Self {
             node: config.node.id,
@@ -100,6 +101,17 @@ pub struct Hello {
     pub configuration: Vec<u8>,
     /// Random, another one for each process.
     pub boot: u64,
+    /// What its log and its table say.
+    pub past: Past,
+}
+
+/// What a node remembers of the cluster. Empty where it has no log yet, and from programs that do not tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// The members of the Raft group, in order.
+    pub group: Vec<u64>,
+    /// The nodes that have run, in order.
+    pub known: Vec<u64>,
 }
 
 /// Who hears of what peers do. Called on the peers thread, one call at a time: an implementation must not block.
@@ -145,7 +157,10 @@ pub enum StartError {
     #[error("{0}")]
     Credentials(String),
     /// TCP or UDP.
-    #[error("cannot listen for other members on {address} ([cluster] listen): {source}")]
+    #[error(
+        "cannot listen for other members on {address} ([cluster] listen): {source}; is another holdfast running, and is this \
+         an address of this host?"
+    )]
     Listen {
         /// As configured.
         address: std::net::SocketAddr,

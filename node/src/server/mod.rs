@@ -15,6 +15,7 @@ mod cluster_orders;
 mod cluster_status;
 mod membership;
 mod ownership;
+pub mod past;
 mod reload;
 mod shards;
 mod start;

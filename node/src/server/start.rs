@@ -13,12 +13,12 @@ use ipnet::IpNet;
 use tokio::sync::mpsc;
 
 use super::ownership::{self, TakeError};
-use super::{Stop, checkpoint, cluster, shards};
+use super::{Stop, checkpoint, cluster, past, shards};
 use crate::aaa::{LocalUsers, Pools};
 use crate::actors::context::Shared;
 use crate::actors::directory::Directory;
 use crate::actors::forwarding::{Forwarding, LinkLimits};
-use crate::actors::members::{Members, PeersTransport};
+use crate::actors::members::PeersTransport;
 use crate::actors::shard::inbox;
 use crate::actors::table::{self, TableThread};
 use crate::anycast::{Leash, Presence};
@@ -62,6 +62,9 @@ pub enum StartError {
     /// What this node has otherwise than the cluster.
     #[error("this node must not join the others: {0}")]
     Disagrees(String),
+    /// The data folder is another cluster's, or was lost.
+    #[error("{0}")]
+    WrongFolder(String),
     /// The log does not take entries.
     #[error("the session table in {0} did not become ready: {1}")]
     NotReady(String, String),
@@ -88,8 +91,17 @@ impl Node {
         let boot = rand::random();
         let (table, table_end) = table::channel(config.node.id, metrics.clone());
         let (senders, receivers) = inbound::channels(count);
-        let members = cluster::join(&config, boot, &table, &senders, &metrics)?;
-        let replica = open_table(&config, boot, members.as_deref())?;
+        let transport = PeersTransport::default();
+        let replica = open_table(&config, boot, transport.clone())?;
+        let remembered = past::of(&replica);
+        past::check_folder(&config, &remembered).map_err(StartError::WrongFolder)?;
+        let members = cluster::join(&config, boot, remembered.clone(), &table, &senders, &metrics)?;
+        if let Some(members) = &members {
+            transport.connect(members.peers().clone());
+            past::compare(&config, &remembered, replica.last_index() == 0, members)
+                .await
+                .map_err(StartError::WrongFolder)?;
+        }
         // The device first: it carries the anycast address that a socket may be bound to. So whoever hears an address
         // also has it, which an IP_FREEBIND socket would not show.
         let tun = open_tun(&config, count)?;
@@ -200,15 +212,14 @@ fn shard_count(config: &Config) -> usize {
     }
 }
 
-fn open_table(config: &Config, boot: u64, members: Option<&Members>) -> Result<Replica, StartError> {
+fn open_table(config: &Config, boot: u64, transport: PeersTransport) -> Result<Replica, StartError> {
     let log = DiskLog::open(&config.node.data_dir)?;
     let node = config.node.id;
-    let (replica, recovery) = match members {
+    let (replica, recovery) = match &config.cluster {
         None => Replica::open(ReplicaConfig::single(node, boot), log)?,
-        Some(members) => {
-            let joins = config.cluster.as_ref().is_some_and(|cluster| cluster.join);
+        Some(cluster) => {
             // Read only where the data folder is empty.
-            let all = match joins {
+            let all = match cluster.join {
                 true => Vec::new(),
                 false => config.members.iter().map(|member| member.id).collect(),
             };
@@ -217,7 +228,7 @@ fn open_table(config: &Config, boot: u64, members: Option<&Members>) -> Result<R
                 members: all,
                 boot,
             };
-            Replica::open_with(group, log, PeersTransport::new(members.peers().clone()))?
+            Replica::open_with(group, log, transport)?
         }
     };
     if let Some(cut) = &recovery.cut {

@@ -17,7 +17,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::super::issue::{Authority, Issued, Validity};
 use super::super::tls::{Credentials, Expected, Trust};
-use super::super::{Frame, Hello, Identity, PeerEvents, Peers, PeersConfig, PeersHandle};
+use super::super::{Frame, Hello, Identity, Past, PeerEvents, Peers, PeersConfig, PeersHandle};
 use crate::config::{ClusterConfig, MemberConfig};
 use crate::metrics::{Counter, Metrics};
 
@@ -252,6 +252,7 @@ pub fn hello(node: u64, boot: u64) -> Hello {
         newest_version: 1,
         configuration: vec![1, 2, 3],
         boot,
+        past: Past::default(),
     }
 }
 
