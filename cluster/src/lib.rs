@@ -5,6 +5,7 @@
 //! * [`replica`]: the driver of consensus: proposals in, verdicts and effects out, in order.
 //! * [`log`]: the durable log and snapshots beneath it.
 //! * [`liveness`]: who is alive, who may act, and whose groups need a new owner.
+//! * [`way`]: whether a node reaches the LACs.
 //! * [`hold`]: the queue of relays that wait for an owner.
 //!
 //! There are no clocks, sockets or tasks here. The disk is behind [`log::Disk`], peers are behind
@@ -16,6 +17,7 @@ pub mod liveness;
 pub mod log;
 pub mod replica;
 pub mod table;
+pub mod way;
 
 mod ids;
 #[cfg(test)]

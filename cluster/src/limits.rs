@@ -149,6 +149,23 @@ pub const REASSIGN_PATIENCE_MS: u64 = 1_000;
 /// A process that registered itself in the table has this long, in milliseconds, to be heard before it is judged.
 pub const REBORN_GRACE_MS: u64 = 1_000;
 
+/// LACs whose routes a node asks the kernel for, to know whether it has a way to them.
+pub const WAY_LACS_MAX: usize = 16;
+
+/// Milliseconds between two looks at the routes to the LACs.
+pub const WAY_LOOK_INTERVAL_MS: u64 = 200;
+
+/// Looks in a row, 0.6 s apart at least, that find no way to any LAC before the way counts as lost: routers that change
+/// their mind do it more quickly.
+pub const WAY_LOST_LOOKS: u32 = 4;
+
+/// Looks in a row, two seconds, that find a way before it counts as back.
+pub const WAY_BACK_LOOKS: u32 = 10;
+
+/// Looks, 15 seconds, in which a process that has just begun and finds no way does not count as having lost it: BGP
+/// begins with the machine.
+pub const WAY_GRACE_LOOKS: u32 = 75;
+
 /// Relays held of one tunnel. The next one is dropped.
 pub const HELD_PER_TUNNEL_MAX: usize = 8;
 

@@ -47,7 +47,8 @@ impl Liveness {
         };
         let peer = self.peers.get_mut(&from).ok_or(ProbeError::Stranger(from))?;
         peer.observe(now, standing, self.view.applied);
-        let lease = if !left.is_zero() && peer.grant(now, standing.applied) {
+        let leaves = self.takeover.is_leaving(from);
+        let lease = if !left.is_zero() && !leaves && peer.grant(now, standing.applied) {
             left
         } else {
             Duration::ZERO
@@ -125,6 +126,7 @@ impl Liveness {
             leader: self.view.leader,
             applied: self.view.applied,
             incarnation: self.view.incarnation,
+            wayless: self.wayless,
         }
     }
 }

@@ -26,6 +26,12 @@
 //! earlier leaders (up to the index at which this one began to lead), and its own of that member (while one is under
 //! way not at all, then from the index of its verdict on).
 //!
+//! Who is alive and has *lost its way to the LACs* says so, and loses its groups to those who have one. It knows of its loss
+//! as soon as it has applied it, but its successor may have applied it sooner. So the leader vouches for such an owner
+//! no longer as soon as it hears of it (and, if it is the owner itself, holds itself for stale), and proposes only when
+//! the 220 ms of 3 have passed: what is said above of who is silent holds for this owner as well. Until it has applied
+//! the change it is not vouched for again.
+//!
 //! The 20 ms ([`LEASE_MARGIN_MS`]) are for clocks that differ in their rate; their readings are never compared, and
 //! none of this depends on when raft's own view reaches this module. A connection that was closed and then refused
 //! needs no wait: who refuses has no process that could send.
@@ -133,6 +139,8 @@ pub struct Liveness {
     inherited: u64,
     support: Support,
     takeover: Takeover,
+    /// This node has lost its way to the LACs.
+    wayless: bool,
     /// The probes of the last [`SILENCE_MS`] with their sending times. Who acknowledges an older one is not heard.
     rounds: VecDeque<(u64, Duration)>,
     next_sequence: u64,
@@ -156,6 +164,7 @@ impl Liveness {
             inherited: 0,
             support: Support::new(now),
             takeover: Takeover::default(),
+            wayless: false,
             rounds: VecDeque::new(),
             next_sequence: 1,
             next_round: now,
@@ -199,6 +208,11 @@ impl Liveness {
                 .for_each(|peer| peer.change_view(view.last));
         }
         self.view = view;
+    }
+
+    /// Whether this node has lost its way to the LACs: the others hear of it with what they are told anyway.
+    pub fn set_wayless(&mut self, wayless: bool) {
+        self.wayless = wayless;
     }
 
     /// A datagram of a member came.
@@ -260,10 +274,13 @@ impl Liveness {
         if self.members.is_alone(self.me) {
             return None;
         }
-        if self.leads() {
-            return Some(self.own_lease());
+        if !self.leads() {
+            return Some(self.support.lease_until);
         }
-        Some(self.support.lease_until)
+        match self.takeover.is_leaving(self.me) {
+            true => Some(Duration::ZERO),
+            false => Some(self.own_lease()),
+        }
     }
 
     /// Whether a member is alive in this node's opinion; this node always is.
@@ -283,10 +300,18 @@ impl Liveness {
         alive
     }
 
+    /// The living members that say they have lost their way to the LACs.
+    pub fn wayless(&self) -> BTreeSet<u64> {
+        let says =
+            |(node, peer): (&u64, &Peer)| (peer.state == State::Alive && peer.wayless).then_some(*node);
+        let own = Some(self.me).filter(|_| self.wayless);
+        self.peers.iter().filter_map(says).chain(own).collect()
+    }
+
     /// What a leader may act on. `None` if this node does not lead, cannot be sure that it still does, or if
     /// leases of an earlier leader may still run.
     pub fn judgement(&self, now: Duration) -> Option<Judgement> {
-        let fresh = self.fresh_until().is_none_or(|until| now < until);
+        let fresh = self.members.is_alone(self.me) || now < self.own_lease();
         let past = |node| match node == self.me {
             true => Some(self.support.of_others),
             false => self.peers.get(&node)?.other_support,
@@ -300,6 +325,7 @@ impl Liveness {
         let down = self.peers.iter().filter(|(_, peer)| peer.state == State::Down);
         Some(Judgement {
             alive: self.alive(),
+            wayless: self.wayless(),
             down: down.map(|(node, peer)| (*node, peer.incarnation)).collect(),
             undecided: unheard
                 .map(|(node, _)| *node)

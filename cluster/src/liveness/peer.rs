@@ -59,6 +59,8 @@ pub(super) struct Peer {
     progressed: Duration,
     applied: u64,
     pub(super) incarnation: u64,
+    /// It says that it has lost its way to the LACs.
+    pub(super) wayless: bool,
     /// The index it has to reach before it is alive again; `None` while nothing is heard.
     catch_up: Option<u64>,
     /// Acknowledgements of earlier probes say nothing of it.
@@ -84,6 +86,7 @@ impl Peer {
             progressed: now,
             applied: 0,
             incarnation: 0,
+            wayless: false,
             catch_up: None,
             floor: 0,
             replacing: 0,
@@ -102,6 +105,7 @@ impl Peer {
         }
         self.applied = standing.applied;
         self.incarnation = self.incarnation.max(standing.incarnation);
+        self.wayless = standing.wayless;
     }
 
     /// It acknowledged a probe of ours. Tells whether it came back.

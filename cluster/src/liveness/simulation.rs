@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Liveness, Members, Output, View};
+use crate::table::Group;
 
 /// Splitmix64: a seed is a run.
 struct Random(u64);
@@ -55,6 +56,9 @@ struct World {
     downs: Vec<(Duration, u64, u64)>,
     applied: u64,
     judged: u64,
+    /// How often a leader gave away what a node without a way to the LACs owned. Only in worlds in which ways are lost.
+    given_away: u64,
+    ways_are_lost: bool,
 }
 
 const STEP: Duration = Duration::from_millis(5);
@@ -75,6 +79,8 @@ impl World {
             downs: Vec::new(),
             applied: 0,
             judged: 0,
+            given_away: 0,
+            ways_are_lost: false,
         };
         (1..=size).for_each(|id| world.show(id, 1, 1));
         world
@@ -113,6 +119,39 @@ impl World {
             self.timers();
         }
         self.check_leases();
+        if self.ways_are_lost {
+            self.give_away();
+        }
+    }
+
+    /// Each node owns a group, always: whoever leads gives away what belongs to those without a way, again and again. None of
+    /// these is fresh then, the leader itself included.
+    fn give_away(&mut self) {
+        let owned = |id: &u64| Group {
+            owner: *id,
+            epoch: 1,
+            incarnation: *id,
+        };
+        let groups: Vec<Group> = self.nodes.keys().map(owned).collect();
+        for judge in self.nodes.keys().copied().collect::<Vec<_>>() {
+            let node = self.nodes.get_mut(&judge).expect("a node");
+            if node.asleep_until > self.now {
+                continue;
+            }
+            let (clock, term) = (node.clock(self.now), node.view.term);
+            let due = node.liveness.reassign(clock, &groups, &BTreeSet::new());
+            for from in due.iter().filter(|due| due.wayless).map(|due| due.from) {
+                let judged = &self.nodes[&from];
+                let fresh = judged.liveness.fresh_until().expect("not a group of one");
+                self.given_away += 1;
+                assert!(
+                    judged.view.term > term || fresh <= judged.clock(self.now),
+                    "{:?}: node {judge} gives away what node {from} owns, which is fresh until {fresh:?} of its clock, now {:?}",
+                    self.now,
+                    judged.clock(self.now),
+                );
+            }
+        }
     }
 
     fn timers(&mut self) {
@@ -345,6 +384,36 @@ fn nobody_is_replaced_while_it_is_fresh() {
         judged += world.judged;
     }
     assert!(judged > 500, "the runs judged nobody: {judged}");
+}
+
+/// The same of those who live and have lost their way to the LACs.
+#[test]
+fn nobody_without_a_way_loses_its_groups_while_it_is_fresh() {
+    let mut given_away = 0;
+    for seed in 0..50 {
+        let size = 3 + 2 * (seed % 2);
+        let mut world = World::new(seed, size);
+        world.ways_are_lost = true;
+        world.delay_max_ms = 1 + seed % 30;
+        let mut term = 1;
+        for _ in 0..60 {
+            let one = 1 + world.random.below(size);
+            let lost = world.random.below(2) == 0;
+            world
+                .nodes
+                .get_mut(&one)
+                .expect("a node")
+                .liveness
+                .set_wayless(lost);
+            if world.random.below(3) == 0 {
+                disturb(&mut world, size, &mut term);
+            }
+            let time = 10 + world.random.below(600);
+            world.run(Duration::from_millis(time));
+        }
+        given_away += world.given_away;
+    }
+    assert!(given_away > 500, "the runs gave nothing away: {given_away}");
 }
 
 fn disturb(world: &mut World, size: u64, term: &mut u64) {

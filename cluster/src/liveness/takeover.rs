@@ -2,11 +2,16 @@
 //!
 //! The leader asks at each judgement. An owner that is down loses all its groups to those alive, in one command;
 //! `apply` spreads them. Nothing is given back when it returns. At most one command for a node is under way.
+//!
+//! An owner that lives and has lost its way to the LACs loses its groups alike, once nobody vouches for it any more, if there
+//! is somebody else who has a way. Where nobody has one, all stay with whom they are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::limits::{REASSIGN_PATIENCE_MS, REASSIGN_RETRY_MS, REBORN_GRACE_MS, START_GRACE_MS};
+use crate::limits::{
+    LEASE_MARGIN_MS, LEASE_MS, REASSIGN_PATIENCE_MS, REASSIGN_RETRY_MS, REBORN_GRACE_MS, START_GRACE_MS,
+};
 use crate::table::Group;
 
 /// What a leader may act on: see [`super::Liveness::judgement`].
@@ -14,6 +19,8 @@ use crate::table::Group;
 pub struct Judgement {
     /// Who is alive, with the incarnation heard of it (0: not registered yet).
     pub alive: BTreeMap<u64, u64>,
+    /// Who of these has lost its way to the LACs.
+    pub wayless: BTreeSet<u64>,
     /// Who is down, with the incarnation last heard (0: never).
     pub down: BTreeMap<u64, u64>,
     /// Of whom nothing can be said yet. Who is in none of the three is no member, and cannot act any more.
@@ -29,6 +36,8 @@ pub struct Reassign {
     pub incarnation: u64,
     /// Who may get them, in order; not empty.
     pub alive: Vec<u64>,
+    /// The owner lives, and has lost its way to the LACs.
+    pub wayless: bool,
 }
 
 /// The proposals of a leader in its term that are under way.
@@ -39,6 +48,8 @@ pub(super) struct Takeover {
     attempts: BTreeMap<u64, Attempt>,
     /// The newest incarnation in the table of each owner that was not alive, and since when it is known.
     registered: BTreeMap<u64, (u64, Duration)>,
+    /// The owners without a way to the LACs, each with the time since when nobody vouches for it.
+    leaving: BTreeMap<u64, Duration>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,11 +80,11 @@ impl Takeover {
     ) -> Vec<Reassign> {
         let since = *self.since.get_or_insert(now);
         let starting = now < since + Duration::from_millis(START_GRACE_MS);
-        let orphaned = owners_not_alive(judgement, groups);
+        let (alive, complete) = heirs(judgement, witnesses);
+        let mut orphaned = owners_not_alive(judgement, groups);
+        orphaned.append(&mut self.left(now, judgement, groups, &alive));
         self.attempts.retain(|from, _| orphaned.contains_key(from));
         self.registered.retain(|from, _| orphaned.contains_key(from));
-
-        let (alive, complete) = heirs(judgement, witnesses);
         if alive.is_empty() {
             return Vec::new();
         }
@@ -83,7 +94,7 @@ impl Takeover {
             if from == 0 && starting && !complete {
                 continue;
             }
-            let heard = judgement.down.get(&from).copied();
+            let heard = judgement.down.get(&from).or(judgement.alive.get(&from)).copied();
             let Some(incarnation) = self.judged_incarnation(now, from, heard, in_table) else {
                 continue;
             };
@@ -105,9 +116,35 @@ impl Takeover {
                 from,
                 incarnation,
                 alive: alive.clone(),
+                wayless: judgement.alive.contains_key(&from),
             });
         }
         due
+    }
+
+    /// Whether an owner has no way to the LACs and is about to lose its groups: the leader does not vouch for it.
+    pub(super) fn is_leaving(&self, node: u64) -> bool {
+        self.leaving.contains_key(&node)
+    }
+
+    /// The owners without a way to the LACs whom nobody vouches for any more, each with its newest incarnation in the table.
+    fn left(
+        &mut self,
+        now: Duration,
+        judgement: &Judgement,
+        groups: &[Group],
+        heirs: &[u64],
+    ) -> BTreeMap<u64, u64> {
+        let somebody_reaches = heirs.iter().any(|node| !judgement.wayless.contains(node));
+        let leave = |owner: &u64| somebody_reaches && judgement.wayless.contains(owner);
+        let owners = incarnations(groups.iter().filter(|group| leave(&group.owner)));
+        self.leaving.retain(|owner, _| owners.contains_key(owner));
+        for owner in owners.keys() {
+            self.leaving.entry(*owner).or_insert(now);
+        }
+        let over =
+            |owner: &u64| now >= self.leaving[owner] + Duration::from_millis(LEASE_MS + LEASE_MARGIN_MS);
+        owners.into_iter().filter(|(owner, _)| over(owner)).collect()
     }
 
     /// The attempt is over.
@@ -138,7 +175,8 @@ impl Takeover {
     }
 }
 
-/// Who may get groups, and whether that is all who ever will: nobody undecided, nobody yet to register.
+/// Who may get groups, and whether that is all who ever will: nobody undecided, nobody yet to register. Who has no way to the
+/// LACs gets some only where nobody has one.
 fn heirs(judgement: &Judgement, witnesses: &BTreeSet<u64>) -> (Vec<u64>, bool) {
     let heirs = judgement
         .alive
@@ -146,21 +184,29 @@ fn heirs(judgement: &Judgement, witnesses: &BTreeSet<u64>) -> (Vec<u64>, bool) {
         .filter(|(node, _)| !witnesses.contains(node));
     let (registered, unregistered): (Vec<_>, Vec<_>) = heirs.partition(|(_, incarnation)| **incarnation != 0);
     let complete = judgement.undecided.is_empty() && unregistered.is_empty();
-    (registered.into_iter().map(|(node, _)| *node).collect(), complete)
+    let (wayless, reaching): (Vec<u64>, Vec<u64>) = registered
+        .into_iter()
+        .map(|(node, _)| *node)
+        .partition(|node| judgement.wayless.contains(node));
+    (if reaching.is_empty() { wayless } else { reaching }, complete)
 }
 
 /// The owners whose groups need a new one, 0 among them, each with its newest incarnation in the table.
 fn owners_not_alive(judgement: &Judgement, groups: &[Group]) -> BTreeMap<u64, u64> {
-    let mut owners = BTreeMap::new();
-    for group in groups {
-        let kept = judgement.alive.contains_key(&group.owner) || judgement.undecided.contains(&group.owner);
-        if !kept {
-            let incarnation = owners.entry(group.owner).or_insert(0);
-            *incarnation = group.incarnation.max(*incarnation);
-        }
-    }
+    let kept = |owner| judgement.alive.contains_key(owner) || judgement.undecided.contains(owner);
+    let mut owners = incarnations(groups.iter().filter(|group| !kept(&group.owner)));
     // Nobody is no process.
     owners.entry(0).and_modify(|incarnation| *incarnation = 0);
+    owners
+}
+
+/// The owners of these groups with their newest incarnations in the table.
+fn incarnations<'a>(groups: impl Iterator<Item = &'a Group>) -> BTreeMap<u64, u64> {
+    let mut owners = BTreeMap::new();
+    for group in groups {
+        let incarnation = owners.entry(group.owner).or_insert(0);
+        *incarnation = group.incarnation.max(*incarnation);
+    }
     owners
 }
 
@@ -186,6 +232,7 @@ mod tests {
     fn judgement() -> Judgement {
         Judgement {
             alive: [(1, 7), (2, 7)].into(),
+            wayless: BTreeSet::new(),
             down: [(3, 7)].into(),
             undecided: BTreeSet::new(),
         }
@@ -196,6 +243,7 @@ mod tests {
             from,
             incarnation,
             alive: vec![1, 2],
+            wayless: false,
         }
     }
 
@@ -327,5 +375,123 @@ mod tests {
             ..judgement()
         };
         assert_eq!(due(&mut takeover, T0, &undecided, &groups), []);
+    }
+
+    const NOBODY_VOUCHES: Duration = Duration::from_millis(LEASE_MS + LEASE_MARGIN_MS);
+
+    /// Nodes 1 to 3 are alive; these have lost their way.
+    fn without_way(wayless: &[u64]) -> Judgement {
+        Judgement {
+            alive: [(1, 7), (2, 7), (3, 7)].into(),
+            wayless: wayless.iter().copied().collect(),
+            ..Judgement::default()
+        }
+    }
+
+    fn leaves(from: u64, alive: &[u64]) -> Reassign {
+        Reassign {
+            alive: alive.to_vec(),
+            wayless: true,
+            ..reassign(from, 7)
+        }
+    }
+
+    #[test]
+    fn who_has_lost_its_way_loses_its_groups_when_nobody_vouches_for_it() {
+        let mut takeover = Takeover::default();
+        let (judgement, groups) = (without_way(&[3]), [owned(1, 7), owned(3, 7)]);
+        assert_eq!(due(&mut takeover, T0, &judgement, &groups), []);
+        assert!(takeover.is_leaving(3) && !takeover.is_leaving(1));
+        let over = T0 + NOBODY_VOUCHES;
+        assert_eq!(due(&mut takeover, over - ms(1), &judgement, &groups), []);
+        assert_eq!(
+            due(&mut takeover, over, &judgement, &groups),
+            [leaves(3, &[1, 2])]
+        );
+        assert_eq!(
+            due(&mut takeover, over + ms(999), &judgement, &groups),
+            [],
+            "one under way"
+        );
+        assert_eq!(due(&mut takeover, over + ms(999), &judgement, &[owned(1, 7)]), []);
+        assert!(!takeover.is_leaving(3), "it owns nothing any more");
+    }
+
+    #[test]
+    fn a_way_that_is_back_in_time_ends_it_and_the_next_loss_begins_anew() {
+        let mut takeover = Takeover::default();
+        let groups = [owned(3, 7)];
+        assert_eq!(due(&mut takeover, T0, &without_way(&[3]), &groups), []);
+        assert_eq!(due(&mut takeover, T0 + ms(200), &without_way(&[]), &groups), []);
+        assert!(!takeover.is_leaving(3));
+        assert_eq!(due(&mut takeover, T0 + ms(210), &without_way(&[3]), &groups), []);
+        assert_eq!(due(&mut takeover, T0 + ms(429), &without_way(&[3]), &groups), []);
+        assert_eq!(
+            due(&mut takeover, T0 + ms(430), &without_way(&[3]), &groups).len(),
+            1
+        );
+    }
+
+    #[test]
+    fn where_nobody_has_a_way_nothing_moves_and_the_dead_are_replaced_all_the_same() {
+        let mut takeover = Takeover::default();
+        let all = without_way(&[1, 2, 3]);
+        let groups = [owned(1, 7), owned(2, 7), owned(3, 7)];
+        for after in [ms(0), NOBODY_VOUCHES, ms(60_000)] {
+            assert_eq!(due(&mut takeover, T0 + after, &all, &groups), []);
+            assert!((1..=3).all(|node| !takeover.is_leaving(node)));
+        }
+        let dead = Judgement {
+            wayless: [1, 2].into(),
+            ..judgement()
+        };
+        assert_eq!(
+            due(&mut takeover, T0 + ms(60_000), &dead, &groups),
+            [reassign(3, 7)]
+        );
+    }
+
+    #[test]
+    fn witnesses_and_the_unregistered_are_no_somebody_with_a_way() {
+        let (groups, late) = ([owned(3, 7)], T0 + ms(60_000));
+        let mut takeover = Takeover::default();
+        let lost = without_way(&[2, 3]);
+        for now in [T0, late] {
+            assert_eq!(takeover.due(now, &lost, &groups, &[1].into()), []);
+        }
+        let unregistered = Judgement {
+            alive: [(1, 0), (2, 7), (3, 7)].into(),
+            ..without_way(&[2, 3])
+        };
+        for now in [T0, late] {
+            assert_eq!(due(&mut takeover, now, &unregistered, &groups), []);
+        }
+    }
+
+    #[test]
+    fn who_has_no_way_inherits_nothing_where_another_has_one() {
+        let mut takeover = Takeover::default();
+        let judgement = Judgement {
+            wayless: [2].into(),
+            ..judgement()
+        };
+        assert_eq!(
+            due(&mut takeover, T0, &judgement, &[owned(3, 7)]),
+            [Reassign {
+                alive: vec![1],
+                ..reassign(3, 7)
+            }]
+        );
+    }
+
+    #[test]
+    fn several_without_a_way_lose_their_groups_at_once() {
+        let mut takeover = Takeover::default();
+        let (judgement, groups) = (without_way(&[2, 3]), [owned(2, 7), owned(3, 7)]);
+        assert_eq!(due(&mut takeover, T0, &judgement, &groups), []);
+        assert_eq!(
+            due(&mut takeover, T0 + NOBODY_VOUCHES, &judgement, &groups),
+            [leaves(2, &[1]), leaves(3, &[1])]
+        );
     }
 }

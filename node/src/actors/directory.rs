@@ -2,7 +2,7 @@
 //!
 //! Derived data: everything here can be rebuilt from the table, and is when the process starts.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -361,6 +361,15 @@ impl Directory {
             .filter(|facts| live(facts.state))
             .map(|facts| *facts.key())
             .collect()
+    }
+
+    /// The LACs that have established tunnels, once for each, with the address of ours that they speak to.
+    pub fn established_lacs(&self) -> impl Iterator<Item = (IpAddr, IpAddr)> + '_ {
+        let established = self
+            .tunnels
+            .iter()
+            .filter(|facts| facts.state == TunnelState::Established);
+        established.filter_map(|facts| Some((facts.peer.ip(), facts.local?.ip())))
     }
 
     /// The LAC has acknowledged our StopCCN.

@@ -69,6 +69,10 @@ pub struct Members {
     /// Milliseconds of CLOCK_BOOTTIME until which this node is known to be no stale owner.
     fresh_until_ms: AtomicU64,
     lonely: AtomicBool,
+    /// This node has lost its way to the LACs.
+    way_lost: AtomicBool,
+    /// Those who say that they have, this node among them.
+    wayless: ArcSwap<BTreeSet<u64>>,
 }
 
 impl Members {
@@ -82,6 +86,8 @@ impl Members {
             alive: ArcSwap::default(),
             fresh_until_ms: AtomicU64::new(0),
             lonely: AtomicBool::new(false),
+            way_lost: AtomicBool::new(false),
+            wayless: ArcSwap::default(),
         }
     }
 
@@ -138,6 +144,22 @@ impl Members {
     /// Whether there has been no quorum or no leader for a while, so that nothing can be acknowledged here.
     pub fn is_lonely(&self) -> bool {
         self.lonely.load(Relaxed)
+    }
+
+    /// This node has lost its way to the LACs, or has it back: the others are told.
+    pub fn set_way_lost(&self, lost: bool) {
+        self.way_lost.store(lost, Relaxed);
+    }
+
+    /// Whether a member says that it has lost its way to the LACs.
+    pub fn is_wayless(&self, node: u64) -> bool {
+        self.wayless.load().contains(&node)
+    }
+
+    /// Whether this node has lost its way to the LACs while another that serves has one.
+    pub fn leaves_lacs_to_others(&self) -> bool {
+        let reaches = |node: &u64| !self.is_witness(*node) && !self.is_wayless(*node);
+        self.way_lost.load(Relaxed) && self.alive.load().iter().any(reaches)
     }
 
     /// Whether a member owns no groups.
@@ -210,6 +232,7 @@ impl Membership {
                 incarnation,
             },
         );
+        self.liveness.set_wayless(self.members.way_lost.load(Relaxed));
         self.liveness.handle_timeout(now);
         self.carry_out();
         self.publish();
@@ -229,10 +252,15 @@ impl Membership {
             from,
             incarnation,
             alive,
+            wayless,
         } = reassign;
         if from != 0 {
             self.metrics.count(Counter::Takeovers);
-            tracing::warn!(node = from, to = ?alive, "the groups of a node that is down go to others");
+            let why = match wayless {
+                true => "has lost its way to the LACs",
+                false => "is down",
+            };
+            tracing::warn!(node = from, to = ?alive, "the groups of a node that {why} go to others");
         }
         Assign {
             from,
@@ -279,6 +307,10 @@ impl Membership {
         let alive: BTreeSet<u64> = self.liveness.alive().into_keys().collect();
         if **self.members.alive.load() != alive {
             self.members.alive.store(Arc::new(alive));
+        }
+        let wayless = self.liveness.wayless();
+        if **self.members.wayless.load() != wayless {
+            self.members.wayless.store(Arc::new(wayless));
         }
     }
 }

@@ -41,7 +41,8 @@ pub enum Standing {
     /// Nothing: it has not caught up with the table, or is about to stop.
     #[default]
     Withdrawn,
-    /// Address and pool, by a longer AS path: it has no quorum, and forwards for those who have nobody else.
+    /// Address and pool, by a longer AS path: it has no quorum, or no way to the LACs that others reach, and forwards for
+    /// those who have nobody else.
     LastResort,
     /// Address, pool and slices.
     Ready,

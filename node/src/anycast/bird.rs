@@ -185,7 +185,7 @@ fn write_filter(to: &mut String, anycast: &AnycastConfig, families: &[Family]) -
         .join(" || ");
     writeln!(
         to,
-        "# A node without a quorum is the last resort: its path is longer than the others'.\n\
+        "# A node without a quorum, or without a way to the LACs, is the last resort: its path is longer than the others'.\n\
          filter holdfast_export {{\n\tif !({ours}) then reject;\n\tif krt_metric >= {METRIC_LAST_RESORT} then {{"
     )?;
     for _ in 0..PREPENDED {

@@ -64,6 +64,8 @@ pub struct NodeStatus {
     pub address: String,
     /// `alive`, or `silent`: it does not answer this node.
     pub state: String,
+    /// Whether it says that it has lost its way to the LACs.
+    pub no_way_to_lacs: bool,
     /// Whether it votes without owning groups.
     pub witness: bool,
     /// Its place in the Raft group: `voter`, `learner` (it has the table and no vote), or `none`.

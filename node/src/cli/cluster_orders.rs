@@ -72,7 +72,10 @@ fn row(node: &NodeStatus) -> [String; 9] {
     [
         node.id.to_string(),
         node.address.clone(),
-        node.state.clone(),
+        match node.no_way_to_lacs {
+            true => format!("{}, no way to LACs", node.state),
+            false => node.state.clone(),
+        },
         role.to_owned(),
         node.groups.to_string(),
         node.tunnels.to_string(),

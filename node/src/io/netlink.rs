@@ -4,12 +4,16 @@
 //! One request, one acknowledgement, in the caller's thread: the parent process has no runtime to drive a netlink crate
 //! with, and may wait for nothing but the kernel.
 
+mod lookup;
+
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use socket2::{Domain, Protocol, Socket, Type};
+
+pub use lookup::Found;
 
 /// `struct nlmsghdr` in octets.
 const HEADER: usize = 16;

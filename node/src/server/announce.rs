@@ -26,7 +26,11 @@ pub async fn keep(shared: Arc<Shared>, presence: Arc<Presence>) {
 fn standing(shared: &Shared) -> Standing {
     if shared.closing.load(Relaxed) || shared.table.published().stopped() {
         Standing::Withdrawn
-    } else if shared.members.as_ref().is_some_and(|members| members.is_lonely()) {
+    } else if shared
+        .members
+        .as_ref()
+        .is_some_and(|members| members.is_lonely() || members.leaves_lacs_to_others())
+    {
         Standing::LastResort
     } else {
         Standing::Ready

@@ -65,11 +65,8 @@ fn plan(
     let group = members.group();
     let can_own =
         |node: u64| members.is_alive(node) && !members.is_witness(node) && group.voters.contains(&node);
-    let mut owners: Vec<u64> = members
-        .alive()
-        .into_iter()
-        .filter(|node| can_own(*node))
-        .collect();
+    let alive = members.alive();
+    let mut owners: Vec<u64> = alive.iter().copied().filter(|node| can_own(*node)).collect();
     let from_all = |group: u8| Some(published.owner(group));
     let (from, to): (Option<u64>, Option<u64>) = match order {
         ClusterOrder::Drain { node } | ClusterOrder::Remove { node } => {
@@ -84,6 +81,13 @@ fn plan(
         return Err(ApiError::new(ErrorCode::Unavailable, text));
     }
     owners.retain(|node| from != Some(*node));
+    let owners = with_way(owners, |node| members.is_wayless(node));
+    if let Some(to) = to.filter(|to| !owners.contains(to)) {
+        let text = format!(
+            "node {to} has lost its way to the LACs, and others have one; see \"holdfast cluster status\""
+        );
+        return Err(ApiError::new(ErrorCode::Unavailable, text));
+    }
     if owners.is_empty() {
         let text = "no other node lives that could take the groups";
         return Err(ApiError::new(ErrorCode::Unavailable, text));
@@ -98,6 +102,12 @@ fn plan(
         }
     }
     Ok(moves)
+}
+
+/// Those who reach the LACs; all, where nobody does.
+fn with_way(owners: Vec<u64>, is_wayless: impl Fn(u64) -> bool) -> Vec<u64> {
+    let (wayless, reaching): (Vec<u64>, Vec<u64>) = owners.into_iter().partition(|node| is_wayless(*node));
+    if reaching.is_empty() { wayless } else { reaching }
 }
 
 fn known(shared: &Shared, members: &Members, node: u64) -> Result<u64, ApiError> {
@@ -119,5 +129,18 @@ async fn propose(shared: &Shared, command: Move) -> Result<(), ApiError> {
             ErrorCode::Unavailable,
             "the session table did not take the order: there is no quorum, or the leader has just changed; try again",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_no_way_to_the_lacs_gets_groups_only_where_nobody_has_one() {
+        assert_eq!(with_way(vec![1, 2, 3], |node| node == 2), [1, 3]);
+        assert_eq!(with_way(vec![1, 2], |_| false), [1, 2]);
+        assert_eq!(with_way(vec![1, 2], |_| true), [1, 2]);
+        assert!(with_way(Vec::new(), |_| true).is_empty());
     }
 }

@@ -46,6 +46,7 @@ pub async fn show(shared: &Shared, members: &Members) -> Result<ClusterStatus, A
         }
         .into();
         node.membership = place(&group, node.id).into();
+        node.no_way_to_lacs = members.is_wayless(node.id);
     }
     Ok(ClusterStatus {
         cluster_id: config
@@ -57,7 +58,10 @@ pub async fn show(shared: &Shared, members: &Members) -> Result<ClusterStatus, A
         term: table.term,
         groups_without_owner: owned.get(&0).map_or(0, |(groups, _, _)| *groups),
         groups_moved: 0,
-        warnings: warnings(&config, &group),
+        warnings: warnings(&config, &group)
+            .into_iter()
+            .chain(without_way(&nodes))
+            .collect(),
         nodes,
     })
 }
@@ -133,6 +137,20 @@ fn warnings(config: &Config, group: &replica::Members) -> Vec<String> {
         )
     });
     missing.chain(learning).chain(unknown).collect()
+}
+
+/// Who cannot answer LACs.
+fn without_way(nodes: &[NodeStatus]) -> impl Iterator<Item = String> {
+    nodes.iter().filter(|node| node.no_way_to_lacs).map(|node| {
+        let id = node.id;
+        let groups = match node.groups {
+            0 => "its groups are with others",
+            _ => "no other node that could take its groups has one",
+        };
+        format!(
+            "node {id} has lost its way to the LACs, {groups}: see on it which routes it has (ip route get LAC from ADDRESS) and              whether BIRD hears the routers (birdc show protocols); once they are back, \"holdfast cluster undrain {id}\" gives it              its share"
+        )
+    })
 }
 
 /// Groups, tunnels and sessions by owner.

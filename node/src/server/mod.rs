@@ -20,6 +20,7 @@ mod reload;
 mod shards;
 mod start;
 mod stop;
+mod way;
 
 pub use checkpoint::{Checkpoint, Totals};
 pub use start::StartError;
@@ -84,8 +85,10 @@ pub fn run(
             let shared = node.shared.clone();
             tokio::spawn(announce::keep(shared, presence))
         });
+        let looking = tokio::spawn(way::keep(node.shared.clone()));
         let why = wait(&backend, &mut signals, stops).await;
         checkpoints.abort();
+        looking.abort();
         if let Some(announcing) = announcing {
             announcing.abort();
         }

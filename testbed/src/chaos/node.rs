@@ -96,6 +96,8 @@ pub struct Member {
     pub id: u8,
     pub state: String,
     pub witness: bool,
+    /// It says that it has lost its way to the LACs.
+    pub no_way_to_lacs: bool,
     /// Groups that it owns.
     pub groups: u32,
     /// Index of the last entry that it has applied.

@@ -118,7 +118,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "no-way-to-lacs",
-        about: "for 15 s the owner of most groups has no route to any LAC, but all others and the core",
+        about: "for 90 s the owner of most groups has no route to any LAC, but to all others and the core",
         needs: Needs::Cluster,
         play: network::no_way_to_lacs,
     },

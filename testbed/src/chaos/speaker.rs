@@ -75,15 +75,17 @@ impl Speaker {
     }
 }
 
-/// The configuration of router 1 (towards the LACs) or 2 (towards the core). Each offers the other's side with a longer path.
+/// The configuration of router 1 (towards the LACs) or 2 (towards the core). Each offers the other's side with a longer path, as
+/// long as it has the link to the other router.
 pub fn router(number: u8, bfd_ms: u32) -> String {
     let sides = ["10.10.0.0/16", "0.0.0.0/0"];
     let [near, far] = if number == 1 { sides } else { [sides[1], sides[0]] };
+    let other = 3 - number;
     format!(
         r#"router id 10.{number}.0.254;
 protocol device {{ scan time 10; }}
 protocol bfd {{ interface "n*" {{ interval {bfd_ms} ms; multiplier {MULTIPLIER}; }}; }}
-protocol static {{ ipv4; route {near} unreachable; route {far} unreachable; }}
+protocol static {{ check link yes; ipv4; route {near} unreachable; route {far} via 10.30.0.{other}; }}
 filter sides {{
   if source != RTS_STATIC then reject;
   if net = {far} then {{ bgp_path.prepend({ROUTERS_AS}); bgp_path.prepend({ROUTERS_AS}); }}

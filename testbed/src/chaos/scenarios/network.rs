@@ -1,13 +1,20 @@
 //! Cases 5 to 7: partitions, routers that disagree, flows that move, a bad network between the nodes, a slow disk.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::super::bed::Bed;
 use super::super::error::{Error, Result};
+use super::super::node::Member;
 use super::super::stage::Stage;
+use super::restart::order;
 use crate::simulator::Impairment;
 
 const PARTITION: Duration = Duration::from_secs(30);
+/// Longer than any LAC waits for an answer.
+const NO_WAY: Duration = Duration::from_secs(90);
+/// A node may take so long to say that its way is back.
+const WAY_BACK_LIMIT: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(50);
 /// A fault that is one of two.
 const HALF: Duration = Duration::from_secs(15);
 /// Between the nodes, each direction by itself.
@@ -90,9 +97,29 @@ pub fn no_way_to_lacs(stage: &mut Stage) -> Result<()> {
             bed.set_router_link(1, victim, up)
         }
     };
-    stage.event_for(HALF, set(false))?;
+    stage.event_for(NO_WAY, set(false))?;
+    let without = member(&stage.bed, victim)?;
+    if !without.no_way_to_lacs || without.groups > 0 {
+        stage.breach(format!("without a way to the LACs: {without:?}"));
+    }
     stage.event(set(true))?;
+    let deadline = Instant::now() + WAY_BACK_LIMIT;
+    while member(&stage.bed, victim)?.no_way_to_lacs && Instant::now() < deadline {
+        std::thread::sleep(POLL);
+    }
+    let back = member(&stage.bed, victim)?;
+    if back.no_way_to_lacs || back.groups > 0 {
+        stage.breach(format!("with its way back, and no order given: {back:?}"));
+    }
+    stage.restore()?;
+    stage.event(|bed| order(bed, "undrain", victim, |groups| groups > 0))?;
     stage.restore()
+}
+
+/// How the cluster sees a node.
+fn member(bed: &Bed, id: u8) -> Result<Member> {
+    let found = bed.view()?.nodes.into_iter().find(|member| member.id == id);
+    found.ok_or_else(|| Error::Unmet(format!("cluster status does not name node {id}")))
 }
 
 /// The routers hash half of all flows to other nodes; the owners stay who they are.
