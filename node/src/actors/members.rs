@@ -73,6 +73,8 @@ pub struct Members {
     way_lost: AtomicBool,
     /// Those who say that they have, this node among them.
     wayless: ArcSwap<BTreeSet<u64>>,
+    /// Those who live and whose disks are full.
+    full: ArcSwap<BTreeSet<u64>>,
 }
 
 impl Members {
@@ -88,6 +90,7 @@ impl Members {
             lonely: AtomicBool::new(false),
             way_lost: AtomicBool::new(false),
             wayless: ArcSwap::default(),
+            full: ArcSwap::default(),
         }
     }
 
@@ -146,6 +149,11 @@ impl Members {
         self.lonely.load(Relaxed)
     }
 
+    /// Whether a member lives and its disk is full: it takes no new calls, and gets no groups.
+    pub fn is_full(&self, node: u64) -> bool {
+        self.full.load().contains(&node)
+    }
+
     /// This node has lost its way to the LACs, or has it back: the others are told.
     pub fn set_way_lost(&self, lost: bool) {
         self.way_lost.store(lost, Relaxed);
@@ -166,6 +174,15 @@ impl Members {
     pub fn is_witness(&self, node: u64) -> bool {
         self.witnesses.contains(&node)
     }
+}
+
+/// What a look at the members came to, where this node leads.
+#[derive(Debug, Default)]
+pub struct Judged {
+    /// Groups that are to go to others.
+    pub assigns: Vec<Assign>,
+    /// Who is to lead in place of this node, which steps aside.
+    pub next_leader: Option<u64>,
 }
 
 /// The part that the table's thread runs.
@@ -219,8 +236,9 @@ impl Membership {
         self.carry_out();
     }
 
-    /// Probes who is due, and says which groups must go to somebody else. `incarnation` is that of this process.
-    pub fn judge(&mut self, now: Duration, replica: &Replica, incarnation: u64) -> Vec<Assign> {
+    /// Probes who is due, and says which groups must go to somebody else, and whether the lead must. `incarnation` is that of
+    /// this process.
+    pub fn judge(&mut self, now: Duration, replica: &Replica, incarnation: u64) -> Judged {
         let leadership = replica.leadership();
         self.liveness.set_view(
             now,
@@ -233,18 +251,32 @@ impl Membership {
             },
         );
         self.liveness.set_wayless(self.members.way_lost.load(Relaxed));
+        self.liveness.set_full(replica.reserve_in_use());
         self.liveness.handle_timeout(now);
         self.carry_out();
         self.publish();
         self.remember(past::of(replica));
         if !leadership.is_self {
-            return Vec::new();
+            return Judged::default();
         }
         let groups: Vec<Group> = (0..=u8::MAX).map(|group| replica.table().group(group)).collect();
         let due = self.liveness.reassign(now, &groups, &self.members.witnesses);
-        due.into_iter()
-            .map(|reassign| self.assign(reassign, leadership.term))
-            .collect()
+        let assign = |reassign| self.assign(reassign, leadership.term);
+        Judged {
+            assigns: due.into_iter().map(assign).collect(),
+            next_leader: self.next_leader(now, &groups, replica),
+        }
+    }
+
+    fn next_leader(&mut self, now: Duration, groups: &[Group], replica: &Replica) -> Option<u64> {
+        let voters = replica.members().voters;
+        let mut progress = replica.progress();
+        progress.retain(|member| voters.contains(&member.id));
+        progress.sort_by_key(|member| std::cmp::Reverse((member.recently_active, member.matched)));
+        let best: Vec<u64> = progress.into_iter().map(|member| member.id).collect();
+        let next = self.liveness.pass_lead_to(now, groups, &best)?;
+        tracing::warn!(to = next, "the disk is full: another node is to lead");
+        Some(next)
     }
 
     fn assign(&self, reassign: Reassign, term: u64) -> Assign {
@@ -252,13 +284,14 @@ impl Membership {
             from,
             incarnation,
             alive,
-            wayless,
+            steps_aside,
         } = reassign;
         if from != 0 {
             self.metrics.count(Counter::Takeovers);
-            let why = match wayless {
-                true => "has lost its way to the LACs",
-                false => "is down",
+            let why = match () {
+                () if !steps_aside => "is down",
+                () if self.liveness.full().contains(&from) => "has a full disk",
+                () => "has lost its way to the LACs",
             };
             tracing::warn!(node = from, to = ?alive, "the groups of a node that {why} go to others");
         }
@@ -311,6 +344,10 @@ impl Membership {
         let wayless = self.liveness.wayless();
         if **self.members.wayless.load() != wayless {
             self.members.wayless.store(Arc::new(wayless));
+        }
+        let full = self.liveness.full();
+        if **self.members.full.load() != full {
+            self.members.full.store(Arc::new(full));
         }
     }
 }
