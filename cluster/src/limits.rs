@@ -160,6 +160,12 @@ pub const REASSIGN_RETRY_MS: u64 = 100;
 /// An attempt without a verdict for this long, in milliseconds, is taken for lost.
 pub const REASSIGN_PATIENCE_MS: u64 = 1_000;
 
+/// A leader whose disk is full waits so many milliseconds for its groups to move before it passes the lead on.
+pub const ASIDE_PATIENCE_MS: u64 = 2_000;
+
+/// And so many from one attempt to the next.
+pub const ASIDE_RETRY_MS: u64 = 1_000;
+
 /// A process that registered itself in the table has this long, in milliseconds, to be heard before it is judged.
 pub const REBORN_GRACE_MS: u64 = 1_000;
 

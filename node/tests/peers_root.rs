@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use holdfast::config::{ClusterConfig, MemberConfig};
 use holdfast::metrics::Metrics;
 use holdfast::peers::issue::{Authority, Validity};
-use holdfast::peers::{Frame, Hello, PeerEvents, Peers, PeersConfig, PeersHandle};
+use holdfast::peers::{Frame, Hello, Past, PeerEvents, Peers, PeersConfig, PeersHandle};
 use nix::sched::{CloneFlags, unshare};
 
 const CLUSTER: &str = "c-1";
@@ -59,6 +59,7 @@ fn start(folder: &Path, authority: &Authority, members: &[MemberConfig], node: u
             configuration: Vec::new(),
             boot: 1,
             lineage: holdfast_cluster::replica::Lineage::default(),
+            past: Past::default(),
         },
         metrics: Arc::new(Metrics::default()),
     };

@@ -127,6 +127,7 @@ impl Liveness {
             applied: self.view.applied,
             incarnation: self.view.incarnation,
             wayless: self.wayless,
+            full: self.full,
         }
     }
 }

@@ -30,7 +30,7 @@
 //! as soon as it has applied it, but its successor may have applied it sooner. So the leader vouches for such an owner
 //! no longer as soon as it hears of it (and, if it is the owner itself, holds itself for stale), and proposes only when
 //! the 220 ms of 3 have passed: what is said above of who is silent holds for this owner as well. Until it has applied
-//! the change it is not vouched for again.
+//! the change it is not vouched for again. Whose *disk is full* steps aside in the same way ([`aside`]).
 //!
 //! The 20 ms ([`LEASE_MARGIN_MS`]) are for clocks that differ in their rate; their readings are never compared, and
 //! none of this depends on when raft's own view reaches this module. A connection that was closed and then refused
@@ -39,6 +39,7 @@
 //! There are no sockets or clocks here: `now` is the time since boot (CLOCK_BOOTTIME, which counts suspension), and
 //! what arrives was authenticated by its carrier.
 
+mod aside;
 mod exchange;
 mod members;
 mod peer;
@@ -58,6 +59,7 @@ use prost::Message;
 pub use members::Members;
 pub use takeover::{Judgement, Reassign};
 
+use self::aside::Aside;
 use self::peer::{Peer, State};
 use self::support::Support;
 use self::takeover::Takeover;
@@ -141,6 +143,9 @@ pub struct Liveness {
     takeover: Takeover,
     /// This node has lost its way to the LACs.
     wayless: bool,
+    /// This node's disk is full.
+    full: bool,
+    aside: Aside,
     /// The probes of the last [`SILENCE_MS`] with their sending times. Who acknowledges an older one is not heard.
     rounds: VecDeque<(u64, Duration)>,
     next_sequence: u64,
@@ -165,6 +170,8 @@ impl Liveness {
             support: Support::new(now),
             takeover: Takeover::default(),
             wayless: false,
+            full: false,
+            aside: Aside::default(),
             rounds: VecDeque::new(),
             next_sequence: 1,
             next_round: now,
@@ -202,6 +209,7 @@ impl Liveness {
         if (view.term, view.leader) != (self.view.term, self.view.leader) {
             self.support.change_view(now, self.view.leader == self.me);
             self.takeover = Takeover::default();
+            self.aside = Aside::default();
             self.inherited = view.last;
             self.peers
                 .values_mut()
@@ -333,7 +341,7 @@ impl Liveness {
         let down = self.peers.iter().filter(|(_, peer)| peer.state == State::Down);
         Some(Judgement {
             alive: self.alive(),
-            wayless: self.wayless(),
+            stepping_aside: self.stepping_aside(),
             down: down.map(|(node, peer)| (*node, peer.incarnation)).collect(),
             undecided: unheard
                 .map(|(node, _)| *node)

@@ -61,6 +61,8 @@ pub(super) struct Peer {
     pub(super) incarnation: u64,
     /// It says that it has lost its way to the LACs.
     pub(super) wayless: bool,
+    /// It says that its disk is full.
+    pub(super) full: bool,
     /// The index it has to reach before it is alive again; `None` while nothing is heard.
     catch_up: Option<u64>,
     /// Acknowledgements of earlier probes say nothing of it.
@@ -87,6 +89,7 @@ impl Peer {
             applied: 0,
             incarnation: 0,
             wayless: false,
+            full: false,
             catch_up: None,
             floor: 0,
             replacing: 0,
@@ -111,6 +114,7 @@ impl Peer {
         self.applied = standing.applied;
         self.incarnation = self.incarnation.max(standing.incarnation);
         self.wayless = standing.wayless;
+        self.full = standing.full;
     }
 
     /// It acknowledged a probe of ours. Tells whether it came back.

@@ -140,7 +140,7 @@ impl World {
             }
             let (clock, term) = (node.clock(self.now), node.view.term);
             let due = node.liveness.reassign(clock, &groups, &BTreeSet::new());
-            for from in due.iter().filter(|due| due.wayless).map(|due| due.from) {
+            for from in due.iter().filter(|due| due.steps_aside).map(|due| due.from) {
                 let judged = &self.nodes[&from];
                 let fresh = judged.liveness.fresh_until().expect("not a group of one");
                 self.given_away += 1;

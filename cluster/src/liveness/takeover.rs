@@ -3,8 +3,8 @@
 //! The leader asks at each judgement. An owner that is down loses all its groups to those alive, in one command;
 //! `apply` spreads them. Nothing is given back when it returns. At most one command for a node is under way.
 //!
-//! An owner that lives and has lost its way to the LACs loses its groups alike, once nobody vouches for it any more, if there
-//! is somebody else who has a way. Where nobody has one, all stay with whom they are.
+//! An owner that lives and has lost its way to the LACs, or whose disk is full, loses its groups alike, once nobody vouches for it
+//! any more, if somebody else can serve. Where nobody can, all stay with whom they are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,8 +19,8 @@ use crate::table::Group;
 pub struct Judgement {
     /// Who is alive, with the incarnation heard of it (0: not registered yet).
     pub alive: BTreeMap<u64, u64>,
-    /// Who of these has lost its way to the LACs.
-    pub wayless: BTreeSet<u64>,
+    /// Who of these can serve nobody and is to hand over to those who can.
+    pub stepping_aside: BTreeSet<u64>,
     /// Who is down, with the incarnation last heard (0: never).
     pub down: BTreeMap<u64, u64>,
     /// Of whom nothing can be said yet. Who is in none of the three is no member, and cannot act any more.
@@ -36,8 +36,8 @@ pub struct Reassign {
     pub incarnation: u64,
     /// Who may get them, in order; not empty.
     pub alive: Vec<u64>,
-    /// The owner lives, and has lost its way to the LACs.
-    pub wayless: bool,
+    /// The owner lives and steps aside.
+    pub steps_aside: bool,
 }
 
 /// The proposals of a leader in its term that are under way.
@@ -48,7 +48,7 @@ pub(super) struct Takeover {
     attempts: BTreeMap<u64, Attempt>,
     /// The newest incarnation in the table of each owner that was not alive, and since when it is known.
     registered: BTreeMap<u64, (u64, Duration)>,
-    /// The owners without a way to the LACs, each with the time since when nobody vouches for it.
+    /// The owners that step aside, each with the time since when nobody vouches for it.
     leaving: BTreeMap<u64, Duration>,
 }
 
@@ -116,18 +116,18 @@ impl Takeover {
                 from,
                 incarnation,
                 alive: alive.clone(),
-                wayless: judgement.alive.contains_key(&from),
+                steps_aside: judgement.alive.contains_key(&from),
             });
         }
         due
     }
 
-    /// Whether an owner has no way to the LACs and is about to lose its groups: the leader does not vouch for it.
+    /// Whether an owner steps aside and is about to lose its groups: the leader does not vouch for it.
     pub(super) fn is_leaving(&self, node: u64) -> bool {
         self.leaving.contains_key(&node)
     }
 
-    /// The owners without a way to the LACs whom nobody vouches for any more, each with its newest incarnation in the table.
+    /// The owners that step aside and whom nobody vouches for any more, each with its newest incarnation in the table.
     fn left(
         &mut self,
         now: Duration,
@@ -135,8 +135,8 @@ impl Takeover {
         groups: &[Group],
         heirs: &[u64],
     ) -> BTreeMap<u64, u64> {
-        let somebody_reaches = heirs.iter().any(|node| !judgement.wayless.contains(node));
-        let leave = |owner: &u64| somebody_reaches && judgement.wayless.contains(owner);
+        let somebody_can = heirs.iter().any(|node| !judgement.stepping_aside.contains(node));
+        let leave = |owner: &u64| somebody_can && judgement.stepping_aside.contains(owner);
         let owners = incarnations(groups.iter().filter(|group| leave(&group.owner)));
         self.leaving.retain(|owner, _| owners.contains_key(owner));
         for owner in owners.keys() {
@@ -175,8 +175,8 @@ impl Takeover {
     }
 }
 
-/// Who may get groups, and whether that is all who ever will: nobody undecided, nobody yet to register. Who has no way to the
-/// LACs gets some only where nobody has one.
+/// Who may get groups, and whether that is all who ever will: nobody undecided, nobody yet to register. Who steps
+/// aside gets some only where everybody does.
 fn heirs(judgement: &Judgement, witnesses: &BTreeSet<u64>) -> (Vec<u64>, bool) {
     let heirs = judgement
         .alive
@@ -184,11 +184,11 @@ fn heirs(judgement: &Judgement, witnesses: &BTreeSet<u64>) -> (Vec<u64>, bool) {
         .filter(|(node, _)| !witnesses.contains(node));
     let (registered, unregistered): (Vec<_>, Vec<_>) = heirs.partition(|(_, incarnation)| **incarnation != 0);
     let complete = judgement.undecided.is_empty() && unregistered.is_empty();
-    let (wayless, reaching): (Vec<u64>, Vec<u64>) = registered
+    let (unable, able): (Vec<u64>, Vec<u64>) = registered
         .into_iter()
         .map(|(node, _)| *node)
-        .partition(|node| judgement.wayless.contains(node));
-    (if reaching.is_empty() { wayless } else { reaching }, complete)
+        .partition(|node| judgement.stepping_aside.contains(node));
+    (if able.is_empty() { unable } else { able }, complete)
 }
 
 /// The owners whose groups need a new one, 0 among them, each with its newest incarnation in the table.
@@ -232,7 +232,7 @@ mod tests {
     fn judgement() -> Judgement {
         Judgement {
             alive: [(1, 7), (2, 7)].into(),
-            wayless: BTreeSet::new(),
+            stepping_aside: BTreeSet::new(),
             down: [(3, 7)].into(),
             undecided: BTreeSet::new(),
         }
@@ -243,7 +243,7 @@ mod tests {
             from,
             incarnation,
             alive: vec![1, 2],
-            wayless: false,
+            steps_aside: false,
         }
     }
 
@@ -383,7 +383,7 @@ mod tests {
     fn without_way(wayless: &[u64]) -> Judgement {
         Judgement {
             alive: [(1, 7), (2, 7), (3, 7)].into(),
-            wayless: wayless.iter().copied().collect(),
+            stepping_aside: wayless.iter().copied().collect(),
             ..Judgement::default()
         }
     }
@@ -391,7 +391,7 @@ mod tests {
     fn leaves(from: u64, alive: &[u64]) -> Reassign {
         Reassign {
             alive: alive.to_vec(),
-            wayless: true,
+            steps_aside: true,
             ..reassign(from, 7)
         }
     }
@@ -442,7 +442,7 @@ mod tests {
             assert!((1..=3).all(|node| !takeover.is_leaving(node)));
         }
         let dead = Judgement {
-            wayless: [1, 2].into(),
+            stepping_aside: [1, 2].into(),
             ..judgement()
         };
         assert_eq!(
@@ -472,7 +472,7 @@ mod tests {
     fn who_has_no_way_inherits_nothing_where_another_has_one() {
         let mut takeover = Takeover::default();
         let judgement = Judgement {
-            wayless: [2].into(),
+            stepping_aside: [2].into(),
             ..judgement()
         };
         assert_eq!(

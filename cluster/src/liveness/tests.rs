@@ -1,5 +1,6 @@
 //! One detector at a time: what it sends, when it is fresh, whom it judges.
 
+mod aside;
 mod wayless;
 
 use std::time::Duration;
@@ -36,6 +37,7 @@ fn standing(leader: u64) -> Standing {
         applied: 10,
         incarnation: 5,
         wayless: false,
+        full: false,
     }
 }
 
@@ -409,13 +411,13 @@ proptest! {
         lease_ms in any::<u32>(),
         wait in 0u64..100_000,
         leader in 1u64..4,
-        wayless in any::<bool>(),
+        (wayless, full) in any::<(bool, bool)>(),
     ) {
         let mut liveness = one_of_three(leader);
         liveness.handle_timeout(T0);
         let _ = liveness.handle_message(at(wait), 2, &octets);
         let [sequence, boot, term, applied, incarnation, other_support_ms] = numbers;
-        let wild = Standing { term, leader, applied, incarnation, wayless };
+        let wild = Standing { term, leader, applied, incarnation, wayless, full };
         for standing in [wild, standing(leader)] {
             let standing = Some(standing);
             give(&mut liveness, at(wait), 2, Body::Probe(Probe { sequence, boot, standing }));

@@ -62,8 +62,9 @@ pub enum LogError {
     /// Something that was durably committed is gone.
     #[error(
         "{path} is damaged at offset {offset}: {what}. This was durably committed, so Holdfast does not start \
-         without it. Remedy: put back a copy of the data folder; or, to give up all sessions, move the folder \
-         away and start with an empty one, and every subscriber dials again"
+         without it. Remedy, alone: put back a copy of the data folder; or, to give up all sessions, move the folder \
+         away and start with an empty one, and every subscriber dials again. In a cluster no session is lost: move the \
+         folder away and start; the node then says how it rejoins as a new member"
     )]
     Damaged {
         /// The file.

@@ -170,6 +170,11 @@ impl Table {
         self.incarnations.get(&node).copied()
     }
 
+    /// The nodes of which the table knows that they have run, in order.
+    pub fn known_nodes(&self) -> impl Iterator<Item = u64> + '_ {
+        self.incarnations.keys().copied()
+    }
+
     /// The groups of a node, in order; of node 0: those that nobody owns.
     pub fn groups_of(&self, node: u64) -> impl Iterator<Item = u8> + '_ {
         let groups = (0u8..=255).zip(&self.groups);

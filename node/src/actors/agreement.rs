@@ -2,19 +2,24 @@
 //!
 //! Each node tells the others digests of its configuration: in its Hello, and again after a reload. Pools that differ would
 //! give one address to two subscribers, so a node that starts with other pools than the cluster refuses to; one that runs
-//! says so and goes on, for ending it would cost sessions. All else that differs is a warning. Clocks need not agree.
+//! says so and goes on, for ending it would cost sessions. All else that differs is a warning, clocks among it: sessions do not
+//! depend on them.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 use ring::digest::{Context, SHA256};
 
 use crate::config::Config;
-use crate::peers::Hello;
+use crate::peers::{Hello, Past};
 
 /// Octets of one digest.
 const DIGEST: usize = 16;
+
+/// Clocks that differ by less, in seconds, are not worth a word.
+const CLOCK_OFF_MIN_S: u64 = 60;
 
 /// Of what is told to others; a node that says another number is compared by a later version.
 const VERSION: u8 = 1;
@@ -45,6 +50,8 @@ pub enum Difference {
     Members,
     /// `[[lac]]` and `[[user]]`, secrets and passwords among them.
     Subscribers,
+    /// Its wall clock, by so many seconds: ahead of ours if positive.
+    Clock(i64),
 }
 
 /// This node's digests, and what the others last said.
@@ -63,6 +70,9 @@ struct Heard {
     program: String,
     versions: (u32, u32),
     agreement: Option<Agreement>,
+    past: Past,
+    /// By how many seconds its clock is ahead of ours, if that is worth a word.
+    ahead: Option<i64>,
     /// As last logged.
     logged: Vec<Difference>,
 }
@@ -187,7 +197,23 @@ impl Difference {
                 "node {node} has other LACs, users or secrets: make [[lac]] and [[user]] alike in the files of all \
                  members, then \"holdfast reload\" on each"
             ),
+            Self::Clock(ahead) => format!(
+                "the clock of node {node} is {} {} this node's: set both by NTP; no session depends on them, but certificates are \
+                 judged and events dated by them",
+                span(ahead.unsigned_abs()),
+                if *ahead > 0 { "ahead of" } else { "behind" }
+            ),
         }
+    }
+}
+
+/// In words, the way a person would say how far a clock is off.
+pub fn span(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} minutes", seconds / 60),
+        7_200..172_800 => format!("{} hours", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
     }
 }
 
@@ -212,6 +238,8 @@ impl Agreements {
             program: hello.program.clone(),
             versions: (hello.oldest_version, hello.newest_version),
             agreement: Agreement::decode(&hello.configuration),
+            past: hello.past.clone(),
+            ahead: None,
             logged,
         };
         state.heard.insert(node, heard);
@@ -227,6 +255,21 @@ impl Agreements {
         }
     }
 
+    /// A member's wall clock was at `theirs` when ours was at `ours`, a moment ago.
+    pub fn clock(&self, node: u64, theirs: Duration, ours: Duration) {
+        let ahead = theirs.as_secs().cast_signed() - ours.as_secs().cast_signed();
+        let mut state = self.state();
+        let Some(heard) = state.heard.get_mut(&node) else {
+            return;
+        };
+        let is_said = |said: i64| said.abs_diff(ahead) < CLOCK_OFF_MIN_S / 2;
+        if heard.ahead.is_some_and(is_said) && ahead.unsigned_abs() >= CLOCK_OFF_MIN_S / 2 {
+            return;
+        }
+        heard.ahead = Some(ahead).filter(|ahead| ahead.unsigned_abs() >= CLOCK_OFF_MIN_S);
+        state.log(node);
+    }
+
     /// This node has another configuration now.
     pub fn reconfigure(&self, ours: Agreement) {
         let mut state = self.state();
@@ -238,6 +281,15 @@ impl Agreements {
     /// What a member has otherwise than this node, as far as it was heard.
     pub fn differences(&self, node: u64) -> Vec<Difference> {
         self.state().differences(node)
+    }
+
+    /// What those who were heard remember of the cluster, as they said last.
+    pub fn pasts(&self) -> BTreeMap<u64, Past> {
+        let heard = &self.state().heard;
+        heard
+            .iter()
+            .map(|(node, heard)| (*node, heard.past.clone()))
+            .collect()
     }
 
     /// Why this node, which is about to start, must not: it differs gravely from most of those heard, itself among them; or
@@ -278,6 +330,7 @@ impl State {
                 ours: self.versions,
             });
         }
+        found.extend(heard.ahead.map(Difference::Clock));
         if let Some(theirs) = &heard.agreement {
             let parts = [
                 (theirs.pools != self.ours.pools, Difference::Pools),
@@ -337,6 +390,7 @@ mod tests {
             configuration: said,
             boot: 1,
             lineage: holdfast_cluster::replica::Lineage::default(),
+            past: Past::default(),
         }
     }
 
@@ -385,6 +439,33 @@ mod tests {
         agreements.reconfigure(agreement(1, 9));
         assert_eq!(agreements.differences(2), [Difference::Subscribers]);
         assert_eq!(agreements.differences(3), []);
+    }
+
+    #[test]
+    fn a_clock_that_is_off_is_named_until_it_is_set() {
+        let agreements = heard(&[(2, agreement(1, 1))]);
+        let noon = Duration::from_secs(1_800_000_000);
+        let hour = Duration::from_secs(3_600);
+        let said = |theirs: Duration| {
+            agreements.clock(2, theirs, noon);
+            agreements.differences(2)
+        };
+        assert_eq!(said(noon + Duration::from_secs(59)), []);
+        let hour_ahead = said(noon + hour);
+        assert_eq!(hour_ahead, [Difference::Clock(3_600)]);
+        assert!(
+            hour_ahead[0]
+                .text(2)
+                .contains("the clock of node 2 is 60 minutes ahead of")
+        );
+        assert_eq!(
+            said(noon + hour + Duration::from_secs(1)),
+            hour_ahead,
+            "one line is enough"
+        );
+        assert_eq!(said(noon - hour), [Difference::Clock(-3_600)]);
+        assert_eq!(agreements.refusal(2), None);
+        assert_eq!(said(noon), []);
     }
 
     #[test]

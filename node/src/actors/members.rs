@@ -26,7 +26,8 @@ use super::reports::Reports;
 use super::table::TableHandle;
 use crate::io::{Entrance, Inbound, clock};
 use crate::metrics::{Counter, Metrics};
-use crate::peers::{Frame, Hello, Passed, PeerEvents, PeersHandle};
+use crate::peers::{Frame, Hello, Passed, Past, PeerEvents, PeersHandle};
+use crate::server::past;
 
 /// Orders to hand groups over that may wait. One more is passed over, and whoever gave it moves the groups himself.
 const HAND_OVERS_MAX: usize = 64;
@@ -109,6 +110,8 @@ pub struct Members {
     way_lost: AtomicBool,
     /// Those who say that they have, this node among them.
     wayless: ArcSwap<BTreeSet<u64>>,
+    /// Those who live and whose disks are full.
+    full: ArcSwap<BTreeSet<u64>>,
 }
 
 impl Members {
@@ -125,6 +128,7 @@ impl Members {
             lonely: AtomicBool::new(false),
             way_lost: AtomicBool::new(false),
             wayless: ArcSwap::default(),
+            full: ArcSwap::default(),
         }
     }
 
@@ -205,6 +209,11 @@ impl Members {
         self.lonely.load(Relaxed)
     }
 
+    /// Whether a member lives and its disk is full: it takes no new calls, and gets no groups.
+    pub fn is_full(&self, node: u64) -> bool {
+        self.full.load().contains(&node)
+    }
+
     /// This node has lost its way to the LACs, or has it back: the others are told.
     pub fn set_way_lost(&self, lost: bool) {
         self.way_lost.store(lost, Relaxed);
@@ -248,6 +257,15 @@ impl Members {
     }
 }
 
+/// What a look at the members came to, where this node leads.
+#[derive(Debug, Default)]
+pub struct Judged {
+    /// Groups that are to go to others.
+    pub assigns: Vec<Assign>,
+    /// Who is to lead in place of this node, which steps aside.
+    pub next_leader: Option<u64>,
+}
+
 /// The part that the table's thread runs.
 #[derive(Debug)]
 pub struct Membership {
@@ -259,6 +277,8 @@ pub struct Membership {
     /// As the others are told.
     lineage: Lineage,
     metrics: Arc<Metrics>,
+    /// As last said to the others.
+    past: Past,
 }
 
 impl Membership {
@@ -281,6 +301,7 @@ impl Membership {
             lineage,
             members,
             metrics,
+            past: Past::default(),
         }
     }
 
@@ -321,8 +342,9 @@ impl Membership {
         self.carry_out();
     }
 
-    /// Probes who is due, and says which groups must go to somebody else. `incarnation` is that of this process.
-    pub fn judge(&mut self, now: Duration, replica: &Replica, incarnation: u64) -> Vec<Assign> {
+    /// Probes who is due, and says which groups must go to somebody else, and whether the lead must. `incarnation` is that of
+    /// this process.
+    pub fn judge(&mut self, now: Duration, replica: &Replica, incarnation: u64) -> Judged {
         let leadership = replica.leadership();
         self.liveness.set_view(
             now,
@@ -335,6 +357,7 @@ impl Membership {
             },
         );
         self.liveness.set_wayless(self.members.way_lost.load(Relaxed));
+        self.liveness.set_full(replica.reserve_in_use());
         self.liveness.handle_timeout(now);
         self.carry_out();
         self.publish();
@@ -343,14 +366,28 @@ impl Membership {
             self.lineage = replica.lineage();
             self.members.peers.set_lineage(self.lineage);
         }
+        self.remember(past::of(replica));
         if !leadership.is_self {
-            return Vec::new();
+            return Judged::default();
         }
         let groups: Vec<Group> = (0..=u8::MAX).map(|group| replica.table().group(group)).collect();
         let due = self.liveness.reassign(now, &groups, &self.members.witnesses);
-        due.into_iter()
-            .map(|reassign| self.assign(reassign, leadership.term))
-            .collect()
+        let assign = |reassign| self.assign(reassign, leadership.term);
+        Judged {
+            assigns: due.into_iter().map(assign).collect(),
+            next_leader: self.next_leader(now, &groups, replica),
+        }
+    }
+
+    fn next_leader(&mut self, now: Duration, groups: &[Group], replica: &Replica) -> Option<u64> {
+        let voters = replica.members().voters;
+        let mut progress = replica.progress();
+        progress.retain(|member| voters.contains(&member.id));
+        progress.sort_by_key(|member| std::cmp::Reverse((member.recently_active, member.matched)));
+        let best: Vec<u64> = progress.into_iter().map(|member| member.id).collect();
+        let next = self.liveness.pass_lead_to(now, groups, &best)?;
+        tracing::warn!(to = next, "the disk is full: another node is to lead");
+        Some(next)
     }
 
     fn assign(&self, reassign: Reassign, term: u64) -> Assign {
@@ -358,13 +395,14 @@ impl Membership {
             from,
             incarnation,
             alive,
-            wayless,
+            steps_aside,
         } = reassign;
         if from != 0 {
             self.metrics.count(Counter::Takeovers);
-            let why = match wayless {
-                true => "has lost its way to the LACs",
-                false => "is down",
+            let why = match () {
+                () if !steps_aside => "is down",
+                () if self.liveness.full().contains(&from) => "has a full disk",
+                () => "has lost its way to the LACs",
             };
             tracing::warn!(node = from, to = ?alive, "the groups of a node that {why} go to others");
         }
@@ -398,6 +436,14 @@ impl Membership {
         }
     }
 
+    /// Tells those who connect from now on.
+    fn remember(&mut self, past: Past) {
+        if self.past != past {
+            self.past.clone_from(&past);
+            self.members.peers.set_past(past);
+        }
+    }
+
     fn publish(&self) {
         let fresh = self.liveness.fresh_until().unwrap_or(Duration::MAX);
         let fresh = u64::try_from(fresh.as_millis()).unwrap_or(u64::MAX);
@@ -410,6 +456,10 @@ impl Membership {
         let wayless = self.liveness.wayless();
         if **self.members.wayless.load() != wayless {
             self.members.wayless.store(Arc::new(wayless));
+        }
+        let full = self.liveness.full();
+        if **self.members.full.load() != full {
+            self.members.full.store(Arc::new(full));
         }
     }
 }
@@ -435,20 +485,22 @@ fn log_lonely(lonely: bool) {
 }
 
 /// Raft's messages to other members.
-#[derive(Debug)]
-pub struct PeersTransport(PeersHandle);
+#[derive(Clone, Debug, Default)]
+pub struct PeersTransport(Arc<OnceLock<PeersHandle>>);
 
 impl PeersTransport {
-    /// By these connections.
-    pub fn new(peers: PeersHandle) -> Self {
-        Self(peers)
+    /// By these connections from now on; what was sent before is lost.
+    pub fn connect(&self, peers: PeersHandle) {
+        self.0.get_or_init(|| peers);
     }
 }
 
 impl Transport for PeersTransport {
     fn send(&mut self, to: u64, message: Vec<u8>) {
-        // Raft sends again what is lost.
-        let _ = self.0.send(to, Frame::Raft(message));
+        if let Some(peers) = self.0.get() {
+            // Raft sends again what is lost.
+            let _ = peers.send(to, Frame::Raft(message));
+        }
     }
 }
 
@@ -550,11 +602,11 @@ impl PeerEvents for Incoming {
             }
             Frame::Order(order) => self.on_order(from, &order),
             Frame::Passed(passed) => self.on_passed(passed),
-            Frame::Counters(report) => {
-                if !self.heard.reports.take(from, &report) {
-                    tracing::debug!(from, "a report that makes no sense is passed over");
-                }
-            }
+            Frame::Counters(report) => match self.heard.reports.take(from, &report) {
+                None => tracing::debug!(from, "a report that makes no sense is passed over"),
+                Some(theirs) if theirs.is_zero() => {}
+                Some(theirs) => self.heard.agreements.clock(from, theirs, clock::unix()),
+            },
         }
     }
 

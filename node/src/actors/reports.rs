@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use prost::Message;
 
@@ -19,11 +20,10 @@ const SESSIONS_PER_FRAME: usize = 500;
 pub struct Reports(Mutex<HashMap<String, Vec<(u64, Totals)>>>);
 
 impl Reports {
-    /// Takes a report of another node. `false`: it makes no sense.
-    pub fn take(&self, node: u64, report: &[u8]) -> bool {
-        let Ok(report) = Counters::decode(report) else {
-            return false;
-        };
+    /// Takes a report of another node. Gives that one's wall clock since 1970, zero if it does not say; `None`: the report makes no
+    /// sense.
+    pub fn take(&self, node: u64, report: &[u8]) -> Option<Duration> {
+        let report = Counters::decode(report).ok()?;
         let mut known = self.known();
         for session in report.sessions {
             let totals = Totals {
@@ -39,7 +39,7 @@ impl Reports {
                 None => of_session.push((node, totals)),
             }
         }
-        true
+        Some(Duration::from_millis(report.unix_ms))
     }
 
     /// What all others have counted for a session.
@@ -60,8 +60,9 @@ impl Reports {
     }
 }
 
-/// Reports of these sessions, ready to be sent.
-pub fn encode<'a>(sessions: impl Iterator<Item = (&'a str, Totals)>) -> Vec<Vec<u8>> {
+/// Reports of these sessions, ready to be sent: one at least, for it tells our wall clock, too.
+pub fn encode<'a>(unix: Duration, sessions: impl Iterator<Item = (&'a str, Totals)>) -> Vec<Vec<u8>> {
+    let unix_ms = u64::try_from(unix.as_millis()).unwrap_or(u64::MAX);
     let counters: Vec<_> = sessions
         .map(|(id, totals)| SessionCounters {
             acct_session_id: id.to_owned(),
@@ -72,18 +73,21 @@ pub fn encode<'a>(sessions: impl Iterator<Item = (&'a str, Totals)>) -> Vec<Vec<
             drops: totals.drops,
         })
         .collect();
-    let frames = counters.chunks(SESSIONS_PER_FRAME);
-    frames
-        .map(|sessions| {
-            let sessions = sessions.to_vec();
-            Counters { sessions }.encode_to_vec()
-        })
-        .collect()
+    let encode = |sessions: &[SessionCounters]| {
+        let sessions = sessions.to_vec();
+        Counters { sessions, unix_ms }.encode_to_vec()
+    };
+    match counters.as_slice() {
+        [] => vec![encode(&[])],
+        counters => counters.chunks(SESSIONS_PER_FRAME).map(encode).collect(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NOW: Duration = Duration::from_secs(1_800_000_000);
 
     fn totals(rx_octets: u64) -> Totals {
         Totals {
@@ -96,8 +100,8 @@ mod tests {
     fn sums_over_nodes_and_never_goes_back() {
         let reports = Reports::default();
         for (node, octets) in [(2, 100), (3, 7), (2, 130), (2, 110)] {
-            let frames = encode([("a", totals(octets))].into_iter());
-            assert!(reports.take(node, &frames[0]));
+            let frames = encode(NOW, [("a", totals(octets))].into_iter());
+            assert_eq!(reports.take(node, &frames[0]), Some(NOW));
         }
         assert_eq!(reports.of("a"), totals(137));
         assert_eq!(reports.of("b"), Totals::default());
@@ -108,11 +112,12 @@ mod tests {
     #[test]
     fn many_sessions_take_several_frames_and_garbage_is_refused() {
         let ids: Vec<String> = (0..1001).map(|id| format!("{id}")).collect();
-        let frames = encode(ids.iter().map(|id| (id.as_str(), totals(1))));
+        assert_eq!(encode(NOW, std::iter::empty()).len(), 1, "the clock at least");
+        let frames = encode(NOW, ids.iter().map(|id| (id.as_str(), totals(1))));
         assert_eq!(frames.len(), 3);
         let reports = Reports::default();
-        assert!(frames.iter().all(|frame| reports.take(9, frame)));
+        assert!(frames.iter().all(|frame| reports.take(9, frame).is_some()));
         assert_eq!(reports.of("1000"), totals(1));
-        assert!(!reports.take(9, &[0xff; 7]));
+        assert_eq!(reports.take(9, &[0xff; 7]), None);
     }
 }

@@ -385,10 +385,16 @@ impl TableThread {
             return;
         };
         let incarnation = self.published.incarnation.load(Relaxed);
-        for assign in membership.judge(now, &self.replica, incarnation) {
+        let judged = membership.judge(now, &self.replica, incarnation);
+        for assign in judged.assigns {
             self.propose(ReplyTo::Assign(assign.from), assign.into());
         }
         membership.pass_leadership_on(&mut self.replica);
+        if let Some(next) = judged.next_leader
+            && let Err(error) = self.replica.transfer_leadership(next)
+        {
+            tracing::warn!(to = next, %error, "the lead cannot be passed on");
+        }
         self.membership = Some(membership);
     }
 
@@ -673,9 +679,13 @@ pub fn session_row(table: &Table, tunnel: TunnelId, session: SessionId) -> Optio
 fn log_reserve(in_use: bool) {
     if in_use {
         tracing::error!(
-            "the disk of the data folder is full: established sessions are kept on the reserve, new calls are refused; free some space"
+            "the disk of the data folder is full: established sessions are kept on the reserve, new calls are refused; free some space. In a cluster \
+             the others take over what this node owns"
         );
     } else {
-        tracing::info!("the disk of the data folder has space again: new calls are taken");
+        tracing::info!(
+            "the disk of the data folder has space again: new calls are taken. In a cluster \"holdfast cluster undrain\" gives this \
+             node its share again"
+        );
     }
 }

@@ -63,11 +63,15 @@ pub(super) fn load(cluster: &ClusterConfig, node: u64) -> Result<Credentials, Ve
     if let (Some(chain), Some(key)) = (&chain, &key)
         && let Err(error) = CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider())
     {
-        let text = format!(
-            "{} does not belong to the certificate {}: copy both from one place ({error})",
-            cluster.key.display(),
-            cluster.certificate.display()
-        );
+        let (key, certificate) = (cluster.key.display(), cluster.certificate.display());
+        let text = match error {
+            rustls::Error::InconsistentKeys(_) => {
+                format!("{key} does not belong to the certificate {certificate}: copy both from one place")
+            }
+            _ => format!(
+                "{key} is of a kind that is not taken: use ECDSA on P-256 or P-384, Ed25519, or RSA of 2048 to 8192 bits"
+            ),
+        };
         note("key", text);
     }
     match (trust, chain, key) {
@@ -134,8 +138,15 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
     let octets = zeroize::Zeroizing::new(read(path)?);
-    PrivateKeyDer::from_pem_slice(&octets)
-        .map_err(|_| format!("{} holds no private key (PEM)", path.display()))
+    let is_encrypted = octets.windows(9).any(|window| window == b"ENCRYPTED");
+    PrivateKeyDer::from_pem_slice(&octets).map_err(|_| match is_encrypted {
+        true => format!(
+            "{} is encrypted, and nobody could give the password when the node starts: decrypt it (\"openssl pkey\"), and keep it \
+             readable by holdfast alone",
+            path.display()
+        ),
+        false => format!("{} holds no private key (PEM)", path.display()),
+    })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

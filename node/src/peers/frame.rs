@@ -6,7 +6,7 @@ use holdfast_cluster::replica::Lineage;
 use prost::Message;
 
 use super::limits::{FRAME_OCTETS_MAX, LONG_OCTETS_MIN, PART_OCTETS, RAFT_FRAME_OCTETS_MAX, RAFT_OCTETS_MAX};
-use super::{Hello, proto};
+use super::{Hello, Past, proto};
 
 /// What a node says to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -264,6 +264,8 @@ impl From<Hello> for proto::Hello {
             boot: hello.boot,
             generation: hello.lineage.generation,
             fresh: hello.lineage.fresh,
+            group: hello.past.group,
+            known: hello.past.known,
         }
     }
 }
@@ -281,6 +283,10 @@ impl From<proto::Hello> for Hello {
             lineage: Lineage {
                 generation: hello.generation,
                 fresh: hello.fresh,
+            },
+            past: Past {
+                group: hello.group,
+                known: hello.known,
             },
         }
     }

@@ -19,7 +19,7 @@ use super::limits::{DOUBLED_MEMORY, HANDSHAKES_MAX, LONG_OCTETS_MAX, PASSED_OCTE
 use super::refusal::{Refusal, Refusals};
 use super::stream::reachable_from;
 use super::thread::{self, Sockets};
-use super::{Frame, Hello, PeerEvents, PeerStatus, PeersConfig, StartError, credentials};
+use super::{Frame, Hello, Past, PeerEvents, PeerStatus, PeersConfig, StartError, credentials};
 use crate::config::MemberConfig;
 use crate::metrics::{Counter, Limit, Metrics};
 
@@ -213,9 +213,20 @@ impl PeersHandle {
 
     /// From now on we say that this is the digest of our configuration.
     pub fn set_configuration(&self, configuration: Vec<u8>) {
-        let mut hello = Hello::clone(&self.shared.hello.load());
-        hello.configuration = configuration;
-        self.shared.hello.store(Arc::new(hello));
+        self.amend_hello(|hello| hello.configuration.clone_from(&configuration));
+    }
+
+    /// From now on we say that this is what we remember of the cluster.
+    pub fn set_past(&self, past: Past) {
+        self.amend_hello(|hello| hello.past.clone_from(&past));
+    }
+
+    fn amend_hello(&self, amend: impl Fn(&mut Hello)) {
+        self.shared.hello.rcu(|hello| {
+            let mut hello = Hello::clone(hello);
+            amend(&mut hello);
+            hello
+        });
     }
 
     /// From now on we say that this is the cluster that our log belongs to.

@@ -81,6 +81,7 @@ impl PeersConfig {
             configuration,
             boot,
             lineage,
+            past: Past::default(),
         };
         Some(Self {
             node: config.node.id,
@@ -111,6 +112,17 @@ pub struct Hello {
     pub boot: u64,
     /// Which cluster it belongs to by its log.
     pub lineage: Lineage,
+    /// What its log and its table say.
+    pub past: Past,
+}
+
+/// What a node remembers of the cluster. Empty where it has no log yet, and from programs that do not tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// The members of the Raft group, in order.
+    pub group: Vec<u64>,
+    /// The nodes that have run, in order.
+    pub known: Vec<u64>,
 }
 
 /// Who hears of what peers do. Called on the peers thread, one call at a time: an implementation must not block.
@@ -159,7 +171,10 @@ pub enum StartError {
     #[error("{0}")]
     Credentials(String),
     /// TCP or UDP.
-    #[error("cannot listen for other members on {address} ([cluster] listen): {source}")]
+    #[error(
+        "cannot listen for other members on {address} ([cluster] listen): {source}; is another holdfast running, and is this \
+         an address of this host?"
+    )]
     Listen {
         /// As configured.
         address: std::net::SocketAddr,

@@ -22,7 +22,7 @@ const READ_OCTETS: usize = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Ended {
     /// Nobody listens there.
-    #[error("nobody listens there: is the process running?")]
+    #[error("nobody listens there: is it running, and is this its address in [[member]]?")]
     Nobody,
     /// The network, or the other process ended.
     #[error("{0}")]
@@ -31,7 +31,9 @@ pub(super) enum Ended {
     #[error("it refused us; its log says why")]
     RefusedUs,
     /// Nothing came for too long.
-    #[error("it does not answer")]
+    #[error(
+        "it does not answer: is it running, is this its address in [[member]], does a firewall let TCP and UDP through?"
+    )]
     Silent,
     /// The other end closed it in order.
     #[error("it closed the connection")]

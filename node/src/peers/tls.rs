@@ -122,14 +122,14 @@ impl fmt::Debug for Trust {
 fn explain(error: &webpki::Error) -> String {
     match error {
         webpki::Error::CertExpired { time, not_after } => {
-            let days = time.as_secs().saturating_sub(not_after.as_secs()) / 86_400;
+            let ago = rounded(time.as_secs().saturating_sub(not_after.as_secs()));
             format!(
-                "its certificate, or its CA's, expired {days} days ago: make new ones, and compare the clocks"
+                "its certificate, or its CA's, expired {ago} ago: make new ones; or, if that is not so, set the clocks by NTP"
             )
         }
         webpki::Error::CertNotValidYet { time, not_before } => {
-            let seconds = not_before.as_secs().saturating_sub(time.as_secs());
-            format!("its certificate begins to be valid in {seconds} s: compare the clocks")
+            let ahead = rounded(not_before.as_secs().saturating_sub(time.as_secs()));
+            format!("its certificate, or its CA's, begins to be valid in {ahead} by our clock: set the clocks by NTP")
         }
         webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => {
             "its certificate is not signed by our [cluster] ca: all members need certificates of one CA"
@@ -140,7 +140,19 @@ fn explain(error: &webpki::Error) -> String {
              extended key usage"
                 .to_owned()
         }
+        webpki::Error::CaUsedAsEndEntity => {
+            "it is a CA's certificate: a node needs one that the CA has signed for it, with basicConstraints CA:FALSE".to_owned()
+        }
         other => format!("its certificate is not accepted: {other}"),
+    }
+}
+
+/// Coarsely, so that one reason has one text, which is logged once.
+fn rounded(seconds: u64) -> String {
+    match seconds {
+        0..5_400 => "about an hour or less".to_owned(),
+        5_400..172_800 => format!("{} hours", (seconds + 1_800) / 3_600),
+        _ => format!("{} days", seconds / 86_400),
     }
 }
 

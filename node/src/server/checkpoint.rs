@@ -18,6 +18,7 @@ use holdfast_protocol::{SessionId, TunnelId};
 
 use crate::actors::context::Shared;
 use crate::actors::reports;
+use crate::io::clock;
 use crate::peers::Frame;
 
 /// How often the totals are written.
@@ -166,7 +167,7 @@ fn report(shared: &Shared, totals: HashMap<String, Totals>) {
     let changed = totals
         .iter()
         .filter(|(id, totals)| reported.get(*id).copied().unwrap_or_default() != **totals);
-    let frames = reports::encode(changed.map(|(id, totals)| (id.as_str(), *totals)));
+    let frames = reports::encode(clock::unix(), changed.map(|(id, totals)| (id.as_str(), *totals)));
     for node in members.peers().connected() {
         for frame in &frames {
             // One that does not fit is made up for by the next: totals, not differences.

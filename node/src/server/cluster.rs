@@ -13,21 +13,23 @@ use crate::actors::table::TableHandle;
 use crate::config::Config;
 use crate::io::Inbound;
 use crate::metrics::Metrics;
-use crate::peers::{self, Peers, PeersConfig};
+use crate::peers::{self, Past, Peers, PeersConfig};
 
 /// Connects this node to the other members; `None` for a node alone. What comes in waits for the table's thread and the shards.
 pub fn join(
     config: &Config,
     boot: u64,
+    past: Past,
     table: &TableHandle,
     shards: &[mpsc::Sender<Inbound>],
     lineage: Lineage,
     metrics: &Arc<Metrics>,
 ) -> Result<Option<Arc<Members>>, peers::StartError> {
     let ours = Agreement::of(config);
-    let Some(peers) = PeersConfig::of(config, boot, ours.encode(), lineage, metrics.clone()) else {
+    let Some(mut peers) = PeersConfig::of(config, boot, ours.encode(), lineage, metrics.clone()) else {
         return Ok(None);
     };
+    peers.hello.past = past;
     let agreements = Agreements::new(ours, (OLDEST_COMMAND_VERSION, COMMAND_VERSION));
     let heard = Arc::new(Heard::new(agreements));
     let incoming = Incoming::new(table.clone(), shards.to_vec(), heard.clone(), metrics.clone());

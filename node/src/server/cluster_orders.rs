@@ -81,7 +81,12 @@ fn plan(
         return Err(ApiError::new(ErrorCode::Unavailable, text));
     }
     owners.retain(|node| from != Some(*node));
-    let owners = with_way(owners, |node| members.is_wayless(node));
+    let owners = preferring(owners, |node| members.is_wayless(node));
+    let owners = preferring(owners, |node| members.is_full(node));
+    if let Some(to) = to.filter(|to| members.is_full(*to) && !owners.contains(to)) {
+        let text = format!("the disk of node {to} is full, and others have space; free some there first");
+        return Err(ApiError::new(ErrorCode::Unavailable, text));
+    }
     if let Some(to) = to.filter(|to| !owners.contains(to)) {
         let text = format!(
             "node {to} has lost its way to the LACs, and others have one; see \"holdfast cluster status\""
@@ -104,10 +109,10 @@ fn plan(
     Ok(moves)
 }
 
-/// Those who reach the LACs; all, where nobody does.
-fn with_way(owners: Vec<u64>, is_wayless: impl Fn(u64) -> bool) -> Vec<u64> {
-    let (wayless, reaching): (Vec<u64>, Vec<u64>) = owners.into_iter().partition(|node| is_wayless(*node));
-    if reaching.is_empty() { wayless } else { reaching }
+/// Those who can serve; all, where nobody can.
+fn preferring(owners: Vec<u64>, is_unable: impl Fn(u64) -> bool) -> Vec<u64> {
+    let (unable, able): (Vec<u64>, Vec<u64>) = owners.into_iter().partition(|node| is_unable(*node));
+    if able.is_empty() { unable } else { able }
 }
 
 fn known(shared: &Shared, members: &Members, node: u64) -> Result<u64, ApiError> {
@@ -139,9 +144,9 @@ mod tests {
 
     #[test]
     fn who_has_no_way_to_the_lacs_gets_groups_only_where_nobody_has_one() {
-        assert_eq!(with_way(vec![1, 2, 3], |node| node == 2), [1, 3]);
-        assert_eq!(with_way(vec![1, 2], |_| false), [1, 2]);
-        assert_eq!(with_way(vec![1, 2], |_| true), [1, 2]);
-        assert!(with_way(Vec::new(), |_| true).is_empty());
+        assert_eq!(preferring(vec![1, 2, 3], |node| node == 2), [1, 3]);
+        assert_eq!(preferring(vec![1, 2], |_| false), [1, 2]);
+        assert_eq!(preferring(vec![1, 2], |_| true), [1, 2]);
+        assert!(preferring(Vec::new(), |_| true).is_empty());
     }
 }

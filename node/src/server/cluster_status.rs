@@ -74,6 +74,7 @@ pub async fn show(shared: &Shared, members: &Members) -> Result<ClusterStatus, A
             warnings(&config, &group)
                 .chain(held_back(table_version, &nodes))
                 .chain(without_way(&nodes))
+                .chain(nodes.iter().filter(|node| members.is_full(node.id)).map(full))
                 .collect()
         },
         nodes,
@@ -198,6 +199,14 @@ fn without_way(nodes: &[NodeStatus]) -> impl Iterator<Item = String> {
             "node {id} has lost its way to the LACs, {groups}: see on it which routes it has (ip route get LAC from ADDRESS) and              whether BIRD hears the routers (birdc show protocols); once they are back, \"holdfast cluster undrain {id}\" gives it              its share"
         )
     })
+}
+
+fn full(node: &NodeStatus) -> String {
+    let id = node.id;
+    format!(
+        "the disk of the data folder of node {id} is full: others take its groups and new calls, and it keeps up on a reserve. \
+         Free some space there; then \"holdfast cluster undrain {id}\" gives it groups again"
+    )
 }
 
 /// Groups, tunnels and sessions by owner.

@@ -18,6 +18,7 @@ mod handover;
 mod leader_orders;
 mod membership;
 mod ownership;
+pub mod past;
 mod reload;
 mod shards;
 mod start;

@@ -13,12 +13,12 @@ use ipnet::IpNet;
 use tokio::sync::mpsc;
 
 use super::ownership::{self, TakeError};
-use super::{Stop, checkpoint, cluster, shards};
+use super::{Stop, checkpoint, cluster, past, shards};
 use crate::aaa::{LocalUsers, Pools};
 use crate::actors::context::Shared;
 use crate::actors::directory::Directory;
 use crate::actors::forwarding::{Forwarding, LinkLimits};
-use crate::actors::members::{Members, PeersTransport};
+use crate::actors::members::PeersTransport;
 use crate::actors::passage::ToOwner;
 use crate::actors::shard::inbox;
 use crate::actors::table::{self, TableThread};
@@ -65,6 +65,9 @@ pub enum StartError {
     /// What this node has otherwise than the cluster.
     #[error("this node must not join the others: {0}")]
     Disagrees(String),
+    /// The data folder is another cluster's, or was lost.
+    #[error("{0}")]
+    WrongFolder(String),
     /// The log does not take entries.
     #[error("the session table in {0} did not become ready: {1}")]
     NotReady(String, String),
@@ -95,8 +98,25 @@ impl Node {
         let joins = config.cluster.as_ref().is_some_and(|cluster| cluster.join);
         // The others hear of it before they hear anything else.
         let lineage = Lineage::of(&log, joins)?;
-        let members = cluster::join(&config, boot, &table, &senders, lineage, &metrics)?;
-        let replica = open_table(&config, boot, log, members.as_deref())?;
+        let transport = PeersTransport::default();
+        let replica = open_table(&config, boot, log, transport.clone())?;
+        let remembered = past::of(&replica);
+        past::check_folder(&config, &remembered).map_err(StartError::WrongFolder)?;
+        let members = cluster::join(
+            &config,
+            boot,
+            remembered.clone(),
+            &table,
+            &senders,
+            lineage,
+            &metrics,
+        )?;
+        if let Some(members) = &members {
+            transport.connect(members.peers().clone());
+            past::compare(&config, &remembered, replica.last_index() == 0, members)
+                .await
+                .map_err(StartError::WrongFolder)?;
+        }
         // The device first: it carries the anycast address that a socket may be bound to. So whoever hears an address
         // also has it, which an IP_FREEBIND socket would not show.
         let tun = open_tun(&config, count)?;
@@ -216,15 +236,14 @@ fn open_table(
     config: &Config,
     boot: u64,
     log: DiskLog,
-    members: Option<&Members>,
+    transport: PeersTransport,
 ) -> Result<Replica, StartError> {
     let node = config.node.id;
-    let (replica, recovery) = match members {
+    let (replica, recovery) = match &config.cluster {
         None => Replica::open(ReplicaConfig::single(node, boot), log)?,
-        Some(members) => {
-            let joins = config.cluster.as_ref().is_some_and(|cluster| cluster.join);
+        Some(cluster) => {
             // Read only where the data folder is empty.
-            let all = match joins {
+            let all = match cluster.join {
                 true => Vec::new(),
                 false => config.members.iter().map(|member| member.id).collect(),
             };
@@ -233,7 +252,7 @@ fn open_table(
                 members: all,
                 boot,
             };
-            Replica::open_with(group, log, PeersTransport::new(members.peers().clone()))?
+            Replica::open_with(group, log, transport)?
         }
     };
     if let Some(cut) = &recovery.cut {

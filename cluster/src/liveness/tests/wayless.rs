@@ -107,7 +107,7 @@ fn nobody_vouches_for_who_has_no_way_and_its_groups_go_when_the_last_lease_is_ov
         from: 3,
         incarnation: 5,
         alive: vec![1, 2],
-        wayless: true,
+        steps_aside: true,
     };
     assert_eq!(due, [expected]);
     assert!(liveness.is_alive(3), "it votes and forwards");
@@ -136,7 +136,7 @@ fn a_leader_without_a_way_holds_itself_for_stale_and_gives_its_own_groups_away()
         from: 1,
         incarnation: 1,
         alive: vec![2, 3],
-        wayless: true,
+        steps_aside: true,
     };
     assert_eq!(round(&mut liveness, 1_240, false), [expected]);
     let given = groups().map(|group| Group { owner: 2, ..group });

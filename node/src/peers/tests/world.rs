@@ -17,7 +17,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::super::issue::{Authority, Issued, Validity};
 use super::super::tls::{Credentials, Expected, Trust};
-use super::super::{Frame, Hello, Identity, PeerEvents, Peers, PeersConfig, PeersHandle};
+use super::super::{Frame, Hello, Identity, Past, PeerEvents, Peers, PeersConfig, PeersHandle};
 use crate::config::{ClusterConfig, MemberConfig};
 use crate::metrics::{Counter, Metrics};
 
@@ -258,6 +258,7 @@ pub fn hello(node: u64, boot: u64) -> Hello {
         configuration: vec![1, 2, 3],
         boot,
         lineage: holdfast_cluster::replica::Lineage::default(),
+        past: Past::default(),
     }
 }
 
