@@ -232,8 +232,17 @@ impl Members {
 
     /// Whether a member could be given groups now.
     pub fn can_own(&self, node: u64) -> bool {
+        self.is_alive(node) && self.may_own(node)
+    }
+
+    /// Whether another member is there that could be given groups, now or as soon as it answers.
+    pub fn could_take_over(&self) -> bool {
+        self.peers.connected().into_iter().any(|node| self.may_own(node))
+    }
+
+    fn may_own(&self, node: u64) -> bool {
         let is_stopping = self.heard.stopping.load().contains(&node);
-        self.is_alive(node) && !self.is_witness(node) && !is_stopping && self.group().voters.contains(&node)
+        !self.is_witness(node) && !is_stopping && self.group().voters.contains(&node)
     }
 
     /// The others are told that this node is being stopped.

@@ -177,18 +177,17 @@ async fn pass_lead_on(shared: &Shared) {
 
 /// A node that is being stopped gives away all that it owns, if there is anybody to take it.
 pub async fn leave(shared: &Shared, members: &Members) {
-    if somebody(shared, members, 0, 0).is_none() {
+    if !members.could_take_over() {
         return;
     }
     let published = shared.table.published();
     let until = Instant::now() + OTHERS_HEARD + FINISH + LEAVE;
     sleep(OTHERS_HEARD).await;
-    // Others that are being stopped may give us theirs meanwhile.
-    while published.own_groups().next().is_some()
-        && somebody(shared, members, 0, 0).is_some()
-        && Instant::now() < until
-    {
-        hand_over(shared, published.own_groups().map(|group| (group, 0)).collect()).await;
+    // Others that are being stopped may give us theirs meanwhile; one that is silent at the moment may answer again.
+    while published.own_groups().next().is_some() && members.could_take_over() && Instant::now() < until {
+        if somebody(shared, members, 0, 0).is_some() {
+            hand_over(shared, published.own_groups().map(|group| (group, 0)).collect()).await;
+        }
         sleep(LOOK).await;
     }
     sleep(LAST_RELAYS).await;
