@@ -117,8 +117,6 @@ pub async fn hand_over(table: &TableHandle) -> Option<u64> {
     Some(table.published().status().leader_id).filter(|leader| *leader != 0)
 }
 
-}
-
 fn must_be_there(shared: &Shared, members: &Members, node: u64) -> Result<(), ApiError> {
     let config = shared.config.load();
     if !config.members.iter().any(|member| member.id == node) {

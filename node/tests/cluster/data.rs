@@ -12,7 +12,7 @@ use holdfast_protocol::{Secret, SessionId, Settings};
 use nix::sys::signal::Signal;
 
 use crate::lac::Lac;
-use crate::site::{Daemon, POOL, Site};
+use crate::site::{Daemon, POOL, Site, member};
 
 /// The first address of the pool.
 const GATEWAY: [u8; 4] = [100, 64, 0, 1];
@@ -221,7 +221,7 @@ fn no_data_message_of_a_sequenced_session_has_the_number_of_another_whoever_send
         daemons.insert(dead - 1, site.start(dead as u8));
         living.iter().for_each(|node| {
             site.until("it is back", || {
-                super::member(&site.status(*node), dead as u8, "state") == "alive"
+                member(&site.status(*node), dead as u8, "state") == "alive"
             })
         });
         line.ping_all(&site, &[1, 2, 3]);

@@ -80,7 +80,7 @@ impl Addresses {
             let has = theirs.is_some_and(|theirs| {
                 theirs.created_ms == before.created_ms && self::address(theirs) == Some(address)
             });
-            if has && process.announces() {
+            if has && process.standing().is_some() {
                 return Err(format!(
                     "{address} goes to session {}/{}, while a member still has it at {}/{} of another user",
                     key.0, key.1, before.key.0, before.key.1
