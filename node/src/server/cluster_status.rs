@@ -11,7 +11,7 @@ use crate::actors::context::Shared;
 use crate::actors::members::Members;
 use crate::api::{ApiError, ClusterStatus, ErrorCode, NodeStatus};
 use crate::config::{Config, MemberConfig};
-use crate::peers::PeerStatus;
+use crate::peers::{PeerStatus, credentials};
 
 /// How the cluster is.
 pub async fn show(shared: &Shared, members: &Members) -> Result<ClusterStatus, ApiError> {
@@ -68,15 +68,7 @@ pub async fn show(shared: &Shared, members: &Members) -> Result<ClusterStatus, A
         rows_of_next_version: shared.table.ask(rows_of_next_version).await.unwrap_or_default(),
         groups_without_owner: owned.get(&0).map_or(0, |(groups, _, _)| *groups),
         groups_moved: 0,
-        warnings: if members.is_removed(config.node.id) {
-            vec![removed_text(config.node.id)]
-        } else {
-            warnings(&config, &group)
-                .chain(held_back(table_version, &nodes))
-                .chain(without_way(&nodes))
-                .chain(nodes.iter().filter(|node| members.is_full(node.id)).map(full))
-                .collect()
-        },
+        warnings: all_warnings(&config, members, &group, table_version, &nodes),
         nodes,
     })
 }
@@ -131,6 +123,28 @@ fn place(group: &replica::Members, node: u64) -> &'static str {
         () if group.learners.contains(&node) => "learner",
         () => "none",
     }
+}
+
+/// Everything that is wrong and not the matter of one other node.
+fn all_warnings(
+    config: &Config,
+    members: &Members,
+    group: &replica::Members,
+    table_version: u32,
+    nodes: &[NodeStatus],
+) -> Vec<String> {
+    let node = config.node.id;
+    let cluster = config.cluster.as_ref();
+    let ending = cluster.and_then(|cluster| credentials::ends_soon(cluster, node));
+    if members.is_removed(node) {
+        return std::iter::once(removed_text(node)).chain(ending).collect();
+    }
+    warnings(config, group)
+        .chain(held_back(table_version, nodes))
+        .chain(without_way(nodes))
+        .chain(nodes.iter().filter(|node| members.is_full(node.id)).map(full))
+        .chain(ending)
+        .collect()
 }
 
 /// Where the Raft group and the configuration say otherwise.

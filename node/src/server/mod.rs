@@ -14,6 +14,7 @@ mod checkpoint;
 mod cluster;
 mod cluster_orders;
 mod cluster_status;
+mod expiry;
 mod handover;
 mod leader_orders;
 mod membership;
@@ -87,6 +88,7 @@ pub fn run(
         let cluster = [
             tokio::spawn(leader_orders::serve(node.shared.clone())),
             tokio::spawn(belonging::keep(node.shared.clone())),
+            tokio::spawn(expiry::keep(node.shared.clone())),
         ];
         let checkpoints = tokio::spawn(checkpoint::keep(node.shared.clone()));
         let announcing = node.presence.clone().map(|presence| {
