@@ -2,7 +2,7 @@
 //!
 //! Each goes to the owner once, with its original addresses and the epoch that the sender knows; the owner answers the LAC
 //! itself. What cannot go now, because the owner is dead or not known yet, waits here for the next one, a second at most.
-//! Nobody relays what was relayed to him.
+//! Nobody relays what was relayed to him, but for an owner who is just handing the group over.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -94,7 +94,7 @@ pub fn taken_in(shard: &ShardContext, epoch: u32, packet: Inbound) -> Option<Inb
         return Some(packet);
     };
     if is_for_next_owner(shard, tunnel, &packet) {
-        keep_for_next_owner(shard, tunnel, packet, true);
+        keep_for_next_owner(shard, tunnel, packet);
         return None;
     }
     if published.owns(tunnel) {
@@ -126,14 +126,16 @@ pub fn is_for_next_owner(shard: &ShardContext, tunnel: TunnelId, packet: &Inboun
         && shard.shared.table.published().owns(tunnel)
 }
 
-/// Holds it until the group has another owner.
-pub fn keep_for_next_owner(shard: &ShardContext, tunnel: TunnelId, packet: Inbound, relayed: bool) {
+/// Holds it until the group has another owner, and passes it on even if it was relayed here: to an owner of a later epoch than
+/// that under which it came, so it goes in no circle.
+pub fn keep_for_next_owner(shard: &ShardContext, tunnel: TunnelId, packet: Inbound) {
     let epoch = shard
         .shared
         .table
         .published()
         .epoch(tunnel.group())
         .saturating_add(1);
+    let relayed = false;
     hold(shard, tunnel, epoch, Waiting { packet, relayed });
 }
 

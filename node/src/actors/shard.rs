@@ -257,7 +257,7 @@ impl ShardActor {
                     relay::away(&self.context, tunnel, packet);
                 }
                 Some(tunnel) if relay::is_for_next_owner(&self.context, tunnel, &packet) => {
-                    relay::keep_for_next_owner(&self.context, tunnel, packet, false);
+                    relay::keep_for_next_owner(&self.context, tunnel, packet);
                 }
                 _ => self.handle_packet(packet, false),
             },
