@@ -89,6 +89,16 @@ pub struct View {
     pub incarnation: u64,
 }
 
+/// What a node knows of its own way to the LACs; see [`crate::way`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WayToLacs {
+    /// It has none: its groups are to go to others.
+    pub lost: bool,
+    /// It may have none: it is nobody to whom groups can go. A router that dies takes the way of several nodes, and not all
+    /// of them notice in the same moment.
+    pub in_doubt: bool,
+}
+
 /// What has to be done or was found out, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
@@ -139,8 +149,7 @@ pub struct Liveness {
     inherited: u64,
     support: Support,
     takeover: Takeover,
-    /// This node has lost its way to the LACs.
-    wayless: bool,
+    way: WayToLacs,
     /// The probes of the last [`SILENCE_MS`] with their sending times. Who acknowledges an older one is not heard.
     rounds: VecDeque<(u64, Duration)>,
     next_sequence: u64,
@@ -164,7 +173,7 @@ impl Liveness {
             inherited: 0,
             support: Support::new(now),
             takeover: Takeover::default(),
-            wayless: false,
+            way: WayToLacs::default(),
             rounds: VecDeque::new(),
             next_sequence: 1,
             next_round: now,
@@ -210,9 +219,9 @@ impl Liveness {
         self.view = view;
     }
 
-    /// Whether this node has lost its way to the LACs: the others hear of it with what they are told anyway.
-    pub fn set_wayless(&mut self, wayless: bool) {
-        self.wayless = wayless;
+    /// What this node knows of its way to the LACs: the others hear of it with what they are told anyway.
+    pub fn set_way(&mut self, way: WayToLacs) {
+        self.way = way;
     }
 
     /// A datagram of a member came.
@@ -302,10 +311,14 @@ impl Liveness {
 
     /// The living members that say they have lost their way to the LACs.
     pub fn wayless(&self) -> BTreeSet<u64> {
-        let says =
-            |(node, peer): (&u64, &Peer)| (peer.state == State::Alive && peer.wayless).then_some(*node);
-        let own = Some(self.me).filter(|_| self.wayless);
-        self.peers.iter().filter_map(says).chain(own).collect()
+        self.alive_with(|way| way.lost)
+    }
+
+    fn alive_with(&self, says: impl Fn(WayToLacs) -> bool) -> BTreeSet<u64> {
+        let alive = self.peers.iter().filter(|(_, peer)| peer.state == State::Alive);
+        let ways = alive.map(|(node, peer)| (*node, peer.way));
+        let ways = ways.chain(std::iter::once((self.me, self.way)));
+        ways.filter(|(_, way)| says(*way)).map(|(node, _)| node).collect()
     }
 
     /// What a leader may act on. `None` if this node does not lead, cannot be sure that it still does, or if
@@ -326,6 +339,7 @@ impl Liveness {
         Some(Judgement {
             alive: self.alive(),
             wayless: self.wayless(),
+            in_doubt: self.alive_with(|way| way.lost || way.in_doubt),
             down: down.map(|(node, peer)| (*node, peer.incarnation)).collect(),
             undecided: unheard
                 .map(|(node, _)| *node)

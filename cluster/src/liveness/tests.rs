@@ -36,6 +36,7 @@ fn standing(leader: u64) -> Standing {
         applied: 10,
         incarnation: 5,
         wayless: false,
+        way_in_doubt: false,
     }
 }
 
@@ -409,13 +410,14 @@ proptest! {
         lease_ms in any::<u32>(),
         wait in 0u64..100_000,
         leader in 1u64..4,
-        wayless in any::<bool>(),
+        way in any::<[bool; 2]>(),
     ) {
         let mut liveness = one_of_three(leader);
         liveness.handle_timeout(T0);
         let _ = liveness.handle_message(at(wait), 2, &octets);
         let [sequence, boot, term, applied, incarnation, other_support_ms] = numbers;
-        let wild = Standing { term, leader, applied, incarnation, wayless };
+        let [wayless, way_in_doubt] = way;
+        let wild = Standing { term, leader, applied, incarnation, wayless, way_in_doubt };
         for standing in [wild, standing(leader)] {
             let standing = Some(standing);
             give(&mut liveness, at(wait), 2, Body::Probe(Probe { sequence, boot, standing }));
