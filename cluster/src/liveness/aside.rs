@@ -34,6 +34,12 @@ impl Liveness {
         self.peers.iter().filter_map(says).chain(own).collect()
     }
 
+    /// Those, and who may have lost its way to the LACs: nobody to whom groups can go.
+    pub(super) fn unfit(&self) -> BTreeSet<u64> {
+        let in_doubt = self.alive_with(|way| way.lost || way.in_doubt);
+        in_doubt.union(&self.full()).copied().collect()
+    }
+
     /// Who lives and can serve nobody.
     pub(super) fn stepping_aside(&self) -> BTreeSet<u64> {
         self.wayless().union(&self.full()).copied().collect()

@@ -126,7 +126,8 @@ impl Liveness {
             leader: self.view.leader,
             applied: self.view.applied,
             incarnation: self.view.incarnation,
-            wayless: self.wayless,
+            wayless: self.way.lost,
+            way_in_doubt: self.way.in_doubt,
             full: self.full,
         }
     }

@@ -91,6 +91,16 @@ pub struct View {
     pub incarnation: u64,
 }
 
+/// What a node knows of its own way to the LACs; see [`crate::way`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WayToLacs {
+    /// It has none: its groups are to go to others.
+    pub lost: bool,
+    /// It may have none: it is nobody to whom groups can go. A router that dies takes the way of several nodes, and not all
+    /// of them notice in the same moment.
+    pub in_doubt: bool,
+}
+
 /// What has to be done or was found out, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
@@ -141,8 +151,7 @@ pub struct Liveness {
     inherited: u64,
     support: Support,
     takeover: Takeover,
-    /// This node has lost its way to the LACs.
-    wayless: bool,
+    way: WayToLacs,
     /// This node's disk is full.
     full: bool,
     aside: Aside,
@@ -169,7 +178,7 @@ impl Liveness {
             inherited: 0,
             support: Support::new(now),
             takeover: Takeover::default(),
-            wayless: false,
+            way: WayToLacs::default(),
             full: false,
             aside: Aside::default(),
             rounds: VecDeque::new(),
@@ -218,9 +227,9 @@ impl Liveness {
         self.view = view;
     }
 
-    /// Whether this node has lost its way to the LACs: the others hear of it with what they are told anyway.
-    pub fn set_wayless(&mut self, wayless: bool) {
-        self.wayless = wayless;
+    /// What this node knows of its way to the LACs: the others hear of it with what they are told anyway.
+    pub fn set_way(&mut self, way: WayToLacs) {
+        self.way = way;
     }
 
     /// A datagram of a member came.
@@ -310,10 +319,14 @@ impl Liveness {
 
     /// The living members that say they have lost their way to the LACs.
     pub fn wayless(&self) -> BTreeSet<u64> {
-        let says =
-            |(node, peer): (&u64, &Peer)| (peer.state == State::Alive && peer.wayless).then_some(*node);
-        let own = Some(self.me).filter(|_| self.wayless);
-        self.peers.iter().filter_map(says).chain(own).collect()
+        self.alive_with(|way| way.lost)
+    }
+
+    fn alive_with(&self, says: impl Fn(WayToLacs) -> bool) -> BTreeSet<u64> {
+        let alive = self.peers.iter().filter(|(_, peer)| peer.state == State::Alive);
+        let ways = alive.map(|(node, peer)| (*node, peer.way));
+        let ways = ways.chain(std::iter::once((self.me, self.way)));
+        ways.filter(|(_, way)| says(*way)).map(|(node, _)| node).collect()
     }
 
     /// The last log entry that each member which was ever heard has applied, as it last said, and this node's.
@@ -342,6 +355,7 @@ impl Liveness {
         Some(Judgement {
             alive: self.alive(),
             stepping_aside: self.stepping_aside(),
+            unfit: self.unfit(),
             down: down.map(|(node, peer)| (*node, peer.incarnation)).collect(),
             undecided: unheard
                 .map(|(node, _)| *node)

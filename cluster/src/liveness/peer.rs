@@ -11,6 +11,7 @@
 
 use std::time::Duration;
 
+use super::WayToLacs;
 use crate::limits::{LEASE_DOUBT_MS, LEASE_MARGIN_MS, LEASE_MS, SILENCE_MS, STALL_MS, START_GRACE_MS};
 use crate::probes::Standing;
 
@@ -59,8 +60,8 @@ pub(super) struct Peer {
     progressed: Duration,
     applied: u64,
     pub(super) incarnation: u64,
-    /// It says that it has lost its way to the LACs.
-    pub(super) wayless: bool,
+    /// What it says of its way to the LACs.
+    pub(super) way: WayToLacs,
     /// It says that its disk is full.
     pub(super) full: bool,
     /// The index it has to reach before it is alive again; `None` while nothing is heard.
@@ -88,7 +89,7 @@ impl Peer {
             progressed: now,
             applied: 0,
             incarnation: 0,
-            wayless: false,
+            way: WayToLacs::default(),
             full: false,
             catch_up: None,
             floor: 0,
@@ -113,7 +114,10 @@ impl Peer {
         }
         self.applied = standing.applied;
         self.incarnation = self.incarnation.max(standing.incarnation);
-        self.wayless = standing.wayless;
+        self.way = WayToLacs {
+            lost: standing.wayless,
+            in_doubt: standing.way_in_doubt,
+        };
         self.full = standing.full;
     }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Liveness, Members, Output, View};
+use super::{Liveness, Members, Output, View, WayToLacs};
 use crate::table::Group;
 
 /// Splitmix64: a seed is a run.
@@ -404,7 +404,7 @@ fn nobody_without_a_way_loses_its_groups_while_it_is_fresh() {
                 .get_mut(&one)
                 .expect("a node")
                 .liveness
-                .set_wayless(lost);
+                .set_way(WayToLacs { lost, in_doubt: lost });
             if world.random.below(3) == 0 {
                 disturb(&mut world, size, &mut term);
             }

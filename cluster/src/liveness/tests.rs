@@ -37,6 +37,7 @@ fn standing(leader: u64) -> Standing {
         applied: 10,
         incarnation: 5,
         wayless: false,
+        way_in_doubt: false,
         full: false,
     }
 }
@@ -411,13 +412,13 @@ proptest! {
         lease_ms in any::<u32>(),
         wait in 0u64..100_000,
         leader in 1u64..4,
-        (wayless, full) in any::<(bool, bool)>(),
+        [wayless, way_in_doubt, full] in any::<[bool; 3]>(),
     ) {
         let mut liveness = one_of_three(leader);
         liveness.handle_timeout(T0);
         let _ = liveness.handle_message(at(wait), 2, &octets);
         let [sequence, boot, term, applied, incarnation, other_support_ms] = numbers;
-        let wild = Standing { term, leader, applied, incarnation, wayless, full };
+        let wild = Standing { term, leader, applied, incarnation, wayless, way_in_doubt, full };
         for standing in [wild, standing(leader)] {
             let standing = Some(standing);
             give(&mut liveness, at(wait), 2, Body::Probe(Probe { sequence, boot, standing }));

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use holdfast_cluster::Replica;
 use holdfast_cluster::commands::Assign;
 use holdfast_cluster::limits::WITNESS_LEAD_TICKS;
-use holdfast_cluster::liveness::{self, Liveness, Reassign, View};
+use holdfast_cluster::liveness::{self, Liveness, Reassign, View, WayToLacs};
 use holdfast_cluster::replica::{self, Lineage, Transport};
 use holdfast_cluster::table::Group;
 use holdfast_protocol::TunnelId;
@@ -106,8 +106,9 @@ pub struct Members {
     /// Milliseconds of CLOCK_BOOTTIME until which this node is known to be no stale owner.
     fresh_until_ms: AtomicU64,
     lonely: AtomicBool,
-    /// This node has lost its way to the LACs.
+    /// This node has lost its way to the LACs, or may have.
     way_lost: AtomicBool,
+    way_in_doubt: AtomicBool,
     /// Those who say that they have, this node among them.
     wayless: ArcSwap<BTreeSet<u64>>,
     /// Those who live and whose disks are full.
@@ -127,6 +128,7 @@ impl Members {
             fresh_until_ms: AtomicU64::new(0),
             lonely: AtomicBool::new(false),
             way_lost: AtomicBool::new(false),
+            way_in_doubt: AtomicBool::new(false),
             wayless: ArcSwap::default(),
             full: ArcSwap::default(),
         }
@@ -214,9 +216,17 @@ impl Members {
         self.full.load().contains(&node)
     }
 
-    /// This node has lost its way to the LACs, or has it back: the others are told.
-    pub fn set_way_lost(&self, lost: bool) {
-        self.way_lost.store(lost, Relaxed);
+    /// What this node knows of its way to the LACs: the others are told.
+    pub fn set_way(&self, way: WayToLacs) {
+        self.way_lost.store(way.lost, Relaxed);
+        self.way_in_doubt.store(way.in_doubt, Relaxed);
+    }
+
+    fn way(&self) -> WayToLacs {
+        WayToLacs {
+            lost: self.way_lost.load(Relaxed),
+            in_doubt: self.way_in_doubt.load(Relaxed),
+        }
     }
 
     /// Whether a member says that it has lost its way to the LACs.
@@ -227,7 +237,7 @@ impl Members {
     /// Whether this node has lost its way to the LACs while another that serves has one.
     pub fn leaves_lacs_to_others(&self) -> bool {
         let reaches = |node: &u64| !self.is_witness(*node) && !self.is_wayless(*node);
-        self.way_lost.load(Relaxed) && self.alive.load().iter().any(reaches)
+        self.way().lost && self.alive.load().iter().any(reaches)
     }
 
     /// Whether a member could be given groups now.
@@ -365,7 +375,7 @@ impl Membership {
                 incarnation,
             },
         );
-        self.liveness.set_wayless(self.members.way_lost.load(Relaxed));
+        self.liveness.set_way(self.members.way());
         self.liveness.set_full(replica.reserve_in_use());
         self.liveness.handle_timeout(now);
         self.carry_out();

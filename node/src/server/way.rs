@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_cluster::limits::WAY_LOOK_INTERVAL_MS;
+use holdfast_cluster::liveness::WayToLacs;
 use holdfast_cluster::way::{Found, Sample, Way};
 use tokio::time::MissedTickBehavior;
 
@@ -53,8 +54,12 @@ pub async fn keep(shared: Arc<Shared>) {
                 continue;
             }
         };
-        if let Some(lost) = way.handle_look(&looked) {
-            members.set_way_lost(lost);
+        let change = way.handle_look(&looked);
+        members.set_way(WayToLacs {
+            lost: way.is_lost(),
+            in_doubt: way.is_doubtful(),
+        });
+        if let Some(lost) = change {
             if lost {
                 shared.metrics.count(Counter::WaysLost);
             }

@@ -121,7 +121,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "no-way-to-lacs",
-        about: "for 90 s the owner of most groups has no route to any LAC, but to all others and the core",
+        about: "the owner of most groups has no route to any LAC for 90 s, then the leader for 15 s, then nobody for 8 s",
         needs: Needs::Cluster,
         play: network::no_way_to_lacs,
     },

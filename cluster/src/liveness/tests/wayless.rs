@@ -3,7 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::liveness::Reassign;
+use crate::liveness::{Reassign, WayToLacs};
+
+const LOST: WayToLacs = WayToLacs {
+    lost: true,
+    in_doubt: true,
+};
 
 /// What nodes 1 to 3 own.
 fn groups() -> [Group; 3] {
@@ -18,6 +23,7 @@ fn groups() -> [Group; 3] {
 fn say(liveness: &mut Liveness, now: u64, wayless: bool) -> u32 {
     let standing = Standing {
         wayless,
+        way_in_doubt: wayless,
         ..standing(1)
     };
     let probe = Probe {
@@ -51,6 +57,7 @@ fn hear(liveness: &mut Liveness, now: u64, wayless: bool) {
     };
     let said = Standing {
         wayless,
+        way_in_doubt: wayless,
         ..standing(1)
     };
     give(
@@ -68,8 +75,8 @@ fn hear(liveness: &mut Liveness, now: u64, wayless: bool) {
 #[test]
 fn what_is_known_is_said_with_every_probe_and_acknowledgement() {
     let mut liveness = one_of_three(2);
-    for wayless in [true, false] {
-        liveness.set_wayless(wayless);
+    for (lost, in_doubt) in [(true, true), (false, true), (false, false)] {
+        liveness.set_way(WayToLacs { lost, in_doubt });
         liveness.handle_timeout(liveness.poll_timeout());
         let probe = Probe {
             sequence: 9,
@@ -77,16 +84,17 @@ fn what_is_known_is_said_with_every_probe_and_acknowledgement() {
             standing: Some(standing(2)),
         };
         give(&mut liveness, at(0), 3, Body::Probe(probe));
-        let said: Vec<bool> = bodies(&drain(&mut liveness))
+        let said: Vec<(bool, bool)> = bodies(&drain(&mut liveness))
             .iter()
             .map(|(_, body)| match body {
                 Body::Probe(probe) => probe.standing,
                 Body::Ack(ack) => ack.standing,
             })
-            .map(|standing| standing.expect("always").wayless)
+            .map(|standing| standing.expect("always"))
+            .map(|standing| (standing.wayless, standing.way_in_doubt))
             .collect();
-        assert_eq!(said, [wayless; 3]);
-        assert_eq!(liveness.wayless().contains(&1), wayless);
+        assert_eq!(said, [(lost, in_doubt); 3]);
+        assert_eq!(liveness.wayless().contains(&1), lost);
     }
 }
 
@@ -123,7 +131,7 @@ fn a_leader_without_a_way_holds_itself_for_stale_and_gives_its_own_groups_away()
     rounds(&mut liveness, 0, 1_000, &[2, 3], 1);
     assert_eq!(round(&mut liveness, 1_000, false), []);
     assert!(liveness.fresh_until() > Some(at(1_000)));
-    liveness.set_wayless(true);
+    liveness.set_way(LOST);
     for now in (1_020..1_240).step_by(20) {
         assert_eq!(round(&mut liveness, now, false), [], "{now}");
         assert_eq!(liveness.fresh_until(), Some(Duration::ZERO), "{now}");
@@ -150,7 +158,7 @@ fn a_leader_without_a_way_holds_itself_for_stale_and_gives_its_own_groups_away()
 #[test]
 fn where_nobody_has_a_way_everybody_is_vouched_for() {
     let mut liveness = one_of_three(1);
-    liveness.set_wayless(true);
+    liveness.set_way(LOST);
     rounds(&mut liveness, 0, 1_000, &[2, 3], 1);
     // Node 2 is a witness: it has no LACs to answer.
     for now in (1_000..3_000).step_by(20) {

@@ -1,5 +1,6 @@
 //! Cases 5 to 7: partitions, routers that disagree, flows that move, a bad network between the nodes, a slow disk.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::super::bed::Bed;
@@ -12,6 +13,8 @@ use crate::simulator::Impairment;
 const PARTITION: Duration = Duration::from_secs(30);
 /// Longer than any LAC waits for an answer.
 const NO_WAY: Duration = Duration::from_secs(90);
+/// Shorter than that: nobody can serve them.
+const ALL_WITHOUT_WAY: Duration = Duration::from_secs(8);
 /// A node may take so long to say that its way is back.
 const WAY_BACK_LIMIT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
@@ -87,22 +90,39 @@ pub fn routers_differ(stage: &mut Stage) -> Result<()> {
     stage.restore()
 }
 
-/// Whoever cannot answer a LAC must not own its tunnels.
+/// Whoever cannot answer a LAC must not own its tunnels: the owner of most groups for long, the leader, and all at once.
 pub fn no_way_to_lacs(stage: &mut Stage) -> Result<()> {
     let victim = stage.owner()?;
+    without_way(stage, victim, NO_WAY)?;
+    let victim = stage.leader()?;
+    without_way(stage, victim, HALF)?;
+    let before = owned(&stage.bed)?;
+    let all: Vec<u8> = before.keys().copied().collect();
+    stage.event_for(ALL_WITHOUT_WAY, set_ways(&all, false))?;
+    let view = stage.bed.view()?;
+    if !view.nodes.iter().all(|member| member.no_way_to_lacs) {
+        stage.breach(format!("all nodes are without a way to the LACs: {view:?}"));
+    }
+    stage.event(set_ways(&all, true))?;
+    stage.restore()?;
+    let after = owned(&stage.bed)?;
+    if after != before {
+        stage.breach(format!(
+            "nobody had a way to the LACs, and groups moved: {before:?}, then {after:?}"
+        ));
+    }
+    Ok(())
+}
+
+/// It loses its groups at once, gets none back by itself, and its share when it is told to take it.
+fn without_way(stage: &mut Stage, victim: u8, time: Duration) -> Result<()> {
     stage.note(format!("node {victim}"));
-    let set = |up| {
-        move |bed: &mut Bed| {
-            bed.set_link_of_routers(up)?;
-            bed.set_router_link(1, victim, up)
-        }
-    };
-    stage.event_for(NO_WAY, set(false))?;
+    stage.event_for(time, set_ways(&[victim], false))?;
     let without = member(&stage.bed, victim)?;
     if !without.no_way_to_lacs || without.groups > 0 {
         stage.breach(format!("without a way to the LACs: {without:?}"));
     }
-    stage.event(set(true))?;
+    stage.event(set_ways(&[victim], true))?;
     let deadline = Instant::now() + WAY_BACK_LIMIT;
     while member(&stage.bed, victim)?.no_way_to_lacs && Instant::now() < deadline {
         std::thread::sleep(POLL);
@@ -114,6 +134,22 @@ pub fn no_way_to_lacs(stage: &mut Stage) -> Result<()> {
     stage.restore()?;
     stage.event(|bed| order(bed, "undrain", victim, |groups| groups > 0))?;
     stage.restore()
+}
+
+/// Takes these nodes' ways to the LACs, or gives them back. The core stays in reach, and offers a default route.
+fn set_ways(nodes: &[u8], up: bool) -> impl FnOnce(&mut Bed) -> Result<()> {
+    move |bed: &mut Bed| {
+        bed.set_link_of_routers(up)?;
+        nodes
+            .iter()
+            .try_for_each(|node| bed.set_router_link(1, *node, up))
+    }
+}
+
+/// How many groups each node owns.
+fn owned(bed: &Bed) -> Result<BTreeMap<u8, u32>> {
+    let nodes = bed.view()?.nodes.into_iter();
+    Ok(nodes.map(|member| (member.id, member.groups)).collect())
 }
 
 /// How the cluster sees a node.
