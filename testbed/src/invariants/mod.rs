@@ -3,6 +3,7 @@
 mod acknowledged;
 mod alive;
 mod durable;
+mod half_dead;
 mod kept;
 mod negotiated;
 mod opened;
@@ -49,6 +50,7 @@ pub struct Invariants {
     relayed: relayed::Relayed,
     subscriber: subscriber::Subscriber,
     kept: kept::Kept,
+    half_dead: half_dead::HalfDead,
 }
 
 impl Invariants {
@@ -70,6 +72,7 @@ impl Invariants {
             one(&mut self.relayed, world, fact)?;
             one(&mut self.subscriber, world, fact)?;
             one(&mut self.kept, world, fact)?;
+            one(&mut self.half_dead, world, fact)?;
         }
         Ok(())
     }
