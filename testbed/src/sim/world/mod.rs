@@ -177,6 +177,12 @@ impl World {
         of(&members.voters) && (!members.is_joint() || of(&members.outgoing))
     }
 
+    /// The nodes whose disks hold a log entry.
+    pub fn holders(&self, index: u64) -> Vec<u64> {
+        let holds = |machine: &&Machine| machine.disk().holds(self.now, index);
+        self.machines.values().filter(holds).map(Machine::id).collect()
+    }
+
     /// The table that is furthest, of processes that run or are stopped.
     pub fn furthest_table(&self) -> Option<&Table> {
         let processes = self.machines.values().filter_map(Machine::process);
