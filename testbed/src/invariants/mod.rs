@@ -5,6 +5,7 @@ mod acknowledged;
 mod addresses;
 mod alive;
 mod durable;
+mod half_dead;
 mod kept;
 mod negotiated;
 mod opened;
@@ -53,6 +54,7 @@ pub struct Invariants {
     addresses: addresses::Addresses,
     accounting: accounting::Accounting,
     kept: kept::Kept,
+    half_dead: half_dead::HalfDead,
 }
 
 impl Invariants {
@@ -76,6 +78,7 @@ impl Invariants {
             one(&mut self.addresses, world, fact)?;
             one(&mut self.accounting, world, fact)?;
             one(&mut self.kept, world, fact)?;
+            one(&mut self.half_dead, world, fact)?;
         }
         Ok(())
     }

@@ -27,6 +27,8 @@ pub enum Bug {
     RelayedTwice,
     /// PPP frames leave, however long ago the leader was heard.
     StaleOwnerSpeaks,
+    /// The LNS never asks a silent LAC whether it is still there.
+    NeverAsks,
     /// A change that nobody answered is not proposed again.
     NoResubmission,
     /// A new owner does not take over what its predecessor had not got acknowledged.

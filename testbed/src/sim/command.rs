@@ -55,10 +55,11 @@ impl Options {
         let hours = virtual_time.as_secs_f64() / 3600.0;
         let spent = start.elapsed().as_secs_f64();
         println!(
-            "{} seeds, {hours:.1} simulated hours in {spent:.1} s: {:.1} hours a minute, {} steps",
+            "{} seeds, {hours:.1} simulated hours in {spent:.1} s: {:.1} hours a minute, {} steps, {} members added or removed",
             runs.len(),
             hours / spent * 60.0,
             runs.iter().map(|run| run.steps).sum::<u64>(),
+            runs.iter().map(|run| run.orders).sum::<u64>(),
         );
         let failed = runs
             .iter()

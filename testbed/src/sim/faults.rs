@@ -37,6 +37,14 @@ pub enum Fault {
         dies_after: Duration,
         lasts: Duration,
     },
+    /// What a node has proposed is late, and the node dies and is back before the others have noticed: the proposals of its past
+    /// arrive among those of its next process.
+    Overtaken {
+        leader: u64,
+        other: u64,
+        dies_after: Duration,
+        lasts: Duration,
+    },
     Cut {
         ways: Vec<(Place, Place)>,
         lasts: Duration,
@@ -82,6 +90,7 @@ impl Fault {
             | Self::AllDie { lasts, .. }
             | Self::Stop { lasts, .. }
             | Self::StopLeader { lasts, .. }
+            | Self::Overtaken { lasts, .. }
             | Self::Cut { lasts, .. }
             | Self::SlowDisk { lasts, .. } => *lasts,
             Self::ClockJump { ahead, .. } => *ahead,
@@ -107,8 +116,17 @@ impl Fault {
         } else {
             Death::PowerLoss
         };
+        let overtaken = Self::Overtaken {
+            leader: world.leader().unwrap_or(node),
+            other: any,
+            dies_after: dice.millis(5, 80),
+            lasts: dice.millis(60, 200),
+        };
+        if world.is_hasty() && dice.happens(700) {
+            return overtaken;
+        }
         // Members come and go in some runs only.
-        let kinds = if world.is_reconfigured() { 130 } else { 112 };
+        let kinds = if world.is_reconfigured() { 132 } else { 114 };
         match dice.below(kinds) {
             0..24 => Self::Die {
                 node,
@@ -165,6 +183,7 @@ impl Fault {
                     _ => Request::PassLead,
                 },
             },
+            112..114 => overtaken,
             _ if world.is_idle() => reconfigure(dice, world),
             _ => Self::Shuffle,
         }
@@ -220,5 +239,79 @@ fn reconfigure(dice: &mut Dice, world: &World) -> Fault {
                 orders: leaving.copied().map(Order::Remove).collect(),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::sim::Setup;
+
+    /// What a fault is, without its numbers.
+    fn kind(fault: &Fault) -> &'static str {
+        match fault {
+            Fault::Die {
+                death: Death::Killed, ..
+            } => "killed",
+            Fault::Die {
+                death: Death::PowerLoss,
+                ..
+            } => "power loss, and a write that is torn",
+            Fault::AllDie {
+                death: Death::Killed, ..
+            } => "all killed",
+            Fault::AllDie {
+                death: Death::PowerLoss,
+                ..
+            } => "power loss of the whole cluster",
+            Fault::Stop { .. } => "stall",
+            Fault::StopLeader { .. } => "stall of the leader, and a death",
+            Fault::Overtaken { .. } => "proposals of a process that is over",
+            Fault::Cut { ways, .. } => match ways.iter().any(|(from, to)| ways.contains(&(*to, *from))) {
+                true => "partition",
+                false => "partition in one direction",
+            },
+            Fault::SlowDisk { .. } => "slow disk",
+            Fault::Shuffle => "ECMP reshuffle",
+            Fault::ClockJump { .. } => "clock jump",
+            Fault::SetWallClock { .. } => "wall clock set",
+            Fault::Ordered { request, .. } => match request {
+                Request::Drain(_) => "drain",
+                Request::Undrain(_) => "undrain",
+                Request::Rebalance => "rebalance",
+                Request::PassLead => "leader transfer",
+            },
+            Fault::Members { orders } => match orders[0] {
+                Order::Add(_) => "growth",
+                Order::Remove(_) => "shrinking",
+            },
+            Fault::DiskLost { .. } => "disk lost, node replaced",
+            Fault::LacRestart { .. } => "LAC restart",
+        }
+    }
+
+    fn drawn(nodes: u64) -> BTreeSet<&'static str> {
+        let setup = Setup {
+            reconfigured: true,
+            hasty: false,
+            ..Setup::of_seed(1, Some(nodes), 1, None)
+        };
+        let mut world = World::new(setup);
+        while world.step(Duration::from_secs(4)).is_some() {}
+        let mut dice = Dice::new(1, 1);
+        (0..3_000)
+            .map(|_| kind(&Fault::draw(&mut dice, &world)))
+            .collect()
+    }
+
+    #[test]
+    fn everything_goes_wrong_that_can() {
+        let of_three = drawn(3);
+        let of_five = drawn(5);
+        let all: BTreeSet<_> = of_three.union(&of_five).collect();
+        assert_eq!(all.len(), 21, "{all:?}");
+        assert!(of_three.contains("growth") && of_five.contains("shrinking"));
     }
 }

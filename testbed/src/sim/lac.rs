@@ -18,6 +18,9 @@ use super::facts::{About, Attempt, CallNumber, Fact, Loss};
 /// How long a LAC goes on acknowledging in a tunnel that is over (RFC 2661 §5.7).
 const MOURNING: Duration = Duration::from_secs(31);
 
+/// How often, per mille, its subscribers stay away when a LAC has restarted.
+const STAY_AWAY: u64 = 200;
+
 /// A call and its subscriber.
 #[derive(Debug)]
 struct Call {
@@ -31,8 +34,12 @@ struct Call {
 /// A subscriber who wants to be online.
 #[derive(Clone, Copy, Debug)]
 enum Subscriber {
-    Waiting { until: Duration },
+    Waiting {
+        until: Duration,
+    },
     Calling,
+    /// He does not come back.
+    Away,
 }
 
 /// See the module.
@@ -100,7 +107,9 @@ impl Lac {
     }
 
     pub fn all_up(&self) -> bool {
-        self.established && self.subscribers_up() == self.subscribers.len()
+        let wanting = self.subscribers.iter();
+        let wanting = wanting.filter(|subscriber| !matches!(subscriber, Subscriber::Away));
+        self.established && self.subscribers_up() == wanting.count()
     }
 
     /// What keeps it from being all up, for a report.
@@ -235,9 +244,13 @@ impl Lac {
         std::mem::take(&mut self.facts)
     }
 
-    /// It loses its memory and opens a tunnel anew, from the same port and under the same id or another one.
+    /// It loses its memory and opens a tunnel anew, from the same port and under the same id or another one. Sometimes
+    /// its subscribers stay away: nobody takes the place of what the LNS still has of them.
     pub fn restart(&mut self, now: Duration) {
         self.end_calls(now, &Loss::Wanted);
+        if self.dice.happens(STAY_AWAY) {
+            self.subscribers.fill(Subscriber::Away);
+        }
         let same = self.dice.happens(500);
         self.begin(now, same);
         self.mourned.clear();
@@ -260,6 +273,15 @@ impl Lac {
         self.attempt += 1;
         (self.established, self.reopen_at) = (false, None);
         self.facts.push(Fact::TunnelWanted { lac: self.number });
+    }
+
+    /// All of its subscribers ask for an echo, and one does what it likes.
+    pub fn bustle(&mut self, now: Duration) {
+        if self.whim_at.is_some() {
+            self.calls.values_mut().for_each(|call| call.client.send_echo());
+            self.follow_whim(now);
+            self.settle(now);
+        }
     }
 
     /// Mostly a subscriber asks for an echo; some renegotiate or hang up, and the LAC clears a call or, rarely, closes the tunnel.

@@ -22,6 +22,8 @@ pub struct Run {
     /// Virtual time.
     pub time: Duration,
     pub steps: u64,
+    /// Members that were added or removed.
+    pub orders: u64,
     /// Over all that was sent.
     pub digest: u64,
     pub failure: Option<Failure>,
@@ -71,6 +73,7 @@ pub fn run(setup: &Setup) -> Run {
         seed: setup.seed,
         time: world.now(),
         steps: world.steps(),
+        orders: world.orders_done(),
         digest: world.digest(),
         failure,
     }

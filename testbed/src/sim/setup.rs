@@ -29,6 +29,8 @@ pub struct Setup {
     pub witness: Option<u64>,
     /// Whether members come and go.
     pub reconfigured: bool,
+    /// Whether nodes mostly die for so short a time that nobody else notices.
+    pub hasty: bool,
     pub lacs: usize,
     pub subscribers: usize,
     /// Virtual time with faults; quiet time follows.
@@ -56,6 +58,7 @@ impl Setup {
     pub fn of_seed(seed: u64, nodes: Option<u64>, minutes: u64, bug: Option<Bug>) -> Self {
         let mut cast = Dice::new(seed, 5);
         let reconfigured = cast.happens(250);
+        let hasty = cast.happens(100);
         let drawn = match cast.below(20) {
             0..14 => (3, None),
             14..17 => (3, Some(3)),
@@ -75,6 +78,7 @@ impl Setup {
             nodes,
             witness,
             reconfigured,
+            hasty,
             lacs,
             subscribers,
             troubled: Duration::from_secs(60 * minutes),

@@ -34,6 +34,19 @@ fn nothing_is_found_in_what_is_right() {
 }
 
 #[test]
+fn members_come_and_go() {
+    let setup = |seed| Setup {
+        reconfigured: true,
+        ..Setup::of_seed(seed, None, MINUTES, None)
+    };
+    let runs: Vec<Run> = (1..=5).map(|seed| run(&setup(seed))).collect();
+    let failed = runs.iter().find_map(|run| run.failure.as_ref());
+    assert!(failed.is_none(), "{failed:?}");
+    let orders: u64 = runs.iter().map(|run| run.orders).sum();
+    assert!(orders > 10, "{orders} members were added or removed");
+}
+
+#[test]
 fn output_before_acceptance_is_found_in_one_seed() {
     assert_eq!(found_by(Bug::OutputBeforeAcceptance, 1), "acknowledged");
 }
@@ -76,6 +89,21 @@ fn an_unchecked_epoch_is_found_in_ten_seeds() {
 #[test]
 fn a_stale_owner_that_speaks_is_found_in_twenty_seeds() {
     found_by(Bug::StaleOwnerSpeaks, 20);
+}
+
+#[test]
+fn a_lac_that_is_never_asked_is_found_in_fifty_seeds() {
+    assert_eq!(found_by(Bug::NeverAsks, 50), "half-dead");
+}
+
+#[test]
+fn an_incarnation_that_is_kept_is_found_in_ten_seeds() {
+    found_by(Bug::IncarnationKept, 10);
+}
+
+#[test]
+fn what_is_relayed_twice_is_found_in_ten_seeds() {
+    assert_eq!(found_by(Bug::RelayedTwice, 10), "relayed");
 }
 
 #[test]

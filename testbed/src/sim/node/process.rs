@@ -205,7 +205,8 @@ impl Process {
             liveness: Liveness::new(id, boot, group, now),
             hold: HoldQueue::default(),
             settings: Settings {
-                hello_interval: Duration::from_secs(20),
+                // Zero: never.
+                hello_interval: Duration::from_secs(if setup.bug == Some(Bug::NeverAsks) { 0 } else { 20 }),
                 ..Settings::default()
             },
             link: Arc::new(link),

@@ -13,6 +13,7 @@ mod trouble;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use holdfast_cluster::Table;
 use holdfast_cluster::replica::Members;
 
 use crate::sim::agenda::Agenda;
@@ -64,6 +65,8 @@ enum Happening {
     Start(u64),
     Resume(u64),
     DiskRecovers(u64),
+    /// Everybody does something of their own will.
+    Bustle,
     /// The LACs begin to dial.
     Lacs,
     Trouble,
@@ -82,12 +85,13 @@ pub struct World {
     /// The earliest timer of each LAC that is on the agenda.
     lac_timers: Vec<Option<Duration>>,
     network: Network,
-    /// When the last message of each connection between nodes arrives.
-    streams: BTreeMap<(u64, u64), Duration>,
+    /// When the last message of each connection between nodes arrives: from whom, which process of it, to whom.
+    streams: BTreeMap<(u64, u64, u64), Duration>,
     dice: Dice,
     troubled: bool,
     /// What the operator wants, the first of it under way.
     orders: VecDeque<Order>,
+    orders_done: u64,
     /// Times in which something was wrong, in order and without overlap.
     disturbances: Vec<(Duration, Duration)>,
     facts: Vec<Fact>,
@@ -113,6 +117,7 @@ impl World {
             dice: Dice::new(seed, 3),
             troubled: true,
             orders: VecDeque::new(),
+            orders_done: 0,
             disturbances: vec![(Duration::ZERO, Duration::from_secs(5))],
             facts: Vec::new(),
             steps: 0,
@@ -140,6 +145,11 @@ impl World {
         self.steps
     }
 
+    /// Members that were added or removed.
+    pub fn orders_done(&self) -> u64 {
+        self.orders_done
+    }
+
     pub fn digest(&self) -> u64 {
         self.network.digest()
     }
@@ -165,6 +175,24 @@ impl World {
         };
         let of = |voters: &[u64]| voters.iter().filter(holds).count() > voters.len() / 2;
         of(&members.voters) && (!members.is_joint() || of(&members.outgoing))
+    }
+
+    /// The nodes whose disks hold a log entry.
+    pub fn holders(&self, index: u64) -> Vec<u64> {
+        let holds = |machine: &&Machine| machine.disk().holds(self.now, index);
+        self.machines.values().filter(holds).map(Machine::id).collect()
+    }
+
+    /// The table that is furthest, of processes that run or are stopped.
+    pub fn furthest_table(&self) -> Option<&Table> {
+        let processes = self.machines.values().filter_map(Machine::process);
+        let tables = processes.map(|process| process.replica().table());
+        tables.max_by_key(|table| table.applied())
+    }
+
+    /// Whether nothing is wrong, nor has been a moment ago.
+    pub fn is_calm(&self) -> bool {
+        self.disturbances.last().is_none_or(|(_, end)| *end <= self.now)
     }
 
     /// The longest time without a fault within a time that ends now.
@@ -259,10 +287,16 @@ impl World {
                     self.add_lac();
                 }
             }
+            Happening::Bustle => {
+                for lac in 0..self.lacs.len() {
+                    self.lacs[lac].bustle(self.now);
+                    self.settle_lac(lac);
+                }
+            }
             Happening::Operator => self.look_after_orders(),
             Happening::Retire(node) => self.retire(node),
             Happening::Kill(node) => {
-                let back = self.dice.millis(30, 300);
+                let back = self.dice.millis(20, 200);
                 self.die(node, Death::Killed, back);
             }
             Happening::Start(node) => self.start(node),
@@ -339,6 +373,7 @@ impl World {
 
     fn send_wire(&mut self, from: u64, to: u64, wire: Wire) {
         let stream = wire.is_stream();
+        let boot = self.process(from).map_or(0, Process::boot);
         let copies = self.network.send(
             self.now,
             Place::Node(from),
@@ -350,7 +385,7 @@ impl World {
             let mut at = self.now + after;
             if stream {
                 // One connection keeps the order.
-                let last = self.streams.entry((from, to)).or_default();
+                let last = self.streams.entry((from, boot, to)).or_default();
                 at = at.max(*last);
                 *last = at;
             }

@@ -42,6 +42,10 @@ impl World {
         voters.filter(|id| self.setup.witness != Some(*id)).collect()
     }
 
+    pub fn is_hasty(&self) -> bool {
+        self.setup.hasty
+    }
+
     pub fn is_reconfigured(&self) -> bool {
         self.setup.reconfigured
     }
@@ -88,6 +92,7 @@ impl World {
         });
         if done == Some(true) {
             self.orders.pop_front();
+            self.orders_done += 1;
             self.note(&format!("{order:?} is carried out"));
             if let Order::Remove(node) = order {
                 let notice = self.dice.millis(0, 5_000);

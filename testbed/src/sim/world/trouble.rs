@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Happening, TICK, World};
 use crate::sim::faults::Fault;
+use crate::sim::network::Place;
 use crate::sim::node::Death;
 
 /// What a fault may leave behind for a while: elections, takeovers, retransmissions.
@@ -85,6 +86,17 @@ impl World {
                     self.agenda.at(now + dies_after, Happening::Kill(other));
                 }
             }
+            Fault::Overtaken {
+                leader,
+                other,
+                dies_after,
+                lasts,
+            } => {
+                self.network
+                    .cut(Place::Node(other), Place::Node(leader), now + lasts);
+                self.agenda.at(now + dies_after / 2, Happening::Bustle);
+                self.agenda.at(now + dies_after, Happening::Kill(other));
+            }
             Fault::Cut { ways, lasts } => {
                 for (from, to) in ways {
                     self.network.cut(from, to, now + lasts);
@@ -105,7 +117,14 @@ impl World {
                 let machine = self.machines.get_mut(&node);
                 machine.expect("a node that there is").set_wall_clock(epoch);
             }
-            Fault::Ordered { node, request } => self.request(node, request),
+            Fault::Ordered { node, request } => {
+                self.request(node, request);
+                // In the middle of it everybody has something to say.
+                for _ in 0..3 {
+                    let soon = self.dice.between(Duration::ZERO, Duration::from_millis(5));
+                    self.agenda.at(now + soon, Happening::Bustle);
+                }
+            }
             Fault::Members { orders } => self.give_orders(&orders),
             Fault::DiskLost { node, orders } => {
                 self.retire(node);
