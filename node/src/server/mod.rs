@@ -17,10 +17,12 @@ mod membership;
 mod ownership;
 mod reload;
 mod shards;
+pub mod sheet;
 mod start;
 mod stop;
 
-pub use checkpoint::{Checkpoint, Totals};
+pub use checkpoint::Checkpoint;
+pub use sheet::Totals;
 pub use start::StartError;
 
 use std::process::ExitCode;

@@ -4,6 +4,7 @@ mod accounting;
 mod acknowledged;
 mod addresses;
 mod alive;
+mod counters;
 mod durable;
 mod kept;
 mod negotiated;
@@ -52,6 +53,7 @@ pub struct Invariants {
     subscriber: subscriber::Subscriber,
     addresses: addresses::Addresses,
     accounting: accounting::Accounting,
+    counters: counters::Counters,
     kept: kept::Kept,
 }
 
@@ -75,6 +77,7 @@ impl Invariants {
             one(&mut self.subscriber, world, fact)?;
             one(&mut self.addresses, world, fact)?;
             one(&mut self.accounting, world, fact)?;
+            one(&mut self.counters, world, fact)?;
             one(&mut self.kept, world, fact)?;
         }
         Ok(())

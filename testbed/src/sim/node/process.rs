@@ -30,6 +30,7 @@ use holdfast_ppp::{AuthMethod, LinkConfig};
 use holdfast_protocol::{SessionId, Settings, TunnelId};
 
 use super::addresses::Addresses;
+use super::counters::{Counters, Files};
 use super::shells::Work;
 use super::table::{Input, Reply, Results};
 use super::wire::{Relay, Wire};
@@ -112,6 +113,9 @@ pub struct Process {
     pub(super) reborn_at: BTreeMap<TunnelId, Duration>,
     pub(super) peers: BTreeMap<PeerKey, Known>,
     pub(super) addresses: Addresses,
+    /// See [`Setup::crowded`].
+    pub(super) crowded: bool,
+    pub(super) counters: Counters,
     pub(super) timers: TimerTable<Timer>,
     pub(super) work: VecDeque<Work>,
     pub(super) liveness: Liveness,
@@ -130,7 +134,14 @@ pub struct Process {
 
 impl Process {
     /// Starts on what the disk holds.
-    pub fn start(now: Duration, id: u64, boot: u64, setup: &Setup, disk: &SimulatedDisk, dice: Dice) -> Self {
+    pub(super) fn start(
+        now: Duration,
+        (id, boot): (u64, u64),
+        setup: &Setup,
+        disk: &SimulatedDisk,
+        files: Files,
+        dice: Dice,
+    ) -> Self {
         let outbox = Outbox::default();
         let port = Port {
             outbox: outbox.clone(),
@@ -178,6 +189,8 @@ impl Process {
             reborn_at: BTreeMap::new(),
             peers: BTreeMap::new(),
             addresses,
+            crowded: setup.crowded,
+            counters: Counters::read(files, setup.bug),
             timers: TimerTable::default(),
             work: VecDeque::new(),
             liveness: Liveness::new(id, boot, liveness::Members::voting(1..=setup.nodes), now),
@@ -278,6 +291,7 @@ impl Process {
                 self.send_probes();
             }
             Wire::Relay(relay) => self.on_relay(relay),
+            Wire::Counters(report) => self.counters.take_report(from, &report),
         }
         self.drain();
     }
@@ -309,6 +323,7 @@ impl Process {
         self.register();
         self.give_away_groups();
         self.settle_accounting();
+        self.carry_traffic();
     }
 
     /// Whether this node is sure enough of being the owner to say what needs no commit.
