@@ -11,13 +11,20 @@ use prost::Message;
 
 use crate::peers::proto::{Counters, SessionCounters};
 use crate::server::Totals;
+use crate::server::sheet::{read_totals, write_line};
 
 /// Sessions in one frame: some 25 kB.
 const SESSIONS_PER_FRAME: usize = 500;
 
-/// What others have reported, by accounting id and node.
+/// First line of the file that they are kept in.
+const HEADER: &str = "holdfast counters of others 1";
+
+/// By accounting id and node.
+type Known = HashMap<String, Vec<(u64, Totals)>>;
+
+/// What others have reported.
 #[derive(Debug, Default)]
-pub struct Reports(Mutex<HashMap<String, Vec<(u64, Totals)>>>);
+pub struct Reports(Mutex<Known>);
 
 impl Reports {
     /// Takes a report of another node. Gives that one's wall clock since 1970, zero if it does not say; `None`: the report makes no
@@ -33,13 +40,47 @@ impl Reports {
                 tx_octets: session.tx_octets,
                 drops: session.drops,
             };
-            let of_session = known.entry(session.acct_session_id).or_default();
-            match of_session.iter_mut().find(|(reporter, _)| *reporter == node) {
-                Some((_, before)) => *before = before.highest(totals),
-                None => of_session.push((node, totals)),
-            }
+            note(&mut known, session.acct_session_id, node, totals);
         }
         Some(Duration::from_millis(report.unix_ms))
+    }
+
+    /// As it is now, apart from what comes.
+    pub fn copy(&self) -> Self {
+        Self(Mutex::new(self.known().clone()))
+    }
+
+    /// All of it, to outlive the process: a line with the version, then one line a session and node: the accounting id, the node
+    /// and four totals.
+    pub fn to_text(&self) -> String {
+        let mut text = format!("{HEADER}\n");
+        for (id, of_session) in &*self.known() {
+            for (node, totals) in of_session {
+                write_line(&mut text, &[id, &node.to_string()], *totals);
+            }
+        }
+        text
+    }
+
+    /// Takes what [`Self::to_text`] gave. `false`, and nothing is taken: it is damaged.
+    pub fn restore(&self, text: &str) -> bool {
+        let mut lines = text.lines();
+        if lines.next() != Some(HEADER) {
+            return false;
+        }
+        let read = |line: &str| {
+            let mut words = line.split(' ');
+            let (id, node) = (words.next()?, words.next()?.parse().ok()?);
+            Some((id.to_owned(), node, read_totals(&mut words)?))
+        };
+        let Some(read) = lines.map(read).collect::<Option<Vec<_>>>() else {
+            return false;
+        };
+        let mut known = self.known();
+        for (id, node, totals) in read {
+            note(&mut known, id, node, totals);
+        }
+        true
     }
 
     /// What all others have counted for a session.
@@ -54,9 +95,17 @@ impl Reports {
         self.known().retain(|id, _| lives(id));
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<String, Vec<(u64, Totals)>>> {
+    fn known(&self) -> MutexGuard<'_, Known> {
         // Each entry is changed by assignments alone.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn note(known: &mut Known, id: String, node: u64, totals: Totals) {
+    let of_session = known.entry(id).or_default();
+    match of_session.iter_mut().find(|(reporter, _)| *reporter == node) {
+        Some((_, before)) => *before = before.highest(totals),
+        None => of_session.push((node, totals)),
     }
 }
 
@@ -86,6 +135,7 @@ pub fn encode<'a>(unix: Duration, sessions: impl Iterator<Item = (&'a str, Total
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::sheet::{Sheet, parse};
 
     const NOW: Duration = Duration::from_secs(1_800_000_000);
 
@@ -107,6 +157,33 @@ mod tests {
         assert_eq!(reports.of("b"), Totals::default());
         reports.retain(|id| id != "a");
         assert_eq!(reports.of("a"), Totals::default());
+    }
+
+    #[test]
+    fn a_process_that_starts_again_shows_no_less_than_its_predecessor() {
+        let reports = Reports::default();
+        let frames = encode([("a", totals(100))].into_iter());
+        assert!(reports.take(2, &frames[0]) && reports.take(3, &frames[0]));
+        let counted = || [("a", totals(7))].into_iter();
+        let sheet = Sheet::new(&HashMap::new(), &reports, counted());
+        assert_eq!(sheet.shown["a"], totals(207));
+
+        let (reports, inherited) = (Reports::default(), parse(&sheet.text).expect("our own format"));
+        assert!(reports.restore(&sheet.others));
+        let next = Sheet::new(&inherited, &reports, counted());
+        assert_eq!((next.shown["a"], next.own["a"]), (totals(214), totals(14)));
+    }
+
+    #[test]
+    fn damage_to_what_is_kept_is_noticed() {
+        let reports = Reports::default();
+        for text in [
+            "",
+            "holdfast counters of others 2\n",
+            "holdfast counters of others 1\na 2 1 2 3\n",
+        ] {
+            assert!(!reports.restore(text), "{text:?}");
+        }
     }
 
     #[test]

@@ -304,10 +304,7 @@ impl Backend for NodeBackend {
         let items = rows
             .iter()
             .map(|(tunnel, session, row)| {
-                let own = self.shared.checkpoint.totals(*tunnel, *session);
-                let members = self.shared.members.as_ref();
-                let others = members.map(|members| members.reports().of(&row.acct_session_id));
-                let totals = own.plus(others.unwrap_or_default());
+                let totals = self.shared.checkpoint.totals(&row.acct_session_id);
                 session_info(*tunnel, *session, row, totals, now_ms, config.ppp.mtu)
             })
             .collect();
@@ -517,7 +514,7 @@ fn session_info(
     tunnel: TunnelId,
     session: SessionId,
     row: &SessionRow,
-    totals: checkpoint::Totals,
+    totals: super::Totals,
     now_ms: u64,
     mtu: u16,
 ) -> SessionInfo {

@@ -4,10 +4,10 @@
 //! shown is what was written, so that no figure that anyone has seen can go back after a kill. What a kill costs is the packets
 //! counted since the last writing, never a step backwards.
 //!
-//! The file: a line with the version, then one line a session: its accounting id and four totals.
+//! What other members have reported is written, too, and shown once it is: they tell it again only when they hear of us, and
+//! until then the sum would be lower than before. What is in the files is in [`super::sheet`].
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,8 +16,9 @@ use std::{fs, io};
 
 use holdfast_protocol::{SessionId, TunnelId};
 
+use super::sheet::{self, Sheet, Totals};
 use crate::actors::context::Shared;
-use crate::actors::reports;
+use crate::actors::reports::{self, Reports};
 use crate::io::clock;
 use crate::peers::Frame;
 
@@ -27,48 +28,11 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// How often in a cluster, where the other members are told, too.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// First line of the file.
-const HEADER: &str = "holdfast counters 1";
-
 /// Name of the file in the data folder.
 const FILE: &str = "counters";
 
-/// Octets and packets of one session since it began, over all processes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// From the subscriber, packets.
-    pub rx_packets: u64,
-    /// From the subscriber, octets of IP packets.
-    pub rx_octets: u64,
-    /// To the subscriber, packets.
-    pub tx_packets: u64,
-    /// To the subscriber, octets of IP packets.
-    pub tx_octets: u64,
-    /// Either way; of this process alone.
-    pub drops: u64,
-}
-
-impl Totals {
-    /// The sum, field by field.
-    pub fn plus(self, other: Self) -> Self {
-        self.each(other, u64::saturating_add)
-    }
-
-    /// The higher, field by field.
-    pub fn highest(self, other: Self) -> Self {
-        self.each(other, u64::max)
-    }
-
-    fn each(self, other: Self, of: fn(u64, u64) -> u64) -> Self {
-        Self {
-            rx_packets: of(self.rx_packets, other.rx_packets),
-            rx_octets: of(self.rx_octets, other.rx_octets),
-            tx_packets: of(self.tx_packets, other.tx_packets),
-            tx_octets: of(self.tx_octets, other.tx_octets),
-            drops: of(self.drops, other.drops),
-        }
-    }
-}
+/// Name of the file with what other members have reported.
+const OTHERS_FILE: &str = "counters-of-others";
 
 /// The totals as last written, and those that earlier processes left.
 #[derive(Debug, Default)]
@@ -76,35 +40,45 @@ pub struct Checkpoint {
     /// Held from reading the counters to replacing the file, so that no older figures replace newer ones.
     writing: Mutex<()>,
     inherited: Mutex<HashMap<String, Totals>>,
-    written: Mutex<HashMap<(TunnelId, SessionId), Totals>>,
+    /// By accounting id, with what other members have reported.
+    shown: Mutex<HashMap<String, Totals>>,
     /// By accounting id, as last reported to the other members.
     reported: Mutex<HashMap<String, Totals>>,
 }
 
 impl Checkpoint {
     /// Reads what the process before left. A file that cannot be read costs the history of the counters, no session.
-    pub fn load(&self, data_dir: &Path) {
-        let path = data_dir.join(FILE);
-        match fs::read_to_string(&path) {
-            Ok(text) => match parse(&text) {
-                Some(totals) => *lock(&self.inherited) = totals,
-                None => {
-                    tracing::warn!(path = %path.display(), "the counters' checkpoint is damaged: counters start at zero")
-                }
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "cannot read the counters' checkpoint: counters start at zero");
-            }
+    pub fn load(&self, data_dir: &Path, others: Option<&Reports>) {
+        if let Some(totals) = read(&data_dir.join(FILE), sheet::parse) {
+            *lock(&self.inherited) = totals;
+        }
+        if let Some(others) = others {
+            read(&data_dir.join(OTHERS_FILE), |text| {
+                others.restore(text).then_some(())
+            });
         }
     }
 
-    /// A session's totals as last written.
-    pub fn totals(&self, tunnel: TunnelId, session: SessionId) -> Totals {
-        lock(&self.written)
-            .get(&(tunnel, session))
-            .copied()
-            .unwrap_or_default()
+    /// A session's totals as last written, by its accounting id.
+    pub fn totals(&self, id: &str) -> Totals {
+        lock(&self.shown).get(id).copied().unwrap_or_default()
+    }
+}
+
+fn read<T>(path: &Path, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+    match fs::read_to_string(path) {
+        Ok(text) => {
+            let parsed = parse(&text);
+            if parsed.is_none() {
+                tracing::warn!(path = %path.display(), "the counters' checkpoint is damaged: counters start at zero");
+            }
+            parsed
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "cannot read the counters' checkpoint: counters start at zero");
+            None
+        }
     }
 }
 
@@ -130,26 +104,21 @@ pub async fn write(shared: &Arc<Shared>) {
     let shared = shared.clone();
     let written = tokio::task::spawn_blocking(move || {
         let _writing = lock(&shared.checkpoint.writing);
-        let inherited = lock(&shared.checkpoint.inherited);
-        let mut text = format!("{HEADER}\n");
-        let mut written = HashMap::with_capacity(sessions.len());
-        let mut by_id = HashMap::new();
-        for (tunnel, session, row) in sessions {
-            let before = inherited.get(&row.acct_session_id).copied().unwrap_or_default();
-            let totals = now_of(&shared, tunnel, session, before);
-            write_line(&mut text, &row.acct_session_id, totals);
-            written.insert((tunnel, session), totals);
-            if shared.members.is_some() {
-                by_id.insert(row.acct_session_id.clone(), totals);
-            }
+        let counted = sessions.iter().map(|(tunnel, session, row)| {
+            let counted = counted(&shared, *tunnel, *session);
+            (row.acct_session_id.as_str(), counted)
+        });
+        let members = shared.members.as_ref();
+        let others = members.map_or_else(Reports::default, |members| members.reports().copy());
+        let sheet = Sheet::new(&lock(&shared.checkpoint.inherited), &others, counted);
+        let folder = shared.config.load().node.data_dir.clone();
+        if members.is_some() {
+            replace(&folder.join(OTHERS_FILE), &sheet.others)?;
         }
-        drop(inherited);
-        let result = replace(&shared.config.load().node.data_dir.join(FILE), &text);
-        if result.is_ok() {
-            *lock(&shared.checkpoint.written) = written;
-            report(&shared, by_id);
-        }
-        result
+        replace(&folder.join(FILE), &sheet.text)?;
+        *lock(&shared.checkpoint.shown) = sheet.shown;
+        report(&shared, sheet.own);
+        Ok::<(), io::Error>(())
     });
     if let Ok(Err(error)) = written.await {
         tracing::warn!(%error, "cannot write the counters' checkpoint: the counters shown stand still");
@@ -177,58 +146,27 @@ fn report(shared: &Shared, totals: HashMap<String, Totals>) {
     *reported = totals;
 }
 
-fn now_of(shared: &Shared, tunnel: TunnelId, session: SessionId, before: Totals) -> Totals {
+/// What this process has counted.
+fn counted(shared: &Shared, tunnel: TunnelId, session: SessionId) -> Totals {
     let Some(facts) = shared.directory.session(tunnel, session) else {
-        return before;
+        return Totals::default();
     };
     let counted = facts.shared.totals();
     Totals {
-        rx_packets: before.rx_packets + counted.received_packets,
-        rx_octets: before.rx_octets + counted.received_octets,
-        tx_packets: before.tx_packets + counted.sent_packets,
-        tx_octets: before.tx_octets + counted.sent_octets,
+        rx_packets: counted.received_packets,
+        rx_octets: counted.received_octets,
+        tx_packets: counted.sent_packets,
+        tx_octets: counted.sent_octets,
         drops: counted.drops.iter().sum(),
     }
-}
-
-fn write_line(text: &mut String, id: &str, totals: Totals) {
-    let Totals {
-        rx_packets,
-        rx_octets,
-        tx_packets,
-        tx_octets,
-        ..
-    } = totals;
-    writeln!(text, "{id} {rx_packets} {rx_octets} {tx_packets} {tx_octets}")
-        .expect("a String takes what is written");
-}
-
-fn parse(text: &str) -> Option<HashMap<String, Totals>> {
-    let mut lines = text.lines();
-    if lines.next()? != HEADER {
-        return None;
-    }
-    lines
-        .map(|line| {
-            let mut words = line.split(' ');
-            let id = words.next()?.to_owned();
-            let mut number = || words.next()?.parse().ok();
-            let totals = Totals {
-                rx_packets: number()?,
-                rx_octets: number()?,
-                tx_packets: number()?,
-                tx_octets: number()?,
-                drops: 0,
-            };
-            Some((id, totals))
-        })
-        .collect()
 }
 
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let new: PathBuf = path.with_extension("new");
     let mut file = fs::File::create(&new)?;
     file.write_all(text.as_bytes())?;
+    // What was shown must be there after a loss of power, too.
+    file.sync_data()?;
     drop(file);
     fs::rename(&new, path)
 }
@@ -248,29 +186,6 @@ pub async fn keep(shared: Arc<Shared>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_written_is_read_again() {
-        let totals = Totals {
-            rx_packets: 1,
-            rx_octets: u64::MAX,
-            tx_packets: 3,
-            tx_octets: 4,
-            drops: 0,
-        };
-        let mut text = format!("{HEADER}\n");
-        write_line(&mut text, "00000001abcdef", totals);
-        let read = parse(&text).expect("our own format");
-        assert_eq!(read.get("00000001abcdef"), Some(&totals));
-    }
-
-    #[test]
-    fn damage_is_noticed() {
-        assert!(parse("").is_none());
-        assert!(parse("holdfast counters 2\n").is_none());
-        assert!(parse(&format!("{HEADER}\nid 1 2 3\n")).is_none());
-        assert!(parse(&format!("{HEADER}\nid 1 2 3 x\n")).is_none());
-    }
 
     #[test]
     fn a_file_is_replaced_whole() {

@@ -22,11 +22,13 @@ mod ownership;
 pub mod past;
 mod reload;
 mod shards;
+pub mod sheet;
 mod start;
 mod stop;
 mod way;
 
-pub use checkpoint::{Checkpoint, Totals};
+pub use checkpoint::Checkpoint;
+pub use sheet::Totals;
 pub use start::StartError;
 
 use std::process::ExitCode;

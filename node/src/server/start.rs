@@ -201,7 +201,10 @@ impl Node {
             checkpoint: checkpoint::Checkpoint::default(),
         });
         shared.publish_limits();
-        shared.checkpoint.load(&shared.config.load().node.data_dir);
+        let reports = shared.members.as_ref().map(|members| members.reports());
+        shared
+            .checkpoint
+            .load(&shared.config.load().node.data_dir, reports);
         shared.table.published().bear();
         let shards = shards::Supervisor::start(&shared, inboxes);
         tracing::info!(

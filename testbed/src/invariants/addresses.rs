@@ -3,7 +3,7 @@
 //!
 //! No trouble lasts as long as a member's isolation limit, after which it would not matter.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use holdfast::actors::forwarding::address;
@@ -28,6 +28,8 @@ struct Holder {
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
     holders: BTreeMap<Ipv4Addr, Holder>,
+    /// What has been given to which session, by the table time of its beginning.
+    seen: BTreeSet<(Ipv4Addr, Key, u64)>,
 }
 
 impl Invariant for Addresses {
@@ -47,18 +49,17 @@ impl Invariant for Addresses {
             return Ok(());
         };
         let key = (*tunnel, *session);
-        // A node that lags, or starts on an old disk, tells nothing new.
-        let known = self.holders.get(&address);
-        if known.is_some_and(|known| known.created_ms > row.created_ms || known.key == key) {
-            return Ok(());
-        }
         if let Some(other) = other_holder(process.replica().table(), key, address) {
             return Err(format!(
                 "sessions {}/{} and {tunnel}/{session} both have {address}",
                 other.0, other.1
             ));
         }
-        self.given(world, key, row, address)
+        // A node that lags, or starts on an old disk, tells nothing new.
+        match self.seen.insert((address, key, row.created_ms)) {
+            true => self.given(world, key, row, address),
+            false => Ok(()),
+        }
     }
 }
 
@@ -92,13 +93,15 @@ impl Addresses {
 }
 
 fn other_holder(table: &Table, key: Key, wanted: Ipv4Addr) -> Option<Key> {
+    // Only if the session still has it: another may have got it within the same turn.
+    if table.session(key.0, key.1).and_then(|row| address(row)) != Some(wanted) {
+        return None;
+    }
     let sessions = table.tunnels().flat_map(|(tunnel, found)| {
         found
             .sessions()
             .map(move |(session, row)| ((tunnel, session), row))
     });
     let mut others = sessions.filter(|(other, row)| *other != key && address(row) == Some(wanted));
-    // Only if the session still has it: another may have got it within the same turn.
-    let still = table.session(key.0, key.1).and_then(|row| address(row)) == Some(wanted);
-    others.next().map(|(other, _)| other).filter(|_| still)
+    others.next().map(|(other, _)| other)
 }

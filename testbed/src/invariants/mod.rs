@@ -4,6 +4,7 @@ mod accounting;
 mod acknowledged;
 mod addresses;
 mod alive;
+mod counters;
 mod durable;
 mod half_dead;
 mod kept;
@@ -53,6 +54,7 @@ pub struct Invariants {
     subscriber: subscriber::Subscriber,
     addresses: addresses::Addresses,
     accounting: accounting::Accounting,
+    counters: counters::Counters,
     kept: kept::Kept,
     half_dead: half_dead::HalfDead,
 }
@@ -77,6 +79,7 @@ impl Invariants {
             one(&mut self.subscriber, world, fact)?;
             one(&mut self.addresses, world, fact)?;
             one(&mut self.accounting, world, fact)?;
+            one(&mut self.counters, world, fact)?;
             one(&mut self.kept, world, fact)?;
             one(&mut self.half_dead, world, fact)?;
         }

@@ -37,4 +37,6 @@ pub enum Bug {
     BlockLeasedTwice,
     /// An accounting record is taken off the table, whether the server has received it or not.
     AccountingSettledUnseen,
+    /// A process that starts does not read what its predecessors and the others have counted.
+    CountersForgotten,
 }

@@ -113,6 +113,8 @@ pub enum Fact {
         kind: AccountingKind,
         id: String,
     },
+    /// A node may show what has been forwarded of a session's traffic, by all nodes as far as it knows.
+    Counted { node: u64, id: String, octets: u64 },
     /// A process ends by itself.
     Died { node: u64, why: String },
     /// A node passes a datagram on, that had gone `before` so often from node to node.

@@ -48,6 +48,8 @@ pub struct Setup {
     pub pool: Vec<Ipv4Net>,
     /// Whether the pool has hardly more addresses than there are subscribers.
     pub tight: bool,
+    /// Whether all nodes pick addresses from the same slice, so that the table has to refuse many.
+    pub crowded: bool,
     pub bug: Option<Bug>,
     /// The time whose facts are printed.
     pub trace: Option<Range<Duration>>,
@@ -72,7 +74,9 @@ impl Setup {
         let percent = |dice: &mut Dice, yes: bool| if yes { dice.below(50) } else { 0 };
         let (lacs, subscribers) = (2 + dice.index(4), 2 + dice.index(6));
         // Of its own dice: what was drawn here later than the rest changes none of it.
-        let tight = Dice::new(seed, 4).happens(500);
+        let mut dice_of_pool = Dice::new(seed, 4);
+        let tight = dice_of_pool.happens(500);
+        let crowded = dice_of_pool.happens(300) || bug == Some(Bug::BlockLeasedTwice);
         Self {
             seed,
             nodes,
@@ -99,8 +103,9 @@ impl Setup {
             fault_every: millis(2_000 + dice.below(15_000)),
             echoes: !lossy && dice.happens(500),
             snapshot_entries: 50 + dice.index(400),
-            pool: vec![pool(tight, (lacs + 1) * subscribers)],
+            pool: vec![pool(tight, (lacs + 1) * (subscribers - 1))],
             tight,
+            crowded,
             bug,
             trace: None,
         }
@@ -116,7 +121,7 @@ impl Setup {
     }
 }
 
-/// A pool for so many subscribers: the smallest that is large enough, or one in which nobody gets in another's way.
+/// A pool for so many subscribers who have no address of their own: the smallest that is large enough, or one in which nobody gets in another's way.
 fn pool(tight: bool, subscribers: usize) -> Ipv4Net {
     let network = Ipv4Addr::new(100, 64, 0, 0);
     let fits = |length: &u8| (1 << (32 - length)) >= subscribers + 3;

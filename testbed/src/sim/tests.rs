@@ -125,3 +125,8 @@ fn a_block_that_is_leased_twice_is_found_in_three_seeds() {
 fn accounting_that_is_settled_unseen_is_found_in_one_seed() {
     assert_eq!(found_by(Bug::AccountingSettledUnseen, 1), "accounting");
 }
+
+#[test]
+fn counters_that_a_process_does_not_read_are_found_in_one_seed() {
+    assert_eq!(found_by(Bug::CountersForgotten, 1), "counters");
+}

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use holdfast_cluster::log::SimulatedDisk;
 
+use super::counters::Files;
 use super::process::{Out, Process};
 use super::table::Results;
 use super::wire::Wire;
@@ -39,6 +40,7 @@ pub enum Arrival {
 pub struct Machine {
     id: u64,
     disk: SimulatedDisk,
+    files: Files,
     process: Option<Process>,
     boots: u64,
     /// Stopped since then, and what has arrived.
@@ -66,6 +68,7 @@ impl Machine {
         Self {
             id,
             disk,
+            files: Files::default(),
             process: None,
             boots: 0,
             stopped: None,
@@ -139,7 +142,12 @@ impl Machine {
         self.disk.begin_turn(now);
         let clock = self.clock(now);
         self.process = Some(Process::start(
-            clock, self.id, self.boots, setup, &self.disk, dice,
+            clock,
+            (self.id, self.boots),
+            setup,
+            &self.disk,
+            self.files.clone(),
+            dice,
         ));
         self.boots
     }

@@ -4,6 +4,7 @@ mod accounting;
 mod addresses;
 mod births;
 mod control;
+mod counters;
 mod machine;
 mod orders;
 mod ownership;

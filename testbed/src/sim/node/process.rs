@@ -30,6 +30,7 @@ use holdfast_ppp::{AuthMethod, LinkConfig};
 use holdfast_protocol::{SessionId, Settings, TunnelId};
 
 use super::addresses::Addresses;
+use super::counters::{Counters, Files};
 use super::orders::voting;
 use super::shells::Work;
 use super::table::{Input, Reply, Results};
@@ -127,6 +128,9 @@ pub struct Process {
     pub(super) reborn_at: BTreeMap<TunnelId, Duration>,
     pub(super) peers: BTreeMap<PeerKey, Known>,
     pub(super) addresses: Addresses,
+    /// See [`Setup::crowded`].
+    pub(super) crowded: bool,
+    pub(super) counters: Counters,
     pub(super) timers: TimerTable<Timer>,
     pub(super) work: VecDeque<Work>,
     pub(super) liveness: Liveness,
@@ -147,7 +151,14 @@ pub struct Process {
 
 impl Process {
     /// Starts on what the disk holds.
-    pub fn start(now: Duration, id: u64, boot: u64, setup: &Setup, disk: &SimulatedDisk, dice: Dice) -> Self {
+    pub(super) fn start(
+        now: Duration,
+        (id, boot): (u64, u64),
+        setup: &Setup,
+        disk: &SimulatedDisk,
+        files: Files,
+        dice: Dice,
+    ) -> Self {
         let outbox = Outbox::default();
         let port = Port {
             outbox: outbox.clone(),
@@ -200,6 +211,8 @@ impl Process {
             reborn_at: BTreeMap::new(),
             peers: BTreeMap::new(),
             addresses,
+            crowded: setup.crowded,
+            counters: Counters::read(files, setup.bug),
             timers: TimerTable::default(),
             work: VecDeque::new(),
             liveness: Liveness::new(id, boot, group, now),
@@ -306,6 +319,7 @@ impl Process {
                 self.send_probes();
             }
             Wire::Relay(relay) => self.on_relay(relay),
+            Wire::Counters(report) => self.counters.take_report(from, &report),
         }
         self.drain();
     }
@@ -340,6 +354,7 @@ impl Process {
         self.give_away_groups();
         self.lead_as_witness();
         self.settle_accounting();
+        self.carry_traffic();
     }
 
     /// Whether this node is sure enough of being the owner to say what needs no commit.

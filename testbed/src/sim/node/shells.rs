@@ -339,10 +339,9 @@ impl Process {
         let user = String::from_utf8_lossy(name);
         let number: u32 = user.parse().unwrap_or_default();
         let fixed = (number & 0xff == 0).then(|| Ipv4Addr::from(0x0a00_0000 + number));
-        let leased_twice = self.has(Bug::BlockLeasedTwice);
         let seat = Seat {
-            group: if leased_twice { 0 } else { tunnel.group() },
-            is_own: &|group| leased_twice || self.groups[usize::from(group)].owner == self.id,
+            group: if self.crowded { 0 } else { tunnel.group() },
+            is_own: &|group| self.crowded || self.groups[usize::from(group)].owner == self.id,
         };
         let assigned = self
             .addresses

@@ -22,6 +22,8 @@ pub enum Wire {
     Raft(Vec<u8>),
     Relay(Relay),
     Probe(Vec<u8>),
+    /// What the sender has forwarded itself.
+    Counters(Vec<u8>),
 }
 
 impl Wire {
@@ -33,7 +35,7 @@ impl Wire {
     /// For the digest of all that was sent.
     pub fn octets(&self) -> &[u8] {
         match self {
-            Self::Raft(octets) | Self::Probe(octets) => octets,
+            Self::Raft(octets) | Self::Probe(octets) | Self::Counters(octets) => octets,
             Self::Relay(relay) => &relay.octets,
         }
     }

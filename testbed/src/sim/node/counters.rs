@@ -1,0 +1,115 @@
+//! Traffic and its counters, as the packet threads count it and the daemon's checkpoint keeps it: what is shown was written before.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use holdfast::actors::reports::{self, Reports};
+use holdfast::server::Totals;
+use holdfast::server::sheet::{self, Sheet};
+
+use super::process::{Out, Process};
+use super::wire::Wire;
+use crate::sim::bugs::Bug;
+use crate::sim::facts::Fact;
+
+/// Ticks between two packets of some session.
+const PACKET_TICKS: u64 = 5;
+/// Ticks between two writings, after which the others are told, too.
+const WRITE_TICKS: u64 = 500;
+
+/// The two files in a node's data folder. They outlive its processes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Files(Arc<Mutex<(String, String)>>);
+
+/// What one process knows of the traffic.
+#[derive(Debug)]
+pub(super) struct Counters {
+    files: Files,
+    inherited: HashMap<String, Totals>,
+    counted: BTreeMap<String, Totals>,
+    reports: Reports,
+}
+
+impl Counters {
+    /// Reads what the process before left.
+    pub(super) fn read(files: Files, bug: Option<Bug>) -> Self {
+        let (own, others) = files.0.lock().expect("one thread").clone();
+        let reports = Reports::default();
+        let mut inherited = HashMap::new();
+        if bug != Some(Bug::CountersForgotten) && !own.is_empty() {
+            inherited = sheet::parse(&own).expect("our own format");
+            assert!(reports.restore(&others), "our own format");
+        }
+        Self {
+            files,
+            inherited,
+            counted: BTreeMap::new(),
+            reports,
+        }
+    }
+
+    /// What another node has forwarded itself.
+    pub(super) fn take_report(&self, from: u64, report: &[u8]) {
+        assert!(self.reports.take(from, report), "our own format");
+    }
+}
+
+impl Process {
+    /// Any node forwards the data of any session.
+    pub(super) fn carry_traffic(&mut self) {
+        if self.ticks.is_multiple_of(PACKET_TICKS) {
+            let ids: Vec<_> = self.session_ids();
+            let at = self.dice.index(ids.len());
+            if let Some(id) = ids.into_iter().nth(at) {
+                let packet = Totals {
+                    rx_packets: 1,
+                    rx_octets: 40 + self.dice.below(1400),
+                    ..Totals::default()
+                };
+                let counted = self.counters.counted.entry(id).or_default();
+                *counted = counted.plus(packet);
+            }
+        }
+        if self.ticks.is_multiple_of(WRITE_TICKS) {
+            self.write_counters();
+        }
+    }
+
+    fn session_ids(&self) -> Vec<String> {
+        let tunnels = self.replica.table().tunnels();
+        tunnels
+            .flat_map(|(_, found)| found.sessions())
+            .map(|(_, row)| row.acct_session_id.clone())
+            .collect()
+    }
+
+    fn write_counters(&mut self) {
+        let ids = self.session_ids();
+        let counters = &self.counters;
+        let counted = ids.iter().map(|id| {
+            let counted = counters.counted.get(id).copied().unwrap_or_default();
+            (id.as_str(), counted)
+        });
+        let sheet = Sheet::new(&counters.inherited, &counters.reports, counted);
+        *counters.files.0.lock().expect("one thread") = (sheet.text, sheet.others);
+        counters.reports.retain(|id| sheet.own.contains_key(id));
+        let own: BTreeMap<_, _> = sheet.own.iter().collect();
+        let frames = reports::encode(own.into_iter().map(|(id, totals)| (id.as_str(), *totals)));
+        for id in ids {
+            let octets = sheet.shown[&id].rx_octets;
+            self.fact(Fact::Counted {
+                node: self.id,
+                id,
+                octets,
+            });
+        }
+        for to in self.liveness.alive().into_keys().filter(|to| *to != self.id) {
+            self.out.extend(frames.iter().map(|frame| Out::Wire {
+                to,
+                after: Duration::ZERO,
+                wire: Wire::Counters(frame.clone()),
+            }));
+        }
+    }
+}
