@@ -8,8 +8,9 @@ pub const COMMAND_VERSION: u32 = 2;
 /// The oldest version that this program still applies. Nodes without a version in common do not work together.
 pub const OLDEST_COMMAND_VERSION: u32 = 1;
 
-/// Version of the snapshot's meaning. A newer one is refused when opened.
-pub const SNAPSHOT_VERSION: u32 = 1;
+/// Version of the snapshot's meaning. A newer one is refused when opened. Version 2 is that of a cluster which was recovered: it
+/// has a generation, which a program that knows version 1 alone would drop.
+pub const SNAPSHOT_VERSION: u32 = 2;
 
 /// Groups of tunnels, the unit of ownership.
 pub const GROUPS: usize = 256;

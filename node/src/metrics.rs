@@ -93,6 +93,7 @@ counters! {
     RelaysReplayed => "relays_replayed_total", "Held messages handled here once this node owned their tunnel.";
     RelaysExpired => "relays_expired_total", "Held messages dropped after a second.";
     RelaysDropped => "relays_dropped_total", "Messages for another node's tunnel dropped: no connection, too many held, or the owner changed again.";
+    OrdersDropped => "orders_dropped_total", "Orders of other nodes' operators dropped: too many waited.";
     GroupsTaken => "groups_taken_total", "Groups of tunnels that this node became the owner of while it ran.";
     Snapshots => "table_snapshots_total", "Snapshots of the session table written.";
     DiskFull => "disk_full_total", "Times that the disk became full and the reserve had to be used.";

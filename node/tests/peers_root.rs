@@ -22,6 +22,8 @@ impl PeerEvents for Downs {
     fn on_frame(&self, _from: u64, _frame: Frame) {}
     fn on_datagram(&self, _from: u64, _octets: Vec<u8>) {}
     fn on_up(&self, _node: u64, _hello: Hello) {}
+    fn on_superseded(&self, _node: u64) {}
+
     fn on_down(&self, _node: u64, refused: bool) {
         let mut downs = self.0.lock().expect("no test panics in it");
         downs.push((Instant::now(), refused));
@@ -57,6 +59,7 @@ fn start(folder: &Path, authority: &Authority, members: &[MemberConfig], node: u
             configuration: Vec::new(),
             boot: 1,
             past: Past::default(),
+            lineage: holdfast_cluster::replica::Lineage::default(),
         },
         metrics: Arc::new(Metrics::default()),
     };

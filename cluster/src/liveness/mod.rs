@@ -316,6 +316,14 @@ impl Liveness {
         self.peers.iter().filter_map(says).chain(own).collect()
     }
 
+    /// The last log entry that each member which was ever heard has applied, as it last said, and this node's.
+    pub fn applied(&self) -> BTreeMap<u64, u64> {
+        let heard = self.peers.iter().filter(|(_, peer)| peer.state != State::Unheard);
+        let mut applied: BTreeMap<u64, u64> = heard.map(|(node, peer)| (*node, peer.applied())).collect();
+        applied.insert(self.me, self.view.applied);
+        applied
+    }
+
     /// What a leader may act on. `None` if this node does not lead, cannot be sure that it still does, or if
     /// leases of an earlier leader may still run.
     pub fn judgement(&self, now: Duration) -> Option<Judgement> {

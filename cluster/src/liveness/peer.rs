@@ -100,6 +100,11 @@ impl Peer {
         }
     }
 
+    /// The last log entry that it has applied, as it last said.
+    pub(super) fn applied(&self) -> u64 {
+        self.applied
+    }
+
     /// Any message of it came.
     pub(super) fn observe(&mut self, now: Duration, standing: &Standing, our_applied: u64) {
         // Changed, not grown: a process that starts anew begins lower.

@@ -5,6 +5,7 @@
 use std::fmt::Debug;
 
 use super::ReplicaError;
+use super::lineage::Lineage;
 use super::members::{MemberChange, Members, MembersError, Progress, TransferError};
 use crate::log::LogStore;
 use crate::table::{Table, TableImage};
@@ -72,6 +73,9 @@ pub trait Consensus: Debug + Send {
 
     /// The members as of the last entry handed out.
     fn members(&self) -> Members;
+
+    /// Which cluster this node belongs to.
+    fn lineage(&self) -> Lineage;
 
     /// Proposes other members.
     fn propose_members(&mut self, changes: &[MemberChange]) -> Result<(), MembersError>;

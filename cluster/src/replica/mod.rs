@@ -15,13 +15,17 @@
 
 mod batcher;
 mod consensus;
+mod lineage;
 mod members;
 mod raft_group;
+mod recover;
 mod store;
 mod transfer;
 
 #[cfg(test)]
 mod group_tests;
+#[cfg(test)]
+mod recover_tests;
 #[cfg(test)]
 mod test_net;
 #[cfg(test)]
@@ -34,7 +38,9 @@ use prost::Message;
 
 pub use batcher::{Batcher, ProposeError};
 pub use consensus::{Committed, Consensus, Leadership, NoTransport, Transport};
+pub use lineage::Lineage;
 pub use members::{MemberChange, Members, MembersError, Progress, TransferError};
+pub use recover::{RecoverError, Survivor};
 
 use self::raft_group::RaftGroup;
 use crate::commands::command::Kind;
@@ -124,6 +130,16 @@ pub enum ReplicaError {
         /// What the leader has.
         acknowledged: u64,
     },
+    /// Another member belongs to the cluster as it was recovered without this node.
+    #[error(
+        "the cluster was recovered without this node, as node {by} says, and what this node holds is no part of it any more. \
+         It must not go on: move its data folder away, and add it as a new member: [cluster] join = true, and \
+         \"holdfast cluster add\" on node {by}"
+    )]
+    Superseded {
+        /// Who says so.
+        by: u64,
+    },
     /// A committed entry cannot be decoded.
     #[error("log entry {index} cannot be decoded: {error}")]
     Entry {
@@ -197,7 +213,13 @@ impl Replica {
         let recovery = log.recovery().clone();
         let table = read_table(&log)?;
         let mut committed = Vec::new();
-        let consensus = RaftGroup::start(&config, Box::new(log), Box::new(transport), &mut committed)?;
+        let consensus = RaftGroup::start(
+            &config,
+            Box::new(log),
+            Box::new(transport),
+            table.generation(),
+            &mut committed,
+        )?;
         let mut replica = Self {
             config,
             table,
@@ -274,6 +296,11 @@ impl Replica {
     /// Who belongs to the group. Right after opening: as the log has it, which the configuration may contradict.
     pub fn members(&self) -> Members {
         self.consensus.members()
+    }
+
+    /// Which cluster this node belongs to.
+    pub fn lineage(&self) -> Lineage {
+        self.consensus.lineage()
     }
 
     /// Proposes other members; [`Output::Members`] comes when it is decided. Only the leader can.
@@ -406,15 +433,7 @@ impl Replica {
     }
 
     fn apply(&mut self, index: u64, data: &[u8]) -> Result<(), ReplicaError> {
-        let batch = CommandBatch::decode(data).map_err(|error| ReplicaError::Entry { index, error })?;
-        let raised = batch.commands.iter().map(|command| match &command.kind {
-            Some(Kind::Raise(raise)) => raise.version,
-            _ => 0,
-        });
-        let found = raised.fold(batch.version, u32::max);
-        if found > COMMAND_VERSION {
-            return Err(ReplicaError::NewerCommands { index, found });
-        }
+        let batch = decode_batch(index, data)?;
         let ours = (batch.origin, batch.boot) == (self.config.node_id, self.config.boot);
         let sequence = batch.sequence;
         let mut effects = Vec::new();
@@ -500,6 +519,20 @@ impl Replica {
         }
         Ok(())
     }
+}
+
+/// What an entry holds, if this program can apply it.
+fn decode_batch(index: u64, data: &[u8]) -> Result<CommandBatch, ReplicaError> {
+    let batch = CommandBatch::decode(data).map_err(|error| ReplicaError::Entry { index, error })?;
+    let raised = batch.commands.iter().map(|command| match &command.kind {
+        Some(Kind::Raise(raise)) => raise.version,
+        _ => 0,
+    });
+    let found = raised.fold(batch.version, u32::max);
+    if found > COMMAND_VERSION {
+        return Err(ReplicaError::NewerCommands { index, found });
+    }
+    Ok(batch)
 }
 
 fn read_table(log: &dyn LogStore) -> Result<Table, ReplicaError> {

@@ -16,6 +16,7 @@ use raft::eraftpb::{ConfChangeV2, ConfState, Entry, EntryType, Message, MessageT
 use raft::{Config, INVALID_ID, ProgressState, RawNode, ReadState, StateRole};
 
 use super::consensus::{Committed, Consensus, Leadership, Transport};
+use super::lineage::{Lineage, is_fresh};
 use super::members::{self, MemberChange, Members, MembersError, Progress, TransferError};
 use super::store::Store;
 use super::transfer::{Incoming, Outgoing};
@@ -50,6 +51,8 @@ pub(super) struct RaftGroup {
     transport: Box<dyn Transport>,
     /// As of the last entry handed out.
     members: ConfState,
+    /// Of the table.
+    generation: u64,
     election_ticks: usize,
     dropped: u64,
     catch_up: CatchUp,
@@ -79,6 +82,7 @@ impl RaftGroup {
         config: &ReplicaConfig,
         log: Box<dyn LogStore>,
         transport: Box<dyn Transport>,
+        generation: u64,
         committed: &mut Vec<Committed>,
     ) -> Result<Self, ReplicaError> {
         let SnapshotMeta {
@@ -91,6 +95,7 @@ impl RaftGroup {
             node,
             transport,
             members,
+            generation,
             election_ticks: 0,
             dropped: 0,
             catch_up: CatchUp {
@@ -232,6 +237,7 @@ impl RaftGroup {
         let arrived = self.arrived.take().filter(|table| table.applied() == meta.index);
         let table = arrived.ok_or(RestoreError::Inconsistent("another index than its message says"))?;
         self.members = meta.members.clone();
+        self.generation = table.generation();
         self.rank();
         self.node.mut_store().log.install_snapshot(meta, table.image())?;
         committed.push(Committed::Table(table));
@@ -284,12 +290,19 @@ impl Consensus for RaftGroup {
         let Ok(Envelope {
             from,
             version,
+            generation,
+            fresh,
             kind: Some(kind),
         }) = Envelope::decode(message)
         else {
             self.dropped += 1;
             return Ok(());
         };
+        let theirs = Lineage { generation, fresh };
+        if !self.lineage().goes_with(theirs) {
+            self.dropped += 1;
+            return Ok(());
+        }
         if self.node.raft.prs().get(from).is_some() {
             self.versions.insert(from, version);
         }
@@ -331,6 +344,13 @@ impl Consensus for RaftGroup {
 
     fn members(&self) -> Members {
         Members::of(&self.members)
+    }
+
+    fn lineage(&self) -> Lineage {
+        Lineage {
+            generation: self.generation,
+            fresh: is_fresh(self.node.store().log.as_ref()),
+        }
     }
 
     fn propose_members(&mut self, changes: &[MemberChange]) -> Result<(), MembersError> {

@@ -403,3 +403,32 @@ impl Net {
         true
     }
 }
+
+/// How many messages node 1 drops, with an empty log and these first members, when node 2 of some lineage asks it for its vote.
+pub(super) fn messages_dropped_by(members: &[u64], sender: super::Lineage) -> u64 {
+    use prost::Message as _;
+    use raft::eraftpb::{Message, MessageType};
+    let config = ReplicaConfig {
+        node_id: 1,
+        members: members.to_vec(),
+        boot: 1,
+    };
+    let opened = Replica::open_with(config, MemoryLog::default(), super::NoTransport);
+    let (mut replica, _) = opened.expect("an empty log opens");
+    let question = Message {
+        msg_type: MessageType::MsgRequestVote as i32,
+        from: 2,
+        to: 1,
+        term: 5,
+        ..Message::default()
+    };
+    let envelope = crate::peer::Envelope {
+        from: 2,
+        version: crate::limits::COMMAND_VERSION,
+        generation: sender.generation,
+        fresh: sender.fresh,
+        kind: Some(crate::peer::envelope::Kind::Raft(question.encode_to_vec())),
+    };
+    replica.receive(&envelope.encode_to_vec()).expect("no error");
+    replica.messages_dropped()
+}

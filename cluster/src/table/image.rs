@@ -21,6 +21,9 @@ use crate::snapshot;
 /// A part is closed once it holds this many octets of rows.
 const PART_OCTETS: usize = 256 * 1024;
 
+/// Of a snapshot that programs know which know nothing of generations.
+const SNAPSHOT_VERSION_PLAIN: u32 = 1;
+
 /// The table at one moment.
 #[derive(Clone, Debug)]
 pub struct TableImage {
@@ -34,11 +37,15 @@ impl Table {
     /// The table as it is now.
     pub fn image(&self) -> TableImage {
         let head = snapshot::TableSnapshot {
-            version: SNAPSHOT_VERSION,
+            version: match self.generation {
+                0 => SNAPSHOT_VERSION_PLAIN,
+                _ => SNAPSHOT_VERSION,
+            },
             applied: self.applied,
             now_ms: self.now_ms,
             unix_s: self.unix_s,
             table_version: self.version,
+            generation: self.generation,
             next_accounting: self.outbox.next,
             accounting_dropped: self.outbox.dropped,
             groups: (0..)

@@ -79,6 +79,7 @@ pub struct Table {
     now_ms: u64,
     unix_s: u64,
     version: u32,
+    generation: u64,
     groups: Vec<Group>,
     incarnations: BTreeMap<u64, u64>,
     tunnels: BTreeMap<TunnelId, Arc<Tunnel>>,
@@ -107,6 +108,7 @@ impl Table {
             now_ms: 0,
             unix_s: 0,
             version: 1,
+            generation: 0,
             groups: vec![Group::default(); GROUPS],
             incarnations: BTreeMap::new(),
             tunnels: BTreeMap::new(),
@@ -137,6 +139,18 @@ impl Table {
     /// would drop it, and their tables would differ.
     pub fn version(&self) -> u32 {
         self.version
+    }
+
+    /// Which cluster the table belongs to: 0 until one of its nodes is made a cluster anew ([`crate::replica::Survivor`]), and
+    /// more each time. Members of two generations never work together.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Goes on as the table of a cluster that is made anew, as if by the entry at `index`.
+    pub(crate) fn begin_generation(&mut self, generation: u64, index: u64) {
+        self.generation = generation;
+        self.skip_to(index);
     }
 
     /// Who owns a group.

@@ -90,6 +90,7 @@ impl Restore {
         table.now_ms = part.now_ms;
         table.unix_s = part.unix_s;
         table.version = part.table_version.max(1);
+        table.generation = part.generation;
         table.outbox.next = part.next_accounting;
         table.outbox.dropped = part.accounting_dropped;
         for &snapshot::Group {

@@ -390,6 +390,7 @@ mod tests {
             configuration: said,
             boot: 1,
             past: Past::default(),
+            lineage: holdfast_cluster::replica::Lineage::default(),
         }
     }
 

@@ -3,7 +3,7 @@
 //! [`Members`] is what everybody may read; [`Membership`] belongs to the table's thread, runs the failure detector and says which
 //! groups have to go to somebody else. What comes from peers enters by [`Incoming`], on the peers thread.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
@@ -12,12 +12,13 @@ use arc_swap::ArcSwap;
 use holdfast_cluster::Replica;
 use holdfast_cluster::commands::Assign;
 use holdfast_cluster::liveness::{self, Liveness, Reassign, View};
-use holdfast_cluster::replica::{self, Transport};
+use holdfast_cluster::replica::{self, Lineage, Transport};
 use holdfast_cluster::table::Group;
 use holdfast_protocol::TunnelId;
 use tokio::sync::mpsc;
 
 use super::agreement::{Agreement, Agreements};
+use super::orders::{Desk, Message};
 use super::relay;
 use super::reports::Reports;
 use super::table::TableHandle;
@@ -35,6 +36,8 @@ pub enum FromPeer {
     Probe(u64, Vec<u8>),
     /// Nobody listens at its address any more: its process is gone.
     Gone(u64),
+    /// It belongs to the cluster as it was recovered without us.
+    Superseded(u64),
 }
 
 /// What comes in for everybody, shared with [`Members`].
@@ -42,6 +45,7 @@ pub enum FromPeer {
 pub struct Heard {
     agreements: Agreements,
     reports: Reports,
+    desk: Desk,
     /// A member was connected, which may know nothing of earlier reports.
     newcomer: AtomicBool,
 }
@@ -52,6 +56,7 @@ impl Heard {
         Self {
             agreements,
             reports: Reports::default(),
+            desk: Desk::default(),
             newcomer: AtomicBool::new(false),
         }
     }
@@ -66,6 +71,8 @@ pub struct Members {
     /// The Raft group as last decided; the configuration may say otherwise.
     group: ArcSwap<replica::Members>,
     alive: ArcSwap<BTreeSet<u64>>,
+    /// The last log entry that each has applied, as it last said.
+    applied: ArcSwap<BTreeMap<u64, u64>>,
     /// Milliseconds of CLOCK_BOOTTIME until which this node is known to be no stale owner.
     fresh_until_ms: AtomicU64,
     lonely: AtomicBool,
@@ -86,6 +93,7 @@ impl Members {
             heard,
             group: ArcSwap::default(),
             alive: ArcSwap::default(),
+            applied: ArcSwap::default(),
             fresh_until_ms: AtomicU64::new(0),
             lonely: AtomicBool::new(false),
             way_lost: AtomicBool::new(false),
@@ -127,6 +135,23 @@ impl Members {
     /// Those who answer, this node among them.
     pub fn alive(&self) -> BTreeSet<u64> {
         BTreeSet::clone(&self.alive.load())
+    }
+
+    /// The last log entry that each member which was heard has applied.
+    pub fn applied(&self) -> Arc<BTreeMap<u64, u64>> {
+        self.applied.load_full()
+    }
+
+    /// Orders that wait.
+    pub fn desk(&self) -> &Desk {
+        &self.heard.desk
+    }
+
+    /// Whether this node, which is `node`, was removed from the group: it has heard of that, or others say so and it hears no leader.
+    pub fn is_removed(&self, node: u64) -> bool {
+        let group = self.group.load();
+        let knows = !group.voters.is_empty() && !group.contains(node);
+        knows || (self.is_lonely() && self.heard.desk.no_member_says().is_some())
     }
 
     /// Until when frames that wait for no commit may be sent (design invariant 3).
@@ -190,6 +215,8 @@ pub struct Judged {
 pub struct Membership {
     members: Arc<Members>,
     liveness: Liveness,
+    /// As the others are told.
+    lineage: Lineage,
     metrics: Arc<Metrics>,
     /// As last said to the others.
     past: Past,
@@ -202,6 +229,7 @@ impl Membership {
         boot: u64,
         members: Arc<Members>,
         group: replica::Members,
+        lineage: Lineage,
         metrics: Arc<Metrics>,
     ) -> Self {
         let now = clock::since_boot();
@@ -209,6 +237,7 @@ impl Membership {
         members.group.store(Arc::new(group));
         Self {
             liveness,
+            lineage,
             members,
             metrics,
             past: Past::default(),
@@ -225,7 +254,8 @@ impl Membership {
     /// Takes what came from another member; Raft's messages are the replica's.
     pub fn handle(&mut self, now: Duration, from: FromPeer) {
         match from {
-            FromPeer::Raft(_) => {}
+            // Of the replica and of the table's thread.
+            FromPeer::Raft(_) | FromPeer::Superseded(_) => {}
             FromPeer::Probe(node, octets) => {
                 if self.liveness.handle_message(now, node, &octets).is_err() {
                     self.metrics.count(Counter::ProbesMalformed);
@@ -256,6 +286,11 @@ impl Membership {
         self.carry_out();
         self.publish();
         self.remember(past::of(replica));
+        if self.lineage != replica.lineage() {
+            // The table came from the cluster that adds this node.
+            self.lineage = replica.lineage();
+            self.members.peers.set_lineage(self.lineage);
+        }
         if !leadership.is_self {
             return Judged::default();
         }
@@ -337,6 +372,7 @@ impl Membership {
         let fresh = self.liveness.fresh_until().unwrap_or(Duration::MAX);
         let fresh = u64::try_from(fresh.as_millis()).unwrap_or(u64::MAX);
         self.members.fresh_until_ms.store(fresh, Relaxed);
+        self.members.applied.store(Arc::new(self.liveness.applied()));
         let alive: BTreeSet<u64> = self.liveness.alive().into_keys().collect();
         if **self.members.alive.load() != alive {
             self.members.alive.store(Arc::new(alive));
@@ -428,6 +464,12 @@ impl Incoming {
         if let Some(agreement) = Agreement::decode(order) {
             return self.heard.agreements.changed(from, agreement);
         }
+        if let Some(message) = Message::decode(order) {
+            if !self.heard.desk.take(from, message) {
+                self.metrics.count(Counter::OrdersDropped);
+            }
+            return;
+        }
         match relay::disconnect_from(order) {
             Some(packet) => self.deliver(Some(packet), 0),
             None => tracing::debug!(from, "an order of a newer version is passed over"),
@@ -474,6 +516,10 @@ impl PeerEvents for Incoming {
         self.heard.newcomer.store(true, Relaxed);
         tracing::info!(node, program = hello.program, "connected to a member");
         self.heard.agreements.hello(node, &hello);
+    }
+
+    fn on_superseded(&self, node: u64) {
+        self.table.from_peer(FromPeer::Superseded(node));
     }
 
     fn on_down(&self, node: u64, refused: bool) {

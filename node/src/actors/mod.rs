@@ -17,6 +17,7 @@ pub mod context;
 pub mod directory;
 pub mod forwarding;
 pub mod members;
+pub mod orders;
 pub mod published;
 pub mod relay;
 pub mod reports;

@@ -364,8 +364,10 @@ impl TableThread {
     }
 
     fn on_peer(&mut self, from: FromPeer) -> Result<(), ReplicaError> {
-        if let FromPeer::Raft(message) = from {
-            return self.replica.receive(&message);
+        match from {
+            FromPeer::Raft(message) => return self.replica.receive(&message),
+            FromPeer::Superseded(by) => return Err(ReplicaError::Superseded { by }),
+            _ => {}
         }
         if let Some(membership) = &mut self.membership {
             membership.handle(clock::since_boot(), from);

@@ -20,12 +20,12 @@ pub enum ClusterOrder {
     },
     /// Give each node that lives its share of the groups.
     Rebalance,
-    /// Make a node a member. To be asked of the leader.
+    /// Make a node a member.
     Add {
         /// The node; a `[[member]]` of the leader's configuration that runs and waits.
         node: u64,
     },
-    /// Have a node be no member any more. To be asked of the leader.
+    /// Have a node be no member any more.
     Remove {
         /// The node.
         node: u64,
@@ -72,6 +72,10 @@ pub struct NodeStatus {
     pub membership: String,
     /// Whether it leads.
     pub leader: bool,
+    /// The last entry of the log that its table has, as it last said; none: it was never heard.
+    pub applied: Option<u64>,
+    /// Entries that it lacks of what the furthest node has applied.
+    pub behind: Option<u64>,
     /// Groups of tunnels that it owns, of 256.
     pub groups: u32,
     /// Tunnels that it owns.

@@ -12,6 +12,7 @@ use clap::{Args, Subcommand};
 use rand::RngExt;
 use time::OffsetDateTime;
 
+use super::recover::{self, RecoverArgs};
 use super::{CliError, NodeArgs, cluster_orders, output};
 use crate::api::ClusterOrder;
 use crate::config::{STANDARD_PEER_PORT, is_cluster_id};
@@ -28,17 +29,22 @@ pub enum ClusterCommand {
     Drain(OfNode),
     /// Give a drained or returned node its share back
     Undrain(OfNode),
-    /// Make a node a member; ask this of the leader
+    /// Make a node a member
     ///
     /// It must be in the configuration of all members, and run with "join = true" in its [cluster]. It gets the whole table
     /// first, then a vote. "undrain" gives it groups.
     Add(OfNode),
-    /// Have a node, dead or alive, be no member any more; ask this of the leader
+    /// Have a node, dead or alive, be no member any more
     ///
     /// The others take over what it owns first. Stop it then, and take it out of the configuration of all members.
     Remove(OfNode),
     /// Give each living node its share
     Rebalance(Asked),
+    /// Have a stopped node go on as a cluster of its own, when the quorum is gone for good
+    ///
+    /// What the lost nodes decided without this one is lost. They must not come back with their data: each is to be added
+    /// anew. Without --force it only says what it would do.
+    Recover(RecoverArgs),
 }
 
 /// Which running node is asked.
@@ -65,6 +71,7 @@ pub struct OfNode {
 pub fn run(command: ClusterCommand) -> Result<(), CliError> {
     let (order, asked) = match command {
         ClusterCommand::Init(args) => return init(&args),
+        ClusterCommand::Recover(args) => return recover::recover(&args),
         ClusterCommand::Status(asked) => (ClusterOrder::Show, asked),
         ClusterCommand::Drain(OfNode { id, asked }) => (ClusterOrder::Drain { node: id }, asked),
         ClusterCommand::Undrain(OfNode { id, asked }) => (ClusterOrder::Undrain { node: id }, asked),

@@ -25,6 +25,8 @@ pub fn order(node: &NodeArgs, order: ClusterOrder, json: bool) -> Result<(), Cli
         ("GROUPS", Right),
         ("TUNNELS", Right),
         ("SESSIONS", Right),
+        ("APPLIED", Right),
+        ("BEHIND", Right),
         ("VERSION", Left),
         ("LAST ERROR", Left),
     ]);
@@ -60,7 +62,7 @@ fn head(status: &ClusterStatus, output: &mut Output) -> Result<(), CliError> {
     Ok(())
 }
 
-fn row(node: &NodeStatus) -> [String; 9] {
+fn row(node: &NodeStatus) -> [String; 11] {
     let role = match (node.membership.as_str(), node.leader, node.witness) {
         ("none", _, _) => "no member",
         ("learner", _, _) => "learner",
@@ -80,7 +82,14 @@ fn row(node: &NodeStatus) -> [String; 9] {
         node.groups.to_string(),
         node.tunnels.to_string(),
         node.sessions.to_string(),
+        entries(node.applied),
+        entries(node.behind),
         node.program.clone(),
         node.last_error.clone(),
     ]
+}
+
+/// Log entries; `-` of a node that was never heard.
+fn entries(number: Option<u64>) -> String {
+    number.map_or_else(|| "-".to_owned(), |number| number.to_string())
 }

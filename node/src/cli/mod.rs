@@ -11,6 +11,7 @@ mod human;
 mod init;
 mod output;
 mod query;
+mod recover;
 mod run;
 mod status;
 mod table;

@@ -106,6 +106,11 @@ impl Acceptor {
         };
         let certified = stream::certified(tls.get_ref().1)?;
         let hello = stream::read_hello(&mut tls, &certified).await?;
+        if let Err(refusal) = self.shared.same_generation(&hello, &*self.events) {
+            // So that it knows, and ends, if it is the one that was left behind.
+            stream::write_hello(&mut tls, &self.shared.hello.load_full()).await?;
+            return Err(refusal.into());
+        }
         Ok((tls, hello))
     }
 

@@ -100,6 +100,7 @@ impl Dialler {
             Err(Ended::Closed) => Err(Ended::RefusedUs),
             heard => heard,
         }?;
+        self.shared.same_generation(&hello, &*self.events)?;
         Ok((tls, hello, Sealer::new(sealer)))
     }
 

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use holdfast_cluster::replica::Lineage;
 use prost::Message;
 
 use super::limits::{FRAME_OCTETS_MAX, LONG_OCTETS_MIN, PART_OCTETS, RAFT_FRAME_OCTETS_MAX, RAFT_OCTETS_MAX};
@@ -247,6 +248,8 @@ impl From<Hello> for proto::Hello {
             boot: hello.boot,
             group: hello.past.group,
             known: hello.past.known,
+            generation: hello.lineage.generation,
+            fresh: hello.lineage.fresh,
         }
     }
 }
@@ -264,6 +267,10 @@ impl From<proto::Hello> for Hello {
             past: Past {
                 group: hello.group,
                 known: hello.known,
+            },
+            lineage: Lineage {
+                generation: hello.generation,
+                fresh: hello.fresh,
             },
         }
     }

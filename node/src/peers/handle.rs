@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use holdfast_cluster::replica::Lineage;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, oneshot};
 
@@ -15,7 +16,7 @@ use super::accept::Inbound;
 use super::datagram::{Openers, Sealer};
 use super::frame::Encoded;
 use super::limits::{DOUBLED_MEMORY, HANDSHAKES_MAX, LONG_OCTETS_MAX, QUEUE_OCTETS_MAX};
-use super::refusal::Refusals;
+use super::refusal::{Refusal, Refusals};
 use super::stream::reachable_from;
 use super::thread::{self, Sockets};
 use super::{Frame, Hello, Past, PeerEvents, PeerStatus, PeersConfig, StartError, credentials};
@@ -223,6 +224,13 @@ impl PeersHandle {
         });
     }
 
+    /// From now on we say that this is the cluster that our log belongs to.
+    pub fn set_lineage(&self, lineage: Lineage) {
+        let mut hello = Hello::clone(&self.shared.hello.load());
+        hello.lineage = lineage;
+        self.shared.hello.store(Arc::new(hello));
+    }
+
     /// Ends all connections and waits for the thread. Not to be called by [`PeerEvents`].
     pub fn stop(&self) {
         let running = self
@@ -241,6 +249,21 @@ impl PeersHandle {
 impl Shared {
     fn line(&self, to: u64) -> Option<Arc<Line>> {
         self.members.get(&to)?.line.load_full()
+    }
+
+    /// Whether a member belongs to the cluster that we belong to. Who has been left behind hears of it by `events`.
+    pub(super) fn same_generation(&self, theirs: &Hello, events: &dyn PeerEvents) -> Result<(), Refusal> {
+        let ours = self.hello.load().lineage;
+        if ours.goes_with(theirs.lineage) {
+            return Ok(());
+        }
+        if ours.is_superseded_by(theirs.lineage) {
+            events.on_superseded(theirs.node);
+        }
+        Err(Refusal::Generation {
+            node: theirs.node,
+            earlier: theirs.lineage.is_superseded_by(ours),
+        })
     }
 }
 

@@ -32,6 +32,8 @@ mod tls;
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_cluster::replica::Lineage;
+
 use crate::config::{ClusterConfig, Config, MemberConfig};
 use crate::metrics::Metrics;
 
@@ -62,7 +64,13 @@ pub struct PeersConfig {
 
 impl PeersConfig {
     /// From a node's configuration; `None` for a cluster of one.
-    pub fn of(config: &Config, boot: u64, configuration: Vec<u8>, metrics: Arc<Metrics>) -> Option<Self> {
+    pub fn of(
+        config: &Config,
+        boot: u64,
+        configuration: Vec<u8>,
+        lineage: Lineage,
+        metrics: Arc<Metrics>,
+    ) -> Option<Self> {
         let cluster = config.cluster.clone()?;
         let hello = Hello {
             cluster_id: cluster.id.clone(),
@@ -73,6 +81,7 @@ impl PeersConfig {
             configuration,
             boot,
             past: Past::default(),
+            lineage,
         };
         Some(Self {
             node: config.node.id,
@@ -101,6 +110,8 @@ pub struct Hello {
     pub configuration: Vec<u8>,
     /// Random, another one for each process.
     pub boot: u64,
+    /// Which cluster it belongs to by its log.
+    pub lineage: Lineage,
     /// What its log and its table say.
     pub past: Past,
 }
@@ -129,6 +140,9 @@ pub trait PeerEvents: Send + Sync + 'static {
     /// Frames to the node are not sent any more (`refused` is false), or nobody listens at its address: its process is
     /// gone (`refused` is true, once until it is up again). The second may follow the first or come alone.
     fn on_down(&self, node: u64, refused: bool);
+
+    /// `node` belongs to a later generation of the cluster, which was recovered without us.
+    fn on_superseded(&self, node: u64);
 }
 
 /// A member as `holdfast status` shows it.

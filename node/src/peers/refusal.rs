@@ -42,9 +42,23 @@ pub(super) enum Refusal {
     /// Another member listens there.
     #[error("node {found} answers where node {wanted} was expected: compare the addresses of [[member]]")]
     OtherNode { wanted: u64, found: u64 },
+    /// It belongs to the cluster as it was before, or as it is after, it was recovered from one node.
+    #[error("{}", generation_text(*.node, *.earlier))]
+    Generation { node: u64, earlier: bool },
     /// What it sends is not what members send.
     #[error("{0}")]
     Protocol(String),
+}
+
+fn generation_text(node: u64, earlier: bool) -> String {
+    if earlier {
+        format!(
+            "node {node} belongs to the cluster as it was before it was recovered: it must not go on; move its data folder \
+             away, and add it as a new member, with [cluster] join = true"
+        )
+    } else {
+        format!("node {node} belongs to the cluster as it was recovered without this node")
+    }
 }
 
 impl Refusal {
@@ -56,6 +70,7 @@ impl Refusal {
             Self::Stranger(_) | Self::Ourselves(_) | Self::OtherNode { .. } | Self::Doubled { .. } => {
                 Counter::PeersRefusedNode
             }
+            Self::Generation { .. } => Counter::PeersRefusedCluster,
             Self::Protocol(_) => Counter::PeersRefusedProtocol,
         }
     }

@@ -26,6 +26,9 @@ pub async fn keep(shared: Arc<Shared>, presence: Arc<Presence>) {
 fn standing(shared: &Shared) -> Standing {
     if shared.closing.load(Relaxed) || shared.table.published().stopped() {
         Standing::Withdrawn
+    } else if is_removed(shared) {
+        // What comes here would only be passed on, and by a table that is not kept up.
+        Standing::Withdrawn
     } else if shared
         .members
         .as_ref()
@@ -35,4 +38,12 @@ fn standing(shared: &Shared) -> Standing {
     } else {
         Standing::Ready
     }
+}
+
+fn is_removed(shared: &Shared) -> bool {
+    let node = shared.config.load().node.id;
+    shared
+        .members
+        .as_ref()
+        .is_some_and(|members| members.is_removed(node))
 }

@@ -9,7 +9,7 @@ use holdfast_cluster::records::{SessionRow, SessionState, TunnelRow, TunnelState
 use holdfast_protocol::{SessionId, TunnelId};
 use tokio::sync::mpsc;
 
-use super::{ConfigSource, Stop, checkpoint, cluster_orders, reload};
+use super::{ConfigSource, Stop, belonging, checkpoint, cluster_orders, reload};
 use crate::actors::context::Shared;
 use crate::actors::forwarding;
 use crate::actors::shard::ShardInput;
@@ -205,6 +205,10 @@ impl Backend for NodeBackend {
         let mut warnings = Vec::new();
         if !shared.tun_up {
             warnings.push(shared.tun_text.clone());
+        }
+        let members = shared.members.as_ref();
+        if members.is_some_and(|members| members.is_removed(config.node.id)) {
+            warnings.push(belonging::removed_text(config.node.id));
         }
         if shared.table.published().reserve_in_use() {
             warnings

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use holdfast_cluster::limits::{COMMAND_VERSION, OLDEST_COMMAND_VERSION};
-use holdfast_cluster::replica;
+use holdfast_cluster::replica::{Lineage, Replica};
 use tokio::sync::mpsc;
 
 use crate::aaa::Pools;
@@ -23,10 +23,11 @@ pub fn join(
     past: Past,
     table: &TableHandle,
     shards: &[mpsc::Sender<Inbound>],
+    lineage: Lineage,
     metrics: &Arc<Metrics>,
 ) -> Result<Option<Arc<Members>>, peers::StartError> {
     let ours = Agreement::of(config);
-    let Some(mut peers) = PeersConfig::of(config, boot, ours.encode(), metrics.clone()) else {
+    let Some(mut peers) = PeersConfig::of(config, boot, ours.encode(), lineage, metrics.clone()) else {
         return Ok(None);
     };
     peers.hello.past = past;
@@ -51,10 +52,18 @@ pub fn membership(
     config: &Config,
     boot: u64,
     members: &Arc<Members>,
-    group: replica::Members,
+    replica: &Replica,
     metrics: &Arc<Metrics>,
 ) -> Membership {
-    Membership::new(config.node.id, boot, members.clone(), group, metrics.clone())
+    let (group, lineage) = (replica.members(), replica.lineage());
+    Membership::new(
+        config.node.id,
+        boot,
+        members.clone(),
+        group,
+        lineage,
+        metrics.clone(),
+    )
 }
 
 /// Each member begins with another part of each pool.

@@ -8,7 +8,7 @@ use holdfast_cluster::table::preferred_owner;
 use tokio::sync::oneshot;
 use tokio::time::{Duration, timeout};
 
-use super::{cluster_status, membership};
+use super::{cluster_status, leader_orders};
 use crate::actors::context::Shared;
 use crate::actors::members::Members;
 use crate::actors::table::ReplyTo;
@@ -30,11 +30,9 @@ pub async fn carry_out(shared: &Shared, order: ClusterOrder) -> Result<ClusterSt
         ClusterOrder::Drain { .. } | ClusterOrder::Undrain { .. } | ClusterOrder::Rebalance => {
             move_groups(shared, members, order).await?
         }
-        ClusterOrder::Add { node } => {
-            membership::add(shared, members, node).await?;
-            0
+        ClusterOrder::Add { .. } | ClusterOrder::Remove { .. } => {
+            leader_orders::carry_out(shared, members, order).await?
         }
-        ClusterOrder::Remove { node } => membership::remove(shared, members, node).await?,
     };
     let mut status = cluster_status::show(shared, members).await?;
     status.groups_moved = groups_moved;

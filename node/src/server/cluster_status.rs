@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use holdfast_cluster::replica;
 use holdfast_cluster::table::Table;
 
+use super::belonging::removed_text;
 use crate::actors::context::Shared;
 use crate::actors::members::Members;
 use crate::api::{ApiError, ClusterStatus, ErrorCode, NodeStatus};
@@ -36,6 +37,8 @@ pub async fn show(shared: &Shared, members: &Members) -> Result<ClusterStatus, A
         ..NodeStatus::default()
     }));
     nodes.sort_unstable_by_key(|node| node.id);
+    let applied = members.applied();
+    let furthest = applied.values().copied().max().unwrap_or_default();
     for node in &mut nodes {
         (node.groups, node.tunnels, node.sessions) = owned.get(&node.id).copied().unwrap_or_default();
         node.leader = node.id == table.leader_id;
@@ -45,6 +48,8 @@ pub async fn show(shared: &Shared, members: &Members) -> Result<ClusterStatus, A
             "silent"
         }
         .into();
+        node.applied = applied.get(&node.id).copied();
+        node.behind = node.applied.map(|applied| furthest.saturating_sub(applied));
         node.membership = place(&group, node.id).into();
         node.no_way_to_lacs = members.is_wayless(node.id);
     }
@@ -58,11 +63,15 @@ pub async fn show(shared: &Shared, members: &Members) -> Result<ClusterStatus, A
         term: table.term,
         groups_without_owner: owned.get(&0).map_or(0, |(groups, _, _)| *groups),
         groups_moved: 0,
-        warnings: warnings(&config, &group)
-            .into_iter()
-            .chain(without_way(&nodes))
-            .chain(nodes.iter().filter(|node| members.is_full(node.id)).map(full))
-            .collect(),
+        warnings: if members.is_removed(config.node.id) {
+            vec![removed_text(config.node.id)]
+        } else {
+            warnings(&config, &group)
+                .into_iter()
+                .chain(without_way(&nodes))
+                .chain(nodes.iter().filter(|node| members.is_full(node.id)).map(full))
+                .collect()
+        },
         nodes,
     })
 }

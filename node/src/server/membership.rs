@@ -1,4 +1,5 @@
-//! `holdfast cluster add` and `remove`: who belongs to the Raft group, changed one node at a time and by the leader alone.
+//! `holdfast cluster add` and `remove`: who belongs to the Raft group, changed one node at a time and by the leader
+//! alone ([`super::leader_orders`] asks it).
 //!
 //! A new node learns the whole table before it has a vote, so that nobody waits for it meanwhile. Whoever leaves owns nothing
 //! by then. Either order can be given again when it was interrupted: it goes on from where things are.
@@ -12,6 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::cluster_orders::move_groups;
 use crate::actors::context::Shared;
 use crate::actors::members::Members;
+use crate::actors::orders::Outcome;
 use crate::actors::table::TableHandle;
 use crate::api::{ApiError, ClusterOrder, ErrorCode};
 
@@ -29,7 +31,6 @@ const HANDOVER: Duration = Duration::from_secs(1);
 
 /// Learner first, then voter.
 pub async fn add(shared: &Shared, members: &Members, node: u64) -> Result<(), ApiError> {
-    must_lead(shared, "add", node)?;
     if members.group().voters.contains(&node) {
         return Err(ApiError::new(
             ErrorCode::NotAllowed,
@@ -62,9 +63,8 @@ pub async fn add(shared: &Shared, members: &Members, node: u64) -> Result<(), Ap
     Ok(())
 }
 
-/// Moves its groups away, then removes it. Gives how many groups moved.
-pub async fn remove(shared: &Shared, members: &Members, node: u64) -> Result<u32, ApiError> {
-    must_lead(shared, "remove", node)?;
+/// Moves its groups away, then removes it. If it is this node, another one takes the lead instead, which can remove it.
+pub async fn remove(shared: &Shared, members: &Members, node: u64) -> Result<Outcome, ApiError> {
     let group = members.group();
     if !group.contains(node) {
         let text = format!("node {node} is no member");
@@ -73,21 +73,20 @@ pub async fn remove(shared: &Shared, members: &Members, node: u64) -> Result<u32
     must_leave_a_quorum(members, &group, node)?;
     let moved = move_groups(shared, members, ClusterOrder::Remove { node }).await?;
     if node == shared.config.load().node.id {
-        let text = match hand_over(&shared.table).await {
-            Some(leader) => format!(
-                "a leader does not remove itself: its groups are with the others, and node {leader} leads now; give the order \
-                 there"
-            ),
-            None => "a leader does not remove itself, and no other node took the lead; try again".to_owned(),
+        return match hand_over(&shared.table).await {
+            Some(_) => Ok(Outcome::HandedOver { groups_moved: moved }),
+            None => Err(ApiError::new(
+                ErrorCode::NotAllowed,
+                "a leader does not remove itself: its groups are with the others, but no other node took the lead; try again",
+            )),
         };
-        return Err(ApiError::new(ErrorCode::NotAllowed, text));
     }
     let until = Instant::now() + PATIENCE;
     change(shared, members, MemberChange::Remove(node), until, |group| {
         !group.contains(node)
     })
     .await?;
-    Ok(moved)
+    Ok(Outcome::Done { groups_moved: moved })
 }
 
 /// Has another voter lead, if this node does: the one that is furthest. Gives who leads then, if it came to that.
@@ -128,25 +127,6 @@ fn pass_on(replica: &mut Replica) -> bool {
         // Nobody counts as active right after raft has looked at that.
         .max_by_key(|member| (member.recently_active, member.matched));
     best.is_some_and(|best| replica.transfer_leadership(best.id).is_ok())
-}
-
-fn must_lead(shared: &Shared, order: &str, node: u64) -> Result<(), ApiError> {
-    let table = shared.table.published().status();
-    if table.role == "leader" {
-        return Ok(());
-    }
-    Err(match table.leader_id {
-        0 => ApiError::new(
-            ErrorCode::Unavailable,
-            "there is no leader, so the members cannot be changed: see \"holdfast cluster status\"",
-        ),
-        leader => ApiError::new(
-            ErrorCode::NotAllowed,
-            format!(
-                "the leader changes the members: ask node {leader}, \"holdfast cluster {order} {node}\" there"
-            ),
-        ),
-    })
 }
 
 fn must_be_there(shared: &Shared, members: &Members, node: u64) -> Result<(), ApiError> {

@@ -9,10 +9,12 @@
 
 mod announce;
 mod backend;
+mod belonging;
 mod checkpoint;
 mod cluster;
 mod cluster_orders;
 mod cluster_status;
+mod leader_orders;
 mod membership;
 mod ownership;
 pub mod past;
@@ -80,6 +82,10 @@ pub fn run(
             let (backend, metrics) = (backend.clone(), node.shared.metrics.clone());
             tokio::spawn(async move { api::serve(&listener, backend, metrics).await })
         };
+        let cluster = [
+            tokio::spawn(leader_orders::serve(node.shared.clone())),
+            tokio::spawn(belonging::keep(node.shared.clone())),
+        ];
         let checkpoints = tokio::spawn(checkpoint::keep(node.shared.clone()));
         let announcing = node.presence.clone().map(|presence| {
             let shared = node.shared.clone();
@@ -89,6 +95,7 @@ pub fn run(
         let why = wait(&backend, &mut signals, stops).await;
         checkpoints.abort();
         looking.abort();
+        cluster.iter().for_each(tokio::task::JoinHandle::abort);
         if let Some(announcing) = announcing {
             announcing.abort();
         }

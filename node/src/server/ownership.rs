@@ -68,9 +68,14 @@ pub async fn take(table: &TableHandle, config: &Config, members: Option<&Members
 fn remind(node: u64, waited: Duration, members: Option<&Members>) {
     let waited_seconds = waited.as_secs();
     match members {
+        Some(members) if members.is_removed(node) && members.group().contains(node) => tracing::warn!(
+            waited_seconds,
+            "waiting to be added: this node was removed from the cluster while it did not run; \"holdfast cluster add {node}\" at \
+             another node, or stop it and take it out of the configuration of all members"
+        ),
         Some(members) if !members.group().contains(node) => tracing::warn!(
             waited_seconds,
-            "waiting to be added to the cluster: \"holdfast cluster add {node}\" on its leader"
+            "waiting to be added to the cluster: \"holdfast cluster add {node}\" at one of its members"
         ),
         _ => tracing::warn!(
             waited_seconds,

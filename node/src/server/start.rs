@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use holdfast_cluster::log::{DiskLog, LogError};
-use holdfast_cluster::replica::{Replica, ReplicaConfig, ReplicaError};
+use holdfast_cluster::replica::{Lineage, Replica, ReplicaConfig, ReplicaError};
 use ipnet::IpNet;
 use tokio::sync::mpsc;
 
@@ -91,11 +91,23 @@ impl Node {
         let boot = rand::random();
         let (table, table_end) = table::channel(config.node.id, metrics.clone());
         let (senders, receivers) = inbound::channels(count);
+        let log = DiskLog::open(&config.node.data_dir)?;
+        let joins = config.cluster.as_ref().is_some_and(|cluster| cluster.join);
+        // The others hear of it before they hear anything else.
+        let lineage = Lineage::of(&log, joins)?;
         let transport = PeersTransport::default();
-        let replica = open_table(&config, boot, transport.clone())?;
+        let replica = open_table(&config, boot, log, transport.clone())?;
         let remembered = past::of(&replica);
         past::check_folder(&config, &remembered).map_err(StartError::WrongFolder)?;
-        let members = cluster::join(&config, boot, remembered.clone(), &table, &senders, &metrics)?;
+        let members = cluster::join(
+            &config,
+            boot,
+            remembered.clone(),
+            &table,
+            &senders,
+            lineage,
+            &metrics,
+        )?;
         if let Some(members) = &members {
             transport.connect(members.peers().clone());
             past::compare(&config, &remembered, replica.last_index() == 0, members)
@@ -141,7 +153,7 @@ impl Node {
         let (inputs, inboxes): (Vec<_>, Vec<_>) = receivers.into_iter().map(inbox).unzip();
         let membership = members
             .as_ref()
-            .map(|members| cluster::membership(&config, boot, members, replica.members(), &metrics));
+            .map(|members| cluster::membership(&config, boot, members, &replica, &metrics));
         let thread = TableThread::start(
             table_end,
             replica,
@@ -212,8 +224,12 @@ fn shard_count(config: &Config) -> usize {
     }
 }
 
-fn open_table(config: &Config, boot: u64, transport: PeersTransport) -> Result<Replica, StartError> {
-    let log = DiskLog::open(&config.node.data_dir)?;
+fn open_table(
+    config: &Config,
+    boot: u64,
+    log: DiskLog,
+    transport: PeersTransport,
+) -> Result<Replica, StartError> {
     let node = config.node.id;
     let (replica, recovery) = match &config.cluster {
         None => Replica::open(ReplicaConfig::single(node, boot), log)?,

@@ -9,8 +9,9 @@ use raft::{SnapshotStatus, StateRole};
 use super::{OFFER_TICKS, RaftGroup};
 use crate::limits::COMMAND_VERSION;
 use crate::peer::{Envelope, SnapshotPart, SnapshotTaken, envelope::Kind};
-use crate::replica::ReplicaError;
+use crate::replica::consensus::Consensus;
 use crate::replica::transfer::{self, Arrived, Incoming, Outgoing};
+use crate::replica::{Lineage, ReplicaError};
 
 impl RaftGroup {
     pub(super) fn send(&mut self, messages: Vec<Message>) {
@@ -35,9 +36,12 @@ impl RaftGroup {
     }
 
     pub(super) fn transmit(&mut self, to: u64, kind: Kind) {
+        let Lineage { generation, fresh } = self.lineage();
         let envelope = Envelope {
             from: self.node.raft.id,
             version: COMMAND_VERSION,
+            generation,
+            fresh,
             kind: Some(kind),
         };
         self.transport.send(to, envelope.encode_to_vec());

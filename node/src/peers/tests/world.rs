@@ -32,6 +32,7 @@ pub enum Event {
     /// Node and boot.
     Up(u64, u64),
     Down(u64, bool),
+    Superseded(u64),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -49,6 +50,10 @@ impl PeerEvents for Heard {
     fn on_up(&self, node: u64, hello: Hello) {
         assert_eq!((hello.node, hello.cluster_id.as_str()), (node, CLUSTER));
         self.push(Event::Up(node, hello.boot));
+    }
+
+    fn on_superseded(&self, node: u64) {
+        self.push(Event::Superseded(node));
     }
 
     fn on_down(&self, node: u64, refused: bool) {
@@ -253,6 +258,7 @@ pub fn hello(node: u64, boot: u64) -> Hello {
         configuration: vec![1, 2, 3],
         boot,
         past: Past::default(),
+        lineage: holdfast_cluster::replica::Lineage::default(),
     }
 }
 

@@ -1,0 +1,186 @@
+//! `holdfast cluster recover`: a stopped node goes on as a cluster of its own when the quorum is gone for good.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use holdfast_cluster::log::DiskLog;
+use holdfast_cluster::replica::{RecoverError, Survivor};
+use rand::RngExt;
+use serde_json::json;
+
+use super::{CliError, output};
+use crate::config::Config;
+
+/// The files of the session table in a data folder begin with one of these.
+const TABLE_FILES: [&str; 2] = ["segment-", "snapshot-"];
+
+/// Which node goes on.
+#[derive(Debug, Args)]
+pub struct RecoverArgs {
+    /// Configuration of the node that goes on; it must be stopped
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Do it; without this it is only said what would be done
+    #[arg(long)]
+    force: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the node's log tells.
+struct Plan {
+    node: u64,
+    folder: PathBuf,
+    /// The others of the group that is given up.
+    lost: Vec<u64>,
+    term: u64,
+    index: u64,
+    tunnels: usize,
+    sessions: usize,
+}
+
+/// Says what is going to be done and what may be lost; does it where `--force` is given.
+pub fn recover(args: &RecoverArgs) -> Result<(), CliError> {
+    let config = Config::load(&args.config)?;
+    let folder = config.node.data_dir.clone();
+    if config.cluster.is_none() {
+        let text = format!(
+            "{} has no [cluster] section: a node alone has no quorum to lose",
+            args.config.display()
+        );
+        return Err(CliError::Usage(text));
+    }
+    if !folder.is_dir() {
+        return Err(failure(&folder, &"there is no such folder"));
+    }
+    let survivor = DiskLog::open(&folder)
+        .map_err(RecoverError::from)
+        .and_then(|log| Survivor::read(log, config.node.id))
+        .map_err(|error| failure(&folder, &error))?;
+    let plan = plan(&config, &survivor);
+    if !args.force {
+        show(args, &plan, None)?;
+        return Err(CliError::Failure(
+            "nothing was changed: it is done with --force".to_owned(),
+        ));
+    }
+    if !args.json {
+        output::print(plan.text())?;
+    }
+    let backup = back_up(&folder)?;
+    let generation = survivor.begin_alone(rand::rng().random());
+    let generation = generation.map_err(|error| failure(&folder, &error))?;
+    show(args, &plan, Some((generation, &backup)))
+}
+
+fn failure(folder: &Path, error: &dyn std::fmt::Display) -> CliError {
+    CliError::Failure(format!("cannot recover from {}: {error}", folder.display()))
+}
+
+fn plan(config: &Config, survivor: &Survivor<DiskLog>) -> Plan {
+    let node = config.node.id;
+    let members = survivor.members();
+    let all = members.voters.iter().chain(&members.learners);
+    let (term, index) = survivor.last();
+    Plan {
+        node,
+        folder: config.node.data_dir.clone(),
+        lost: all.copied().filter(|member| *member != node).collect(),
+        term,
+        index,
+        tunnels: survivor.table().tunnel_count(),
+        sessions: survivor.table().session_count(),
+    }
+}
+
+impl Plan {
+    fn lost(&self) -> String {
+        let ids: Vec<String> = self.lost.iter().map(ToString::to_string).collect();
+        ids.join(", ")
+    }
+
+    fn text(&self) -> String {
+        let Self {
+            node, term, index, ..
+        } = self;
+        format!(
+            "Node {node} becomes a cluster of its own, with the {} tunnels and {} sessions of its log ({}).\n\
+             - Its group had also: {}. They are members no more, and must never start again with the data they have.\n\
+             - What they decided without this node is lost: its log ends at entry {index} of term {term}. Where another node's\n  \
+             data is left, look there with \"holdfast cluster recover\" first: the higher term counts, then the higher entry.\n\
+             - Do this on one node only.",
+            self.tunnels,
+            self.sessions,
+            self.folder.display(),
+            self.lost(),
+        )
+    }
+
+    fn next_steps(&self, backup: &Path) -> String {
+        let node = self.node;
+        let lost = self.lost();
+        let one = self.lost.first().copied().unwrap_or_default();
+        format!(
+            "Done. What was there before is in {}.\n\
+             Next:\n\
+             1. Start node {node}. It takes all groups, and its sessions are served again.\n\
+             2. Leave the [[member]] of each lost node ({lost}) in its configuration for now: one that comes back with its old\n   \
+             data learns there that it must not go on, and ends.\n\
+             3. Move the data folder of each lost node away, set [cluster] join = true in its configuration, and start it;\n   \
+             then, on node {node}: holdfast cluster add {one}, holdfast cluster rebalance",
+            backup.display(),
+        )
+    }
+}
+
+fn show(args: &RecoverArgs, plan: &Plan, done: Option<(u64, &Path)>) -> Result<(), CliError> {
+    if args.json {
+        return output::print_json(&json!({
+            "node": plan.node,
+            "lost": plan.lost,
+            "last_term": plan.term,
+            "last_index": plan.index,
+            "tunnels": plan.tunnels,
+            "sessions": plan.sessions,
+            "recovered": done.is_some(),
+            "generation": done.map(|(generation, _)| generation),
+            "backup": done.map(|(_, backup)| backup),
+        }));
+    }
+    match done {
+        None => output::print(plan.text()),
+        Some((_, backup)) => output::print(plan.next_steps(backup)),
+    }
+}
+
+/// Copies what is about to be replaced to a folder beside it, durably.
+fn back_up(folder: &Path) -> Result<PathBuf, CliError> {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let backup = folder.join(format!("before-recovery-{}", unix.as_secs()));
+    let copied = || -> std::io::Result<()> {
+        fs::create_dir(&backup)?;
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let is_table = |prefix: &&str| name.to_string_lossy().starts_with(*prefix);
+            if TABLE_FILES.iter().any(|prefix| is_table(&prefix)) {
+                let copy = backup.join(&name);
+                fs::copy(entry.path(), &copy)?;
+                File::open(copy)?.sync_all()?;
+            }
+        }
+        File::open(&backup)?.sync_all()?;
+        File::open(folder)?.sync_all()
+    };
+    copied().map_err(|error| {
+        let text = format!(
+            "nothing was changed: cannot keep a copy in {}: {error}",
+            backup.display()
+        );
+        CliError::Failure(text)
+    })?;
+    Ok(backup)
+}

@@ -1,0 +1,15 @@
+//! Three or four processes as a cluster on loopback, steered by the program's own subcommands.
+//!
+//! Without TUN interfaces, so that it needs no privileges. Nothing here depends on how long something takes.
+
+#[allow(dead_code, reason = "the LNS's own tests use all of it")]
+#[path = "../lns/client.rs"]
+mod client;
+#[allow(dead_code, reason = "the LNS's own tests use all of it")]
+#[path = "../lns/lac.rs"]
+mod lac;
+mod line;
+mod orders;
+mod recover;
+mod site;
+mod whole;
