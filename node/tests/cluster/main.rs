@@ -9,6 +9,7 @@ mod client;
 #[path = "../lns/lac.rs"]
 mod lac;
 mod line;
+mod mistakes;
 mod orders;
 mod recover;
 mod site;
