@@ -38,6 +38,7 @@ fn owned(site: &Site, asked: u8, of: u8) -> Option<u64> {
 }
 
 #[test]
+#[ignore = "needs root: run by the test command"]
 fn who_has_a_full_disk_owns_nothing_and_does_not_lead_until_it_has_space() {
     let test = thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNS).expect("root");

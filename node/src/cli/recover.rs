@@ -166,7 +166,7 @@ fn back_up(folder: &Path) -> Result<PathBuf, CliError> {
             let entry = entry?;
             let name = entry.file_name();
             let is_table = |prefix: &&str| name.to_string_lossy().starts_with(*prefix);
-            if TABLE_FILES.iter().any(|prefix| is_table(&prefix)) {
+            if TABLE_FILES.iter().any(|prefix| is_table(prefix)) {
                 let copy = backup.join(&name);
                 fs::copy(entry.path(), &copy)?;
                 File::open(copy)?.sync_all()?;
