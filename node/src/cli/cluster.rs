@@ -12,6 +12,7 @@ use clap::{Args, Subcommand};
 use rand::RngExt;
 use time::OffsetDateTime;
 
+use super::certificate::{self, CertificateArgs};
 use super::recover::{self, RecoverArgs};
 use super::{CliError, NodeArgs, cluster_orders, output};
 use crate::api::ClusterOrder;
@@ -23,6 +24,8 @@ use crate::peers::issue::{Authority, Validity};
 pub enum ClusterCommand {
     /// Make certificates and the configuration of the members of a new cluster
     Init(InitArgs),
+    /// Make or renew a member's certificate under the cluster's CA
+    Certificate(CertificateArgs),
     /// Show the members, who leads, and who owns how much
     Status(Asked),
     /// Have the other nodes take over everything that a node owns
@@ -71,6 +74,7 @@ pub struct OfNode {
 pub fn run(command: ClusterCommand) -> Result<(), CliError> {
     let (order, asked) = match command {
         ClusterCommand::Init(args) => return init(&args),
+        ClusterCommand::Certificate(args) => return certificate::certificate(&args),
         ClusterCommand::Recover(args) => return recover::recover(&args),
         ClusterCommand::Status(asked) => (ClusterOrder::Show, asked),
         ClusterCommand::Drain(OfNode { id, asked }) => (ClusterOrder::Drain { node: id }, asked),

@@ -3,6 +3,7 @@
 //! Code 0 is success, 1 a failure, 2 a mistake in the command line or in the configuration.
 
 mod anycast;
+mod certificate;
 mod check;
 mod cluster;
 mod cluster_orders;

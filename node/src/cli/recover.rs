@@ -165,8 +165,8 @@ fn back_up(folder: &Path) -> Result<PathBuf, CliError> {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             let name = entry.file_name();
-            let is_table = |prefix: &&str| name.to_string_lossy().starts_with(*prefix);
-            if TABLE_FILES.iter().any(|prefix| is_table(prefix)) {
+            let text = name.to_string_lossy();
+            if TABLE_FILES.iter().any(|prefix| text.starts_with(prefix)) {
                 let copy = backup.join(&name);
                 fs::copy(entry.path(), &copy)?;
                 File::open(copy)?.sync_all()?;

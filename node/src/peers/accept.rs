@@ -28,7 +28,6 @@ const PARTING_OCTETS: u64 = 64 * 1024;
 pub(super) struct Acceptor {
     pub(super) shared: Arc<Shared>,
     pub(super) events: Arc<dyn PeerEvents>,
-    pub(super) tls: TlsAcceptor,
     /// Of members' addresses and of others: strangers must not keep members out.
     pub(super) room: [Arc<Semaphore>; 2],
 }
@@ -97,7 +96,13 @@ impl Acceptor {
 
     async fn greet(&self, tcp: TcpStream) -> Result<(TlsStream<TcpStream>, Hello), Ended> {
         stream::set_options(&tcp)?;
-        let mut tls = match self.tls.accept(tcp).into_fallible().await {
+        let config = self
+            .shared
+            .credentials
+            .load()
+            .acceptor(self.shared.expected(None));
+        let config = config.map_err(|error| Refusal::Protocol(format!("our own TLS: {error}")))?;
+        let mut tls = match TlsAcceptor::from(config).accept(tcp).into_fallible().await {
             Ok(tls) => tls,
             Err((error, tcp)) => {
                 part(tcp).await;

@@ -9,12 +9,15 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, TrustAnchor, UnixTime};
 use rustls::sign::CertifiedKey;
 
+use time::OffsetDateTime;
+
+use super::issue::CA_NAME;
 use super::refusal::Refusal;
 use super::tls::{Credentials, Identity, Role, Trust, provider};
-use crate::config::ClusterConfig;
+use crate::config::{ClusterConfig, is_cluster_id};
 
 /// A certificate that ends within this is worth a warning, in days.
-const SOON_DAYS: u64 = 30;
+const SOON_DAYS: u32 = 30;
 
 /// What is wrong with one of the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,19 +33,57 @@ pub fn examine(cluster: &ClusterConfig, node: u64) -> Vec<Finding> {
     load(cluster, node).err().unwrap_or_default()
 }
 
-/// Says so if the certificate, or its CA's, ends within a month.
+/// Says so if the certificate ends within a month: which file, when, and what to do.
 pub fn ends_soon(cluster: &ClusterConfig, node: u64) -> Option<String> {
     let credentials = load(cluster, node).ok()?;
-    let soon = now().as_secs() + SOON_DAYS * 86_400;
-    let soon = UnixTime::since_unix_epoch(std::time::Duration::from_secs(soon));
     let (own, between) = credentials.chain.split_first()?;
-    let judged = credentials.trust.identify(own, between, soon, Role::Dialler);
-    judged.is_err().then(|| {
-        format!(
-            "{} or its CA expires within {SOON_DAYS} days; without it this node is alone: make new certificates",
-            cluster.certificate.display()
-        )
+    let day = std::time::Duration::from_secs(86_400);
+    let after =
+        |days: u32| UnixTime::since_unix_epoch(std::time::Duration::from_secs(now().as_secs()) + day * days);
+    let ended = |days: &u32| {
+        let judged = credentials
+            .trust
+            .identify(own, between, after(*days), Role::Dialler);
+        judged.is_err()
+    };
+    let days = (1..=SOON_DAYS).find(ended)?;
+    let date = (OffsetDateTime::now_utc() + day * (days - 1)).date();
+    Some(format!(
+        "{} ends within a day of {date}, and without it this node is alone: where the CA is kept, \"holdfast cluster certificate \
+         DIR --node {node} --replace\"; copy the new files here, then \"holdfast reload\"",
+        cluster.certificate.display()
+    ))
+}
+
+/// The cluster that a CA was made for by `holdfast cluster init`, by its certificate.
+pub fn cluster_of_ca(path: &Path) -> Result<String, String> {
+    let anchors = anchors(path)?;
+    let name = |anchor: &TrustAnchor<'_>| {
+        let subject = String::from_utf8_lossy(&anchor.subject).into_owned();
+        subject
+            .split_once(CA_NAME)
+            .map(|(_, id)| id.to_owned())
+            .filter(|id| is_cluster_id(id))
+    };
+    anchors.first().and_then(name).ok_or_else(|| {
+        let path = path.display();
+        format!("{path} was not made by \"holdfast cluster init\": use your own CA's tools to issue the certificate")
     })
+}
+
+/// Whether a certificate (PEM) that was just issued for a node is what the CA of `ca` signs, for both sides of a stream.
+pub fn is_issued_by(ca: &Path, certificate: &str, node: u64) -> Result<(), String> {
+    let trust = Trust::new(anchors(ca)?);
+    let own = CertificateDer::from_pem_slice(certificate.as_bytes()).map_err(|error| error.to_string())?;
+    for role in [Role::Dialler, Role::Acceptor] {
+        let identity = trust
+            .identify(&own, &[], now(), role)
+            .map_err(|refusal| refusal.to_string())?;
+        if identity.node != node {
+            return Err(format!("it is for node {}", identity.node));
+        }
+    }
+    Ok(())
 }
 
 /// Reads and judges the files.

@@ -31,7 +31,6 @@ pub(super) struct Dialler {
     pub(super) node: u64,
     pub(super) shared: Arc<Shared>,
     pub(super) events: Arc<dyn PeerEvents>,
-    pub(super) tls: TlsConnector,
 }
 
 impl Dialler {
@@ -90,7 +89,13 @@ impl Dialler {
         stream::set_options(&tcp)?;
         // The name is not looked at: nodes are known by their ids.
         let name = ServerName::IpAddress(address.ip().into());
-        let mut tls = self.tls.connect(name, tcp).await?;
+        let shared = &self.shared;
+        let config = shared
+            .credentials
+            .load()
+            .dialler(shared.expected(Some(self.node)));
+        let config = config.map_err(|error| Refusal::Protocol(format!("our own TLS: {error}")))?;
+        let mut tls = TlsConnector::from(config).connect(name, tcp).await?;
         let certified = stream::certified(tls.get_ref().1)?;
         let sealer = Key::export(tls.get_ref().1)
             .map_err(|error| Refusal::Protocol(format!("no key for datagrams: {error}")))?;

@@ -19,8 +19,9 @@ use super::limits::{DOUBLED_MEMORY, HANDSHAKES_MAX, LONG_OCTETS_MAX, QUEUE_OCTET
 use super::refusal::{Refusal, Refusals};
 use super::stream::reachable_from;
 use super::thread::{self, Sockets};
-use super::{Frame, Hello, Past, PeerEvents, PeerStatus, PeersConfig, StartError, credentials};
-use crate::config::MemberConfig;
+use super::tls::{Credentials, Expected};
+use super::{Frame, Hello, Identity, Past, PeerEvents, PeerStatus, PeersConfig, StartError, credentials};
+use crate::config::{ClusterConfig, MemberConfig};
 use crate::metrics::{Counter, Limit, Metrics};
 
 /// The connections of this node. See [`Peers::start`].
@@ -47,6 +48,10 @@ struct Running {
 pub(super) struct Shared {
     /// All but this node.
     pub(super) members: BTreeMap<u64, Member>,
+    /// Who we are.
+    pub(super) own: Identity,
+    /// Our certificate and what we trust. A reload swaps it, for connections made from then on.
+    pub(super) credentials: ArcSwap<Credentials>,
     /// What we say first. The configuration in it may change.
     pub(super) hello: ArcSwap<Hello>,
     /// Where we listen, and from where we dial.
@@ -102,10 +107,7 @@ pub(super) struct Lane {
 impl Peers {
     /// Listens, and dials all members until [`PeersHandle::stop`].
     pub fn start(config: PeersConfig, events: impl PeerEvents) -> Result<PeersHandle, StartError> {
-        let credentials = credentials::load(&config.cluster, config.node).map_err(|findings| {
-            let texts: Vec<_> = findings.into_iter().map(|finding| finding.text).collect();
-            StartError::Credentials(texts.join("; "))
-        })?;
+        let credentials = load(&config.cluster, config.node).map_err(StartError::Credentials)?;
         let listen = config.cluster.listen;
         let sockets = Sockets::open(listen).map_err(|source| StartError::Listen {
             address: listen,
@@ -120,6 +122,11 @@ impl Peers {
             members: members
                 .map(|member| (member.id, Member::new(member.clone())))
                 .collect(),
+            own: Identity {
+                cluster_id: config.cluster.id.clone(),
+                node: config.node,
+            },
+            credentials: ArcSwap::from_pointee(credentials),
             hello: ArcSwap::from_pointee(config.hello.clone()),
             listen,
             udp,
@@ -128,14 +135,7 @@ impl Peers {
             metrics,
         });
         let (stop, stopped) = oneshot::channel();
-        let thread = thread::start(
-            config,
-            &credentials,
-            shared.clone(),
-            sockets,
-            Arc::new(events),
-            stopped,
-        )?;
+        let thread = thread::start(shared.clone(), sockets, Arc::new(events), stopped)?;
         Ok(PeersHandle {
             shared,
             running: Arc::new(Mutex::new(Some(Running { stop, thread }))),
@@ -224,11 +224,23 @@ impl PeersHandle {
         });
     }
 
+    /// Reads certificate, key and CA anew, for connections made from now on; those that stand stay. `false`: they are as before.
+    ///
+    /// # Errors
+    /// What is wrong with the files; the earlier ones stay in use.
+    pub fn renew(&self, cluster: &ClusterConfig) -> Result<bool, String> {
+        let shared = &self.shared;
+        let credentials = load(cluster, shared.own.node)?;
+        if credentials.is_same(&shared.credentials.load()) {
+            return Ok(false);
+        }
+        shared.credentials.store(Arc::new(credentials));
+        Ok(true)
+    }
+
     /// From now on we say that this is the cluster that our log belongs to.
     pub fn set_lineage(&self, lineage: Lineage) {
-        let mut hello = Hello::clone(&self.shared.hello.load());
-        hello.lineage = lineage;
-        self.shared.hello.store(Arc::new(hello));
+        self.amend_hello(|hello| hello.lineage = lineage);
     }
 
     /// Ends all connections and waits for the thread. Not to be called by [`PeerEvents`].
@@ -246,7 +258,23 @@ impl PeersHandle {
     }
 }
 
+fn load(cluster: &ClusterConfig, node: u64) -> Result<Credentials, String> {
+    credentials::load(cluster, node).map_err(|findings| {
+        let texts: Vec<_> = findings.into_iter().map(|finding| finding.text).collect();
+        texts.join("; ")
+    })
+}
+
 impl Shared {
+    /// Who may be at the other end of a stream.
+    pub(super) fn expected(&self, dialled: Option<u64>) -> Expected {
+        Expected {
+            own: self.own.clone(),
+            members: self.members.keys().copied().collect(),
+            dialled,
+        }
+    }
+
     fn line(&self, to: u64) -> Option<Arc<Line>> {
         self.members.get(&to)?.line.load_full()
     }

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
 };
 use time::{Date, Duration, OffsetDateTime};
 use zeroize::Zeroizing;
@@ -13,6 +13,9 @@ use super::Identity;
 
 /// How long certificates are valid. They are renewed by hand, and nobody thinks of it in time.
 pub const VALIDITY: Duration = Duration::days(3650);
+
+/// A CA's name is this and the cluster's id.
+pub(super) const CA_NAME: &str = "Holdfast CA of ";
 
 /// They are valid from so long before they are made: members' clocks may be behind.
 pub const BACK_DATED: Duration = Duration::days(1);
@@ -34,6 +37,14 @@ impl Validity {
         }
     }
 
+    /// [`BACK_DATED`], and for so many days from now.
+    pub fn lasting(now: OffsetDateTime, days: u16) -> Self {
+        Self {
+            not_before: now - BACK_DATED,
+            not_after: now + Duration::days(days.into()),
+        }
+    }
+
     /// The last day.
     pub fn ends(&self) -> Date {
         self.not_after.date()
@@ -51,26 +62,39 @@ pub struct Issued {
 /// Who signs for a cluster.
 pub struct Authority {
     cluster_id: String,
-    issuer: CertifiedIssuer<'static, KeyPair>,
+    issuer: Issuer<'static, KeyPair>,
+    /// Its own, PEM.
+    certificate: String,
 }
 
 impl Authority {
     /// With a new key.
     pub fn new(cluster_id: &str, validity: Validity) -> Result<Self, rcgen::Error> {
-        let mut params = params(&format!("Holdfast CA of {cluster_id}"), validity);
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let (params, key) = (ca_params(cluster_id, validity), KeyPair::generate()?);
+        let certificate = params.self_signed(&key)?.pem();
         Ok(Self {
             cluster_id: cluster_id.to_owned(),
-            issuer: CertifiedIssuer::self_signed(params, KeyPair::generate()?)?,
+            issuer: Issuer::new(params, key),
+            certificate,
+        })
+    }
+
+    /// One that was made by [`Self::new`], from what its files hold, PEM. What it then issues shows whether they belong together.
+    pub fn open(cluster_id: &str, certificate: String, key: &str) -> Result<Self, rcgen::Error> {
+        // What it signs with is the key and the name; its validity stands in its own certificate.
+        let validity = Validity::starting_at(OffsetDateTime::UNIX_EPOCH + BACK_DATED);
+        let key = KeyPair::from_pem(key)?;
+        Ok(Self {
+            cluster_id: cluster_id.to_owned(),
+            issuer: Issuer::new(ca_params(cluster_id, validity), key),
+            certificate,
         })
     }
 
     /// Its own certificate and key.
     pub fn issued(&self) -> Issued {
-        let certificate: &Certificate = self.issuer.as_ref();
         Issued {
-            certificate: certificate.pem(),
+            certificate: self.certificate.clone(),
             key: Zeroizing::new(self.issuer.key().serialize_pem()),
         }
     }
@@ -113,6 +137,13 @@ impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Authority({})", self.cluster_id)
     }
+}
+
+fn ca_params(cluster_id: &str, validity: Validity) -> CertificateParams {
+    let mut params = params(&format!("{CA_NAME}{cluster_id}"), validity);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
 }
 
 fn params(common_name: &str, validity: Validity) -> CertificateParams {

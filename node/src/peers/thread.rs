@@ -7,15 +7,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::accept::Acceptor;
 use super::datagram::{Dropped, SEALED_OCTETS_MAX};
 use super::dial::Dialler;
 use super::handle::Shared;
 use super::limits::REDIAL;
-use super::tls::{Credentials, Expected, Identity};
-use super::{PeerEvents, PeersConfig, StartError};
+use super::{PeerEvents, StartError};
 use crate::metrics::Counter;
 
 /// What is opened before the thread starts, so that a mistake is told to whoever starts it.
@@ -36,37 +34,24 @@ impl Sockets {
 
 /// Starts it. It ends when the other end of `stop` is dropped.
 pub(super) fn start(
-    config: PeersConfig,
-    credentials: &Credentials,
     shared: Arc<Shared>,
     sockets: Sockets,
     events: Arc<dyn PeerEvents>,
     stop: oneshot::Receiver<()>,
 ) -> Result<JoinHandle<()>, StartError> {
-    let tls = |error: rustls::Error| StartError::Credentials(error.to_string());
-    let expected = |dialled| Expected {
-        own: Identity {
-            cluster_id: config.cluster.id.clone(),
-            node: config.node,
-        },
-        members: shared.members.keys().copied().collect(),
-        dialled,
-    };
     let acceptor = Arc::new(Acceptor {
         shared: shared.clone(),
         events: events.clone(),
-        tls: TlsAcceptor::from(credentials.acceptor(expected(None)).map_err(tls)?),
         room: Acceptor::room(),
     });
-    let mut diallers = Vec::new();
-    for node in shared.members.keys() {
-        diallers.push(Arc::new(Dialler {
+    let dialler = |node: &u64| {
+        Arc::new(Dialler {
             node: *node,
             shared: shared.clone(),
             events: events.clone(),
-            tls: TlsConnector::from(credentials.dialler(expected(Some(*node))).map_err(tls)?),
-        }));
-    }
+        })
+    };
+    let diallers: Vec<_> = shared.members.keys().map(dialler).collect();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -113,6 +113,16 @@ impl Trust {
     }
 }
 
+impl Credentials {
+    /// Whether nothing of it has changed.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let key = |credentials: &Self| credentials.key.secret_der().to_vec();
+        self.chain == other.chain
+            && self.trust.anchors == other.trust.anchors
+            && zeroize::Zeroizing::new(key(self)) == zeroize::Zeroizing::new(key(other))
+    }
+}
+
 impl fmt::Debug for Trust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Trust({} anchors)", self.anchors.len())

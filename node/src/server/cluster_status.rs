@@ -10,7 +10,7 @@ use crate::actors::context::Shared;
 use crate::actors::members::Members;
 use crate::api::{ApiError, ClusterStatus, ErrorCode, NodeStatus};
 use crate::config::{Config, MemberConfig};
-use crate::peers::PeerStatus;
+use crate::peers::{PeerStatus, credentials};
 
 /// How the cluster is.
 pub async fn show(shared: &Shared, members: &Members) -> Result<ClusterStatus, ApiError> {
@@ -63,15 +63,7 @@ pub async fn show(shared: &Shared, members: &Members) -> Result<ClusterStatus, A
         term: table.term,
         groups_without_owner: owned.get(&0).map_or(0, |(groups, _, _)| *groups),
         groups_moved: 0,
-        warnings: if members.is_removed(config.node.id) {
-            vec![removed_text(config.node.id)]
-        } else {
-            warnings(&config, &group)
-                .into_iter()
-                .chain(without_way(&nodes))
-                .chain(nodes.iter().filter(|node| members.is_full(node.id)).map(full))
-                .collect()
-        },
+        warnings: all_warnings(&config, members, &group, &nodes),
         nodes,
     })
 }
@@ -122,6 +114,26 @@ fn place(group: &replica::Members, node: u64) -> &'static str {
         () if group.learners.contains(&node) => "learner",
         () => "none",
     }
+}
+
+/// Everything that is wrong and not the matter of one other node.
+fn all_warnings(
+    config: &Config,
+    members: &Members,
+    group: &replica::Members,
+    nodes: &[NodeStatus],
+) -> Vec<String> {
+    let node = config.node.id;
+    let cluster = config.cluster.as_ref();
+    let ending = cluster.and_then(|cluster| credentials::ends_soon(cluster, node));
+    let mut found = match members.is_removed(node) {
+        true => vec![removed_text(node)],
+        false => warnings(config, group),
+    };
+    found.extend(without_way(nodes));
+    found.extend(nodes.iter().filter(|node| members.is_full(node.id)).map(full));
+    found.extend(ending);
+    found
 }
 
 /// Where the Raft group and the configuration say otherwise.

@@ -14,6 +14,7 @@ mod checkpoint;
 mod cluster;
 mod cluster_orders;
 mod cluster_status;
+mod expiry;
 mod leader_orders;
 mod membership;
 mod ownership;
@@ -85,6 +86,7 @@ pub fn run(
         let cluster = [
             tokio::spawn(leader_orders::serve(node.shared.clone())),
             tokio::spawn(belonging::keep(node.shared.clone())),
+            tokio::spawn(expiry::keep(node.shared.clone())),
         ];
         let checkpoints = tokio::spawn(checkpoint::keep(node.shared.clone()));
         let announcing = node.presence.clone().map(|presence| {

@@ -15,8 +15,8 @@ use crate::metrics::Counter;
 pub fn apply(shared: &Shared, log: &LogControl, file: &Config) -> ReloadReport {
     let Reload {
         config,
-        applied,
-        needs_restart,
+        mut applied,
+        mut needs_restart,
     } = Reload::between(&shared.config.load(), file);
     {
         let mut pools = shared.pools.lock().expect("nothing panics with the pools locked");
@@ -35,6 +35,20 @@ pub fn apply(shared: &Shared, log: &LogControl, file: &Config) -> ReloadReport {
     shared.users.store(Arc::new(LocalUsers::new(&config.users)));
     if let Some(members) = &shared.members {
         members.reconfigure(Agreement::of(&config));
+        match config
+            .cluster
+            .as_ref()
+            .map(|cluster| members.peers().renew(cluster))
+        {
+            Some(Ok(true)) => applied.push(
+                "cluster.certificate: renewed, for connections made from now on; those that stand stay"
+                    .to_owned(),
+            ),
+            Some(Err(text)) => needs_restart.push(format!(
+                "cluster.certificate: the earlier one stays in use: {text}"
+            )),
+            Some(Ok(false)) | None => {}
+        }
     }
     shared.config.store(Arc::new(config));
     shared.link_configs.clear();

@@ -111,6 +111,12 @@ fn members_come_and_go() {
     let mut daemons: Vec<Daemon> = site.start_three().into();
     for node in 1..=3 {
         site.configure(node, &[1, 2, 3, 4], POOL, "");
+        let reload = site.holdfast(&["reload", "--config", &format!("{node}.toml")]);
+        let said = text(&reload.stdout);
+        assert!(
+            said.contains("waits for the next start") && said.contains("member: 1="),
+            "{said}"
+        );
         daemons.remove(0).stop(Signal::SIGTERM);
         daemons.push(site.start(node));
         (1..=3).for_each(|node| site.until("all answer", || site.status(node)["leader"].as_u64() > Some(0)));
