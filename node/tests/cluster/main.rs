@@ -12,6 +12,7 @@ mod drain;
 #[path = "../lns/lac.rs"]
 mod lac;
 mod line;
+mod mistakes;
 mod orders;
 mod recover;
 mod site;
