@@ -21,6 +21,7 @@ pub mod inbound;
 pub mod mailbox;
 pub mod netlink;
 mod poller;
+mod pulse;
 mod shard;
 pub mod socket;
 mod stall;
@@ -30,6 +31,7 @@ mod wake;
 
 pub use handle::{Dataplane, PppRoute, SendError};
 pub use inbound::Inbound;
+pub use pulse::{Pulse, Pulses};
 pub use socket::{SocketError, SocketGroup};
 pub use tun::{Tun, TunConfig, TunError, TunLink};
 

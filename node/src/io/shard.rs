@@ -21,6 +21,7 @@ use super::batch::{BATCH, ReceiveBatch, SendBatch};
 use super::inbound::Inbound;
 use super::mailbox::{HandedOver, Mailbox, Remote};
 use super::poller::Poller;
+use super::pulse::Pulse;
 use super::socket::ShardSocket;
 use super::stall::{LONGEST_WAIT, StallDetector};
 use super::{MAX_DATAGRAM, clock};
@@ -44,6 +45,8 @@ pub(crate) struct Shard {
     pub(crate) inbound: Vec<mpsc::Sender<Inbound>>,
     pub(crate) counters: Arc<ShardCounters>,
     pub(crate) stop: Arc<AtomicBool>,
+    /// Who watches over the threads hears of this one each time it wakes up.
+    pub(crate) pulse: Option<Pulse>,
 }
 
 impl Shard {
@@ -150,6 +153,9 @@ impl Worker {
             self.shard.mailbox.wake.clear();
         }
         self.now = self.look_for_stall(receive);
+        if let Some(pulse) = &self.shard.pulse {
+            pulse.beat(self.now);
+        }
     }
 
     /// Takes the updates that wait now; what comes meanwhile wakes the thread again.

@@ -97,7 +97,9 @@ impl Node {
         let presence = start_presence(&config, tun.as_ref().ok(), leash)?;
         let (tun_text, has_tun) = (tun_text(&config, tun.as_ref()), tun.is_ok());
         let gateway = config.pools[0].gateway;
-        let dataplane = Arc::new(Dataplane::start(gateway, sockets, tun.ok(), senders)?);
+        let pulses = presence.as_ref().and_then(|presence| presence.pulses());
+        let dataplane = Dataplane::start(gateway, sockets, tun.ok(), senders, pulses.as_deref())?;
+        let dataplane = Arc::new(dataplane);
         let directory = Arc::new(Directory::new(count));
         let admission = Arc::new(Mutex::new(Admission::new(
             clock::since_boot(),
@@ -171,7 +173,7 @@ impl Node {
         shared.publish_limits();
         shared.checkpoint.load(&shared.config.load().node.data_dir);
         shared.table.published().bear();
-        let shards = shards::Supervisor::start(&shared, inboxes);
+        let shards = shards::Supervisor::start(&shared, inboxes, pulses.as_ref());
         tracing::info!(
             tunnels = shared.directory.tunnels(),
             sessions = shared.directory.sessions(),

@@ -42,7 +42,7 @@ impl Lns {
         let listen: SocketAddr = listen.parse().expect("an address");
         let sockets = SocketGroup::open(&[listen], shards).expect("the address is free");
         let (senders, inbound) = inbound::channels(shards);
-        let dataplane = Dataplane::start(OWN, sockets, tun, senders).expect("threads start");
+        let dataplane = Dataplane::start(OWN, sockets, tun, senders, None).expect("threads start");
         Self { dataplane, inbound }
     }
 

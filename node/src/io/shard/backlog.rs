@@ -133,6 +133,7 @@ mod tests {
             inbound: inbound::channels(1).0,
             counters: Arc::new(ShardCounters::default()),
             stop: Arc::new(AtomicBool::new(false)),
+            pulse: None,
         };
         (Worker::new(shard), remote, core)
     }
