@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 /// A slow machine under load gets this long for whatever it is waited for.
@@ -196,6 +198,53 @@ fn a_stopped_server_loses_its_link_and_restores_it_when_it_resumes() {
     kill(node.parent(), Signal::SIGTERM).expect("it lives");
     assert_eq!(node.wait().code(), Some(0));
     assert!(!namespace.has_device());
+}
+
+/// A thread that is held as a debugger holds it, while all others run; goes on when dropped.
+struct Held(Pid);
+
+impl Held {
+    /// The thread of `process` whose name begins so.
+    fn new(process: Pid, name: &str) -> Self {
+        let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("it lives");
+        let of_name =
+            |task: &PathBuf| fs::read_to_string(task.join("comm")).is_ok_and(|found| found.starts_with(name));
+        let task = tasks.map(|task| task.expect("read").path()).find(of_name);
+        let task = task.expect("there is such a thread");
+        let id = task.file_name().and_then(|id| id.to_str()?.parse().ok());
+        let thread = Pid::from_raw(id.expect("a number"));
+        ptrace::seize(thread, ptrace::Options::empty()).expect("we are root");
+        ptrace::interrupt(thread).expect("it lives");
+        // Only a thread that has stopped can be let go.
+        waitpid(thread, Some(WaitPidFlag::__WALL)).expect("it stops");
+        Self(thread)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = ptrace::detach(self.0, None);
+    }
+}
+
+/// `packets-0` sleeps in poll(2), as nobody sends anything: that alone is no hang. The other is the control thread.
+#[test]
+#[ignore = "needs root: run by the test command"]
+fn one_hung_thread_loses_the_link_and_an_idle_one_does_not() {
+    let namespace = Namespace::new();
+    let node = Node::start(&namespace, "");
+    for name in ["packets-0", "actix-rt|system"] {
+        for _ in 0..100 {
+            sleep(STEP);
+            assert!(namespace.link_is_up(), "idle");
+        }
+        let held = Held::new(node.child(), name);
+        wait_until("the link is down", || !namespace.link_is_up());
+        drop(held);
+        wait_until("the link is up and announced", || {
+            namespace.link_is_up() && announced(&namespace)
+        });
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@ use super::relay;
 use super::session;
 use super::table::{Image, ReplyTo};
 use super::tunnel::{self, TunnelActor};
-use crate::io::Inbound;
+use crate::io::{Inbound, Pulse, clock};
 use crate::metrics::{Counter, Limit};
 
 /// How often the timer table is looked at.
@@ -181,6 +181,8 @@ impl tokio_stream::Stream for Arrivals {
 pub struct ShardActor {
     context: Rc<ShardContext>,
     inbox: Arc<Mutex<Inbox>>,
+    /// Who watches over the threads hears of this one whenever it handles something, its timers at least.
+    pulse: Option<Arc<Pulse>>,
     /// Dropped with the actor: that is how its end is noticed.
     _alive: oneshot::Sender<()>,
 }
@@ -193,10 +195,12 @@ impl ShardActor {
         seed: u64,
         inbox: Arc<Mutex<Inbox>>,
         alive: oneshot::Sender<()>,
+        pulse: Option<Arc<Pulse>>,
     ) -> Self {
         Self {
             context: Rc::new(ShardContext::new(shared, index, seed)),
             inbox,
+            pulse,
             _alive: alive,
         }
     }
@@ -372,7 +376,15 @@ impl ShardActor {
         }
     }
 
+    /// Who has much to do hangs as little as who has nothing to do.
+    fn beat(&self) {
+        if let Some(pulse) = &self.pulse {
+            pulse.beat(clock::since_boot());
+        }
+    }
+
     fn wake_due(&self) {
+        self.beat();
         let now = self.context.now().monotonic;
         relay::expire(&self.context);
         loop {
@@ -408,6 +420,7 @@ impl Actor for ShardActor {
 
 impl StreamHandler<Arrival> for ShardActor {
     fn handle(&mut self, arrival: Arrival, _: &mut Self::Context) {
+        self.beat();
         match arrival {
             Arrival::Input(input) => self.on_input(input),
             Arrival::Packet(packet) => self.on_packet(packet),

@@ -24,8 +24,8 @@ use super::published::Published;
 use super::shard::{ShardInput, ShardSender};
 use super::subscriber;
 use super::tunnel;
-use crate::anycast::{Presence, Pulse};
-use crate::io::clock;
+use crate::anycast::Presence;
+use crate::io::{Pulse, clock};
 use crate::lns::repeats::PeerKey;
 use crate::metrics::{Counter, Metrics};
 
@@ -277,7 +277,8 @@ impl TableThread {
             shards,
             membership,
             presence: presence.map(|presence| {
-                let pulse = presence.sign_on("table", PULSE_LIMIT);
+                let pulses = presence.pulses();
+                let pulse = pulses.map(|pulses| pulses.sign_on("table", PULSE_LIMIT, clock::since_boot()));
                 (presence, pulse)
             }),
             numbers: false,

@@ -1,7 +1,7 @@
 //! One address, many nodes: what this node announces to the routers, and that it is silent when it should be.
 //!
 //! ```text
-//!   parent process <--beats-- heart <--pulses-- table's thread, packet threads
+//!   parent process <--beats-- heart <--pulses-- table's thread, packet threads, control threads
 //!        | link down              | link up again
 //!        v                        v
 //!     the TUN device: anycast addresses, pool, and the table by which BIRD is told what to announce
@@ -23,7 +23,6 @@ pub mod slices;
 pub mod watch;
 
 pub use announcer::{Announcement, Announcer, Standing};
-pub use heart::{Pulse, Pulses};
 pub use parent::Leash;
 pub use presence::Presence;
 pub use slices::{Origin, Slices};

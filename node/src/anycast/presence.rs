@@ -11,11 +11,10 @@ use ipnet::IpNet;
 
 use super::announcer::{Announcement, Announcer, BirdTable, Standing};
 use super::bird;
-use super::heart::{Heart, Pulse};
+use super::heart::Heart;
 use super::parent::Leash;
 use crate::config::Config;
-use crate::io::TunLink;
-use crate::io::clock;
+use crate::io::{Pulses, TunLink, clock};
 
 /// What failed is tried again, and a restored link noticed, after this long.
 const RETRY: Duration = Duration::from_millis(100);
@@ -88,11 +87,9 @@ impl Presence {
         }))
     }
 
-    /// A thread without which the node is of no use: see [`Pulses::sign_on`](super::Pulses::sign_on). `None` when there is
-    /// no parent to tell.
-    pub fn sign_on(&self, thread: &str, limit: Duration) -> Option<Pulse> {
-        let heart = self.heart.as_ref()?;
-        Some(heart.pulses().sign_on(thread, limit, clock::since_boot()))
+    /// Where threads without which the node is of no use sign on. `None` when there is no parent to tell.
+    pub fn pulses(&self) -> Option<Arc<Pulses>> {
+        self.heart.as_ref().map(Heart::pulses)
     }
 
     /// How the node stands, as far as its caller knows *now*. To be confirmed every 100 ms or so: after the parent has

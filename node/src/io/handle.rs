@@ -11,9 +11,11 @@ use crossbeam_channel::TrySendError;
 use holdfast_protocol::{SessionId, TunnelId};
 use tokio::sync::mpsc;
 
+use super::clock;
 use super::inbound::Inbound;
 use super::mailbox::{self, Mailbox, Outgoing, Remote};
 use super::passage::{Entrance, Passage};
+use super::pulse::Pulses;
 use super::shard::Shard;
 use super::socket::SocketGroup;
 use super::tun::Tun;
@@ -41,6 +43,10 @@ pub struct PppRoute {
     /// The same as in the session's forwarding entry.
     pub shared: Arc<SessionShared>,
 }
+
+/// A packet thread that comes round no more for this long hangs: the routers must look elsewhere. An idle one comes round every
+/// 50 ms; ten of these, for a host that is short of CPU.
+const PULSE_LIMIT: Duration = Duration::from_millis(500);
 
 /// Why a message was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,7 +90,8 @@ impl std::fmt::Debug for Dataplane {
 impl Dataplane {
     /// Starts one packet thread a shard. Without `tun` no user data is forwarded, and a ping to `own_address` inside a
     /// session is answered here. `inbound` has one sender a shard ([`super::inbound::channels`]); a receiver that ends
-    /// while the server runs means that the thread has died. `passage` leads to the other nodes of a cluster.
+    /// while the server runs means that the thread has died. `passage` leads to the other nodes of a cluster. The threads
+    /// sign on to `pulses`, if anybody watches over them.
     ///
     /// # Errors
     /// No eventfd or no thread could be had.
@@ -97,6 +104,7 @@ impl Dataplane {
         tun: Option<Tun>,
         inbound: Vec<mpsc::Sender<Inbound>>,
         passage: Option<Arc<dyn Passage>>,
+        pulses: Option<&Pulses>,
     ) -> io::Result<Self> {
         let shards = sockets.shards();
         assert_eq!(inbound.len(), shards, "one inbound channel a shard");
@@ -137,6 +145,7 @@ impl Dataplane {
                 passage: passage.clone(),
                 counters,
                 stop: Arc::clone(&stop),
+                pulse: pulses.map(|pulses| pulses.sign_on(&name(index), PULSE_LIMIT, clock::since_boot())),
             });
         }
         let inner = Inner {
@@ -280,9 +289,8 @@ impl Dataplane {
 
 impl Inner {
     fn spawn(&self, shard: Shard) -> io::Result<()> {
-        let name = format!("packets-{}", shard.policy.shard);
         let thread = std::thread::Builder::new()
-            .name(name)
+            .name(name(shard.policy.shard))
             .spawn(move || shard.run())?;
         self.threads().push(thread);
         Ok(())
@@ -304,6 +312,11 @@ impl Inner {
     fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Of a shard's packet thread.
+fn name(shard: usize) -> String {
+    format!("packets-{shard}")
 }
 
 impl Drop for Inner {

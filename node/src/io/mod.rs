@@ -23,6 +23,7 @@ pub mod mailbox;
 pub mod netlink;
 pub mod passage;
 mod poller;
+mod pulse;
 mod shard;
 pub mod socket;
 mod stall;
@@ -33,6 +34,7 @@ mod wake;
 pub use handle::{Dataplane, PppRoute, SendError};
 pub use inbound::Inbound;
 pub use passage::{Entrance, NotPassed, Passage};
+pub use pulse::{Pulse, Pulses};
 pub use socket::{SocketError, SocketGroup};
 pub use tun::{Tun, TunConfig, TunError, TunLink};
 

@@ -22,6 +22,7 @@ use super::inbound::Inbound;
 use super::mailbox::{HandedOver, Mailbox, Remote};
 use super::passage::Passage;
 use super::poller::Poller;
+use super::pulse::Pulse;
 use super::socket::ShardSocket;
 use super::stall::{LONGEST_WAIT, StallDetector};
 use super::{MAX_DATAGRAM, clock};
@@ -50,6 +51,8 @@ pub(crate) struct Shard {
     pub(crate) passage: Option<Arc<dyn Passage>>,
     pub(crate) counters: Arc<ShardCounters>,
     pub(crate) stop: Arc<AtomicBool>,
+    /// Who watches over the threads hears of this one each time it wakes up.
+    pub(crate) pulse: Option<Pulse>,
 }
 
 impl Shard {
@@ -162,6 +165,9 @@ impl Worker {
             self.shard.mailbox.wake.clear();
         }
         self.now = self.look_for_stall(receive);
+        if let Some(pulse) = &self.shard.pulse {
+            pulse.beat(self.now);
+        }
     }
 
     /// Takes the updates that wait now; what comes meanwhile wakes the thread again.

@@ -127,7 +127,10 @@ impl Node {
         let passage = members
             .clone()
             .map(|members| Arc::new(ToOwner::new(table.clone(), members)) as Arc<dyn Passage>);
-        let dataplane = Arc::new(Dataplane::start(gateway, sockets, tun.ok(), senders, passage)?);
+        let pulses = presence.as_ref().and_then(|presence| presence.pulses());
+        let dataplane =
+            Dataplane::start(gateway, sockets, tun.ok(), senders, passage, pulses.as_deref())?;
+        let dataplane = Arc::new(dataplane);
         if let Some(members) = &members {
             members.open(dataplane.entrance());
         }
@@ -206,7 +209,7 @@ impl Node {
             .checkpoint
             .load(&shared.config.load().node.data_dir, reports);
         shared.table.published().bear();
-        let shards = shards::Supervisor::start(&shared, inboxes);
+        let shards = shards::Supervisor::start(&shared, inboxes, pulses.as_ref());
         tracing::info!(
             tunnels = shared.directory.tunnels(),
             sessions = shared.directory.sessions(),

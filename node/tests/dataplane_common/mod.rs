@@ -54,7 +54,7 @@ impl Lns {
         let listen: SocketAddr = listen.parse().expect("an address");
         let sockets = SocketGroup::open(&[listen], shards).expect("the address is free");
         let (senders, inbound) = inbound::channels(shards);
-        let dataplane = Dataplane::start(OWN, sockets, tun, senders, passage).expect("threads start");
+        let dataplane = Dataplane::start(OWN, sockets, tun, senders, passage, None).expect("threads start");
         Self { dataplane, inbound }
     }
 

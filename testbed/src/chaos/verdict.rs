@@ -212,18 +212,27 @@ pub struct Summary<'a> {
     pub sessions_renegotiated: u64,
     pub control_channels_stuck: u64,
     pub addresses_duplicated: u64,
+    /// The longest of all scenarios.
+    pub longest_data_gap_ms: f64,
+    pub longest_control_gap_ms: f64,
     pub scenarios: &'a [Verdict],
 }
 
 impl<'a> Summary<'a> {
     pub fn of(scenarios: &'a [Verdict]) -> Self {
         let sum = |count: fn(&Verdict) -> u64| scenarios.iter().map(count).sum();
+        let longest = |gap: fn(&Verdict) -> Spread| {
+            let gaps = scenarios.iter().map(gap).map(|gap| gap.longest);
+            gaps.fold(0.0, f64::max)
+        };
         Self {
             passed: scenarios.iter().all(Verdict::passed),
             sessions_lost: sum(|verdict| verdict.sessions_lost),
             sessions_renegotiated: sum(|verdict| verdict.sessions_renegotiated),
             control_channels_stuck: sum(|verdict| verdict.control_channels_stuck),
             addresses_duplicated: sum(|verdict| verdict.addresses_duplicated),
+            longest_data_gap_ms: longest(|verdict| verdict.data_gap_ms),
+            longest_control_gap_ms: longest(|verdict| verdict.control_gap_ms),
             scenarios,
         }
     }
@@ -264,10 +273,12 @@ mod tests {
         };
         assert!(verdict.passed());
         verdict.sessions_lost = 1;
+        verdict.data_gap_ms = Spread::of(&[7.0]);
         assert!(!verdict.passed());
         assert!(verdict.to_string().contains("1 established sessions lost"));
         let summary = serde_json::to_value(Summary::of(&[verdict.clone(), verdict])).unwrap();
         assert_eq!(summary["sessions_lost"], 2);
+        assert_eq!(summary["longest_data_gap_ms"], 7.0);
         assert_eq!(summary["passed"], false);
     }
 

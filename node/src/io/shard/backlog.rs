@@ -137,6 +137,7 @@ pub(super) mod tests {
             passage: None,
             counters: Arc::new(ShardCounters::default()),
             stop: Arc::new(AtomicBool::new(false)),
+            pulse: None,
         };
         (Worker::new(shard), remote, core)
     }
