@@ -128,8 +128,7 @@ impl Node {
             .clone()
             .map(|members| Arc::new(ToOwner::new(table.clone(), members)) as Arc<dyn Passage>);
         let pulses = presence.as_ref().and_then(|presence| presence.pulses());
-        let dataplane =
-            Dataplane::start(gateway, sockets, tun.ok(), senders, passage, pulses.as_deref())?;
+        let dataplane = Dataplane::start(gateway, sockets, tun.ok(), senders, passage, pulses.as_deref())?;
         let dataplane = Arc::new(dataplane);
         if let Some(members) = &members {
             members.open(dataplane.entrance());
