@@ -18,15 +18,15 @@ use crate::aaa::{LocalUsers, Pools};
 use crate::actors::context::Shared;
 use crate::actors::directory::Directory;
 use crate::actors::forwarding::{Forwarding, LinkLimits};
-use crate::actors::members::PeersTransport;
+use crate::actors::members::{Members, PeersTransport};
 use crate::actors::passage::ToOwner;
 use crate::actors::shard::inbox;
-use crate::actors::table::{self, TableThread};
+use crate::actors::table::{self, TableHandle, TableThread};
 use crate::anycast::{Leash, Presence};
 use crate::api::{BindError, Listener};
 use crate::config::{Config, TunMode};
 use crate::io::{
-    Dataplane, Passage, SocketError, SocketGroup, Tun, TunConfig, TunError, clock, host, inbound,
+    Dataplane, Inbound, Passage, SocketError, SocketGroup, Tun, TunConfig, TunError, clock, host, inbound,
 };
 use crate::lns::admission::{Admission, AdmissionLimits};
 use crate::metrics::Metrics;
@@ -94,29 +94,7 @@ impl Node {
         let boot = rand::random();
         let (table, table_end) = table::channel(config.node.id, metrics.clone());
         let (senders, receivers) = inbound::channels(count);
-        let log = DiskLog::open(&config.node.data_dir)?;
-        let joins = config.cluster.as_ref().is_some_and(|cluster| cluster.join);
-        // The others hear of it before they hear anything else.
-        let lineage = Lineage::of(&log, joins)?;
-        let transport = PeersTransport::default();
-        let replica = open_table(&config, boot, log, transport.clone())?;
-        let remembered = past::of(&replica);
-        past::check_folder(&config, &remembered).map_err(StartError::WrongFolder)?;
-        let members = cluster::join(
-            &config,
-            boot,
-            remembered.clone(),
-            &table,
-            &senders,
-            lineage,
-            &metrics,
-        )?;
-        if let Some(members) = &members {
-            transport.connect(members.peers().clone());
-            past::compare(&config, &remembered, replica.last_index() == 0, members)
-                .await
-                .map_err(StartError::WrongFolder)?;
-        }
+        let (replica, members) = enter_cluster(&config, boot, &table, &senders, &metrics).await?;
         // The device first: it carries the anycast address that a socket may be bound to. So whoever hears an address
         // also has it, which an IP_FREEBIND socket would not show.
         let tun = open_tun(&config, count)?;
@@ -124,10 +102,10 @@ impl Node {
         let presence = start_presence(&config, tun.as_ref().ok(), leash)?;
         let (tun_text, has_tun) = (tun_text(&config, tun.as_ref()), tun.is_ok());
         let gateway = config.pools[0].gateway;
+        let pulses = presence.as_ref().and_then(|presence| presence.pulses());
         let passage = members
             .clone()
             .map(|members| Arc::new(ToOwner::new(table.clone(), members)) as Arc<dyn Passage>);
-        let pulses = presence.as_ref().and_then(|presence| presence.pulses());
         let dataplane = Dataplane::start(gateway, sockets, tun.ok(), senders, passage, pulses.as_deref())?;
         let dataplane = Arc::new(dataplane);
         if let Some(members) = &members {
@@ -138,21 +116,16 @@ impl Node {
             clock::since_boot(),
             admission_limits(&config),
         )));
-        let pools = Arc::new(Mutex::new(Pools::new(&config.pools, &config.users)));
-        pools
-            .lock()
-            .expect("just made")
-            .seed(replica.table(), clock::since_boot());
-        let limits = LinkLimits {
-            mtu: config.ppp.mtu,
-            mss_clamp: config.ppp.mss_clamp,
-        };
+        let pools = pools_as_used(&config, &replica);
         let mut forwarding = Forwarding::new(
             dataplane.clone(),
             directory.clone(),
             admission.clone(),
             pools.clone(),
-            limits,
+            LinkLimits {
+                mtu: config.ppp.mtu,
+                mss_clamp: config.ppp.mss_clamp,
+            },
         );
         if presence.is_some() {
             let prefixes = config.pools.iter().flat_map(|pool| pool.prefixes.iter());
@@ -235,6 +208,39 @@ fn shard_count(config: &Config) -> usize {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         shards => shards,
     }
+}
+
+/// Opens the session table and makes itself known to the other members, which may know that the data folder is the wrong one.
+async fn enter_cluster(
+    config: &Config,
+    boot: u64,
+    table: &TableHandle,
+    shards: &[mpsc::Sender<Inbound>],
+    metrics: &Arc<Metrics>,
+) -> Result<(Replica, Option<Arc<Members>>), StartError> {
+    let log = DiskLog::open(&config.node.data_dir)?;
+    let joins = config.cluster.as_ref().is_some_and(|cluster| cluster.join);
+    // The others hear of it before they hear anything else.
+    let lineage = Lineage::of(&log, joins)?;
+    let transport = PeersTransport::default();
+    let replica = open_table(config, boot, log, transport.clone())?;
+    let remembered = past::of(&replica);
+    past::check_folder(config, &remembered).map_err(StartError::WrongFolder)?;
+    let members = cluster::join(config, boot, remembered.clone(), table, shards, lineage, metrics)?;
+    if let Some(members) = &members {
+        transport.connect(members.peers().clone());
+        past::compare(config, &remembered, replica.last_index() == 0, members)
+            .await
+            .map_err(StartError::WrongFolder)?;
+    }
+    Ok((replica, members))
+}
+
+/// The pools, without the addresses that sessions of the table have.
+fn pools_as_used(config: &Config, replica: &Replica) -> Arc<Mutex<Pools>> {
+    let mut pools = Pools::new(&config.pools, &config.users);
+    pools.seed(replica.table(), clock::since_boot());
+    Arc::new(Mutex::new(pools))
 }
 
 fn open_table(
