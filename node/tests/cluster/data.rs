@@ -12,14 +12,12 @@ use holdfast_protocol::{Secret, SessionId, Settings};
 use nix::sys::signal::Signal;
 
 use crate::lac::Lac;
-use crate::site::{Daemon, POOL, Site, member};
+use crate::site::{Daemon, Site, member};
 
 /// The first address of the pool.
 const GATEWAY: [u8; 4] = [100, 64, 0, 1];
 /// What the LAC's only call has as its number, and its subscriber as name and magic number.
 const SUBSCRIBER: u32 = 1 << 8 | 1;
-/// Behind [cluster].
-const USERS: &str = "[ppp]\nauth = [\"pap\"]\n[[user]]\nname = \"257\"\npassword = \"pw\"\n";
 /// Pings that every node must have brought an answer to.
 const PINGS: usize = 50;
 
@@ -192,18 +190,10 @@ fn l2tp(site: &Site, node: u8) -> SocketAddr {
         .expect("an address")
 }
 
-fn site_with_users() -> (Site, Vec<Daemon>) {
-    let site = Site::new();
-    for node in 1..=3 {
-        site.configure(node, &[1, 2, 3], POOL, USERS);
-    }
-    let daemons = site.start_three().into();
-    (site, daemons)
-}
-
 #[test]
 fn no_data_message_of_a_sequenced_session_has_the_number_of_another_whoever_sends_it() {
-    let (site, mut daemons) = site_with_users();
+    let site = Site::new();
+    let mut daemons: Vec<Daemon> = site.start_three().into();
     let mut line = Line::dial(&site, 1, true);
     line.ping_all(&site, &[1, 2, 3]);
     line.check_numbers(3 * PINGS);
@@ -233,7 +223,8 @@ fn no_data_message_of_a_sequenced_session_has_the_number_of_another_whoever_send
 /// Two of three stand still, so nobody takes over, and the one that is left can ask nobody.
 #[test]
 fn an_echo_is_answered_by_a_node_that_is_not_the_owner_and_is_left_alone() {
-    let (site, daemons) = site_with_users();
+    let site = Site::new();
+    let daemons: Vec<Daemon> = site.start_three().into();
     let mut line = Line::dial(&site, 1, false);
     line.ping_all(&site, &[2]);
     for stopped in [1, 3] {

@@ -2,35 +2,17 @@
 
 mod caller;
 
-use std::fs;
 use std::process::{Child, Stdio};
 
-use caller::{Caller, TUNNEL};
+use caller::Caller;
 use holdfast_protocol::SessionId;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::site::{Daemon, Site, member, others, text};
-
-/// Subscribers who may dial.
-const SUBSCRIBERS: u16 = 120;
+use crate::site::{CALLS, Daemon, Site, member, others, text};
 
 /// A machine that is too busy to let PPP finish within three seconds gets another chance so often.
 const ATTEMPTS: usize = 10;
-
-/// Three nodes that know the subscribers.
-fn site() -> Site {
-    let site = Site::new();
-    let users: String = (1..=SUBSCRIBERS)
-        .map(|call| format!("[[user]]\nname = \"{}\"\npassword = \"pw\"\n", TUNNEL << 8 | call))
-        .collect();
-    for node in 1..=3 {
-        let file = site.path(&format!("{node}.toml"));
-        let text = fs::read_to_string(&file).expect("written");
-        fs::write(&file, text + "[ppp]\nauth = [\"pap\"]\n" + &users).expect("written");
-    }
-    site
-}
 
 /// A LAC whose tunnel belongs to a node, with a subscriber who is online.
 fn caller(site: &Site, node: u8) -> Caller {
@@ -102,7 +84,7 @@ fn counter(site: &Site, node: u8, name: &str) -> u64 {
 #[test]
 fn ppp_that_is_under_way_finishes_at_the_node_that_is_drained() {
     for call in 2..ATTEMPTS as u16 + 2 {
-        let site = site();
+        let site = Site::new();
         let _daemons = site.start_three();
         let mut caller = caller(&site, 1);
         let call = begin_call(&mut caller, call);
@@ -127,13 +109,13 @@ fn ppp_that_is_under_way_finishes_at_the_node_that_is_drained() {
 
 #[test]
 fn calls_that_arrive_while_a_node_is_stopped_are_completed() {
-    let site = site();
+    let site = Site::new();
     let mut daemons: Vec<Daemon> = site.start_three().into();
     let mut caller = caller(&site, 1);
     // The routers have heard that node 1 withdraws.
     caller.send_to(&site.address(2));
     let stopping = daemons.remove(0);
-    let mut placed = 2..=SUBSCRIBERS;
+    let mut placed = 2..=CALLS;
     let place = |caller: &mut Caller, calls: usize, placed: &mut std::ops::RangeInclusive<u16>| {
         for call in placed.take(calls) {
             caller.place_call(call);
@@ -143,7 +125,7 @@ fn calls_that_arrive_while_a_node_is_stopped_are_completed() {
     stopping.signal(Signal::SIGTERM);
     place(&mut caller, 60, &mut placed);
     stopping.end();
-    place(&mut caller, usize::from(SUBSCRIBERS), &mut placed);
+    place(&mut caller, usize::from(CALLS), &mut placed);
     caller.until("all are online", |caller| {
         let ended = caller.lac.calls.values().find_map(|call| call.end.as_ref());
         assert!(ended.is_none(), "a call was cleared: {ended:?}\n{}", site.logs());
@@ -155,7 +137,7 @@ fn calls_that_arrive_while_a_node_is_stopped_are_completed() {
 
 #[test]
 fn all_that_are_stopped_at_once_wait_for_nobody_and_come_back_with_everything() {
-    let site = site();
+    let site = Site::new();
     let daemons = site.start_three();
     let mut caller = caller(&site, 1);
     for daemon in &daemons {
@@ -173,7 +155,7 @@ fn all_that_are_stopped_at_once_wait_for_nobody_and_come_back_with_everything() 
 
 #[test]
 fn drains_at_the_same_time_are_both_carried_out() {
-    let site = site();
+    let site = Site::new();
     let _daemons = site.start_three();
     // The same node three times: whoever comes second sees it done by the first.
     for order in [2, 3, 1].map(|asked| drain(&site, asked, 1)) {
@@ -194,7 +176,7 @@ fn drains_at_the_same_time_are_both_carried_out() {
 
 #[test]
 fn a_node_that_dies_while_it_is_drained_is_drained_all_the_same() {
-    let site = site();
+    let site = Site::new();
     let mut daemons: Vec<Daemon> = site.start_three().into();
     let mut caller = caller(&site, 1);
     let call = begin_call(&mut caller, 2);
@@ -210,7 +192,7 @@ fn a_node_that_dies_while_it_is_drained_is_drained_all_the_same() {
 
 #[test]
 fn a_leader_that_dies_during_a_drain_does_not_end_it() {
-    let site = site();
+    let site = Site::new();
     let mut daemons: Vec<Daemon> = site.start_three().into();
     let leader = site.leader(1);
     let [drained, asked] = others(leader)[..] else {

@@ -19,9 +19,8 @@ pub const POOL: &str = "100.64.0.0/24";
 /// Between LACs and nodes.
 pub const SECRET: &str = "hunter2";
 
-/// Of the LACs 1 and 2, one session each: see `line`.
-const USERS: &str =
-    "[[user]]\nname = \"257\"\npassword = \"pw\"\n[[user]]\nname = \"513\"\npassword = \"pw\"\n";
+/// Calls of each of the LACs' tunnels 1 and 2 that may be placed.
+pub const CALLS: u16 = 120;
 
 /// A folder with certificates for four nodes, and an address for each.
 pub struct Site {
@@ -89,7 +88,8 @@ impl Site {
              [tun]\nenabled = \"never\"\n[api]\nsocket = \"{folder}/{node}.sock\"\n{cluster}\n{more}\n{members}\
              [[pool]]\nname = \"p\"\nprefixes = [\"{pool}\"]\n\
              [[lac]]\nname = \"any\"\nhost_name = \"*\"\nsecret = \"{SECRET}\"\n\
-             [ppp]\nauth = [\"pap\"]\n{USERS}"
+             [ppp]\nauth = [\"pap\"]\n{}",
+            users()
         );
         let file = self.path(&format!("{node}.toml"));
         fs::write(&file, text).expect("written");
@@ -230,6 +230,14 @@ impl Drop for Daemon {
 
 pub fn text(octets: &[u8]) -> String {
     String::from_utf8_lossy(octets).into_owned()
+}
+
+/// A subscriber's name is made of his tunnel's and his call's number.
+fn users() -> String {
+    let numbers = (1..=2).flat_map(|tunnel| (1..=CALLS).map(move |call| tunnel << 8 | call));
+    numbers
+        .map(|number: u16| format!("[[user]]\nname = \"{number}\"\npassword = \"pw\"\n"))
+        .collect()
 }
 
 /// A value of one node's row; null if it has none.
