@@ -196,7 +196,9 @@ fn a_program_that_is_too_old_for_the_table_says_so() {
     replica.propose(1, raise.into()).expect("room");
     let error = replica.advance().expect_err("it does not know what follows");
     assert!(
-        error.to_string().contains(&format!("has version {version}")),
+        error
+            .to_string()
+            .contains(&format!("uses version {version} of the session table")),
         "{error}"
     );
 }
