@@ -50,7 +50,8 @@ counters! {
     ControlMalformed => "control_malformed_total", "Control messages that could not be decoded.";
     ControlUnknownTunnel => "control_unknown_tunnel_total", "StopCCNs without our tunnel id for which no half-open tunnel was found.";
     ControlDropped => "control_dropped_total", "Control messages with a bad header, out of window, or for a tunnel that has ended.";
-    PppUnknownSession => "ppp_unknown_session_total", "PPP control frames for a session whose actor is not born yet.";
+    PppEarly => "ppp_early_total", "PPP control frames that came before their session was born and were kept for it.";
+    PppUnknownSession => "ppp_unknown_session_total", "PPP control frames dropped because too many others waited for their sessions to be born.";
     CallsReceived => "calls_received_total", "ICRQs that arrived.";
     CallsRefused => "calls_refused_total", "Calls refused: a limit reached, no resources, shutting down.";
     CallsHeld => "calls_held_total", "Calls that were kept waiting for at most a second, because their group was about to go to another node.";

@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::io::{Dataplane, clock};
 use crate::lns::Now;
 use crate::lns::admission::Admission;
+use crate::lns::early_frames::EarlyFrames;
 use crate::lns::entropy::Entropy;
 use crate::lns::timers::TimerTable;
 use crate::lns::tunnel::CallRefusal;
@@ -171,6 +172,8 @@ pub struct ShardContext {
     pub tunnels: RefCell<HashMap<TunnelId, Addr<TunnelActor>>>,
     /// The sessions of this shard's tunnels.
     pub sessions: RefCell<BTreeMap<(TunnelId, SessionId), Addr<SessionActor>>>,
+    /// What subscribers say before their sessions are born.
+    pub early: RefCell<EarlyFrames>,
     /// When this node became the owner of a group while it ran: since boot, and in table time.
     pub taken: RefCell<HashMap<u8, Now>>,
     /// What waits for an owner.
@@ -188,6 +191,7 @@ impl ShardContext {
             timers: RefCell::default(),
             tunnels: RefCell::default(),
             sessions: RefCell::default(),
+            early: RefCell::default(),
             taken: RefCell::default(),
             held: RefCell::default(),
             entropy: RefCell::new(Entropy::new(seed)),

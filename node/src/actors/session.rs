@@ -121,6 +121,12 @@ pub fn start(
         begins,
         proxy,
     });
+    let now = shard.now().monotonic;
+    let early = shard.early.borrow_mut().take(now, (tunnel, session));
+    // What was said to a former owner would come as a surprise.
+    if let Some(frame) = early.filter(|_| begins) {
+        address.do_send(Frame(frame));
+    }
 }
 
 /// Has a session whose core panicked born again, if it is still there and was not born with its tunnel meanwhile.

@@ -307,8 +307,7 @@ impl ShardActor {
                 frame,
             } => {
                 let Some(address) = self.context.sessions.borrow().get(&(tunnel, session)).cloned() else {
-                    self.context.shared.metrics.count(Counter::PppUnknownSession);
-                    return;
+                    return self.keep_early(tunnel, session, frame);
                 };
                 if address.try_send(session::Frame(frame)).is_err() {
                     self.context.shared.metrics.hit(Limit::Mailbox);
@@ -318,6 +317,19 @@ impl ShardActor {
                 self.to_session(tunnel, session, session::Order::ReserveSequence);
             }
         }
+    }
+
+    fn keep_early(&self, tunnel: TunnelId, session: SessionId, frame: Vec<u8>) {
+        let now = self.context.now().monotonic;
+        let kept = self
+            .context
+            .early
+            .borrow_mut()
+            .keep(now, (tunnel, session), frame);
+        self.context.shared.metrics.count(match kept {
+            true => Counter::PppEarly,
+            false => Counter::PppUnknownSession,
+        });
     }
 
     /// Nothing is said to any peer: the new owner does.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 pub mod acceptor;
 pub mod admission;
+pub mod early_frames;
 pub mod entropy;
 pub mod handover;
 pub mod proposals;

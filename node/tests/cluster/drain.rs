@@ -1,14 +1,12 @@
 //! Nodes that are drained or stopped while calls arrive.
 
-mod caller;
-
 use std::process::{Child, Stdio};
 
-use caller::Caller;
 use holdfast_protocol::SessionId;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use crate::caller::Caller;
 use crate::site::{CALLS, Daemon, Site, member, others, text};
 
 /// A machine that is too busy to let PPP finish within three seconds gets another chance so often.
@@ -16,7 +14,7 @@ const ATTEMPTS: usize = 10;
 
 /// A LAC whose tunnel belongs to a node, with a subscriber who is online.
 fn caller(site: &Site, node: u8) -> Caller {
-    let mut caller = Caller::new(&site.address(node));
+    let mut caller = Caller::new(&site.address(node), 1);
     caller.until("the tunnel is up", |caller| caller.lac.established);
     let first = caller.place_call(1);
     until_up(&mut caller, first);

@@ -21,9 +21,9 @@ fn a_survivor_serves_all_sessions_again_and_the_lost_are_added_anew() {
     let lost = others(survivor);
     // One session that the survivor owns, one that a lost node does.
     let mut own = Line::dial(&site, survivor, 1);
-    own.until_up(&site);
+    own.until_up();
     let mut theirs = Line::dial(&site, lost[0], 2);
-    theirs.until_up(&site);
+    theirs.until_up();
     let sessions = || {
         let listed = site.holdfast(&["sessions", "--config", &format!("{survivor}.toml")]);
         text(&listed.stdout)
@@ -63,9 +63,9 @@ fn a_survivor_serves_all_sessions_again_and_the_lost_are_added_anew() {
     );
     let _first = site.start(survivor);
     site.until_whole(survivor, &[survivor]);
-    own.until_answered(&site);
+    own.until_answered();
     theirs.lead_to(&site, survivor);
-    theirs.until_answered(&site);
+    theirs.until_answered();
 
     let members = [1, 2, 3];
     let mut added = Vec::new();
@@ -79,8 +79,8 @@ fn a_survivor_serves_all_sessions_again_and_the_lost_are_added_anew() {
     for node in members {
         assert!(member(&site.status(lost[1]), node, "groups").as_u64() > Some(0));
     }
-    own.until_answered(&site);
-    theirs.until_answered(&site);
+    own.until_answered();
+    theirs.until_answered();
 }
 
 #[test]

@@ -12,9 +12,6 @@ use crate::site::{PATIENCE, SECRET};
 /// How long the socket is listened to before the timers are looked at.
 const TURN: Duration = Duration::from_millis(2);
 
-/// The LAC's id of its tunnel; its subscribers are called by it and their call's number.
-pub const TUNNEL: u16 = 1;
-
 /// See the module.
 pub struct Caller {
     pub lac: Lac,
@@ -27,17 +24,23 @@ pub struct Caller {
 }
 
 impl Caller {
-    pub fn new(target: &str) -> Self {
+    /// Of the tunnel with this id of the LAC's, 1 or 2; its subscribers are called by it and their call's number. It waits longer than
+    /// any test for a node that is not there.
+    pub fn new(target: &str, tunnel: u16) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a loopback socket");
         socket.set_read_timeout(Some(TURN)).expect("a timeout");
         let address = socket.local_addr().expect("bound");
         let settings = Settings {
-            host_name: b"caller".to_vec(),
+            host_name: format!("lac-{tunnel}").into_bytes(),
             secret: Some(Secret::new(SECRET)),
+            challenge: Some([7; 16]),
+            hello_interval: Duration::from_secs(1),
+            max_retransmits: 100,
+            setup_timeout: PATIENCE,
             ..Settings::default()
         };
         Self {
-            lac: Lac::new(Duration::from_secs(1), address, TUNNEL, 0, settings),
+            lac: Lac::new(Duration::from_secs(1), address, tunnel, 0, settings),
             socket,
             target: node(target),
             silent: None,
