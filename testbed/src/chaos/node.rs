@@ -104,8 +104,8 @@ pub struct Member {
     pub no_way_to_lacs: bool,
     /// Groups that it owns.
     pub groups: u32,
-    /// Index of the last entry that it has applied.
-    pub applied: u64,
+    /// Entries that it lacks of what the furthest node has applied; none: it was never heard.
+    pub behind: Option<u64>,
 }
 
 /// A line of `holdfast tunnels --json`, as far as it matters here.
@@ -122,8 +122,8 @@ pub struct TunnelInfo {
 impl View {
     /// Whether one leads, all live, every group has its owner and nobody is far behind.
     pub fn is_settled(&self) -> bool {
-        let most = self.nodes.iter().map(|member| member.applied).max().unwrap_or(0);
-        let well = |member: &Member| member.state == ALIVE && member.applied + MAX_BEHIND >= most;
+        let near = |member: &Member| member.behind.is_some_and(|behind| behind <= MAX_BEHIND);
+        let well = |member: &Member| member.state == ALIVE && near(member);
         self.leader != 0 && self.groups_without_owner + self.groups_moved == 0 && self.nodes.iter().all(well)
     }
 }
