@@ -35,7 +35,7 @@ impl Liveness {
     }
 
     /// Those, and who may have lost its way to the LACs: nobody to whom groups can go.
-    pub(super) fn unfit(&self) -> BTreeSet<u64> {
+    pub fn unfit(&self) -> BTreeSet<u64> {
         let in_doubt = self.alive_with(|way| way.lost || way.in_doubt);
         in_doubt.union(&self.full()).copied().collect()
     }

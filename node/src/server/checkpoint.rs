@@ -137,13 +137,14 @@ fn report(shared: &Shared, totals: HashMap<String, Totals>) {
         .iter()
         .filter(|(id, totals)| reported.get(*id).copied().unwrap_or_default() != **totals);
     let frames = reports::encode(clock::unix(), changed.map(|(id, totals)| (id.as_str(), *totals)));
+    let mut all_sent = true;
     for node in members.peers().connected() {
         for frame in &frames {
-            // One that does not fit is made up for by the next: totals, not differences.
-            let _ = members.peers().send(node, Frame::Counters(frame.clone()));
+            all_sent &= members.peers().send(node, Frame::Counters(frame.clone()));
         }
     }
-    *reported = totals;
+    // What does not fit is made up for by the next: totals, not differences.
+    *reported = if all_sent { totals } else { HashMap::new() };
 }
 
 /// What this process has counted.

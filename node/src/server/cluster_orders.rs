@@ -81,8 +81,7 @@ fn plan(
         return Err(ApiError::new(ErrorCode::Unavailable, text));
     }
     owners.retain(|node| from != Some(*node));
-    let owners = preferring(owners, |node| members.is_wayless(node));
-    let owners = preferring(owners, |node| members.is_full(node));
+    let owners = members.fit(owners);
     if let Some(to) = to.filter(|to| members.is_full(*to) && !owners.contains(to)) {
         let text = format!("the disk of node {to} is full, and others have space; free some there first");
         return Err(ApiError::new(ErrorCode::Unavailable, text));
@@ -109,12 +108,6 @@ fn plan(
     Ok(moves)
 }
 
-/// Those who can serve; all, where nobody can.
-fn preferring(owners: Vec<u64>, is_unable: impl Fn(u64) -> bool) -> Vec<u64> {
-    let (unable, able): (Vec<u64>, Vec<u64>) = owners.into_iter().partition(|node| is_unable(*node));
-    if able.is_empty() { unable } else { able }
-}
-
 fn known(shared: &Shared, members: &Members, node: u64) -> Result<u64, ApiError> {
     let config = shared.config.load();
     let is_configured = config.members.iter().any(|member| member.id == node);
@@ -135,18 +128,5 @@ pub(super) async fn propose(shared: &Shared, command: Move) -> Result<(), ApiErr
             ErrorCode::Unavailable,
             "the session table did not take the order: there is no quorum, or the leader has just changed; try again",
         )),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_has_no_way_to_the_lacs_gets_groups_only_where_nobody_has_one() {
-        assert_eq!(preferring(vec![1, 2, 3], |node| node == 2), [1, 3]);
-        assert_eq!(preferring(vec![1, 2], |_| false), [1, 2]);
-        assert_eq!(preferring(vec![1, 2], |_| true), [1, 2]);
-        assert!(preferring(Vec::new(), |_| true).is_empty());
     }
 }

@@ -170,7 +170,7 @@ async fn take_lead_from(shared: &Shared, members: &Members, drained: u64) {
 }
 
 async fn pass_lead_on(shared: &Shared) {
-    if let Some(leader) = membership::hand_over(&shared.table).await {
+    if let Some(leader) = membership::hand_over(shared).await {
         tracing::info!(leader, "passed the lead on");
     }
 }
@@ -252,8 +252,12 @@ fn propose_moves(shared: &Shared, members: &Members, wanted: &Wanted, groups: Ve
 /// Who takes a group: the one who is wanted, or whoever would be given it if this node died.
 fn somebody(shared: &Shared, members: &Members, wanted: u64, group: u8) -> Option<u64> {
     let me = shared.table.published().me();
-    let mut able = members.alive();
-    able.retain(|node| *node != me && members.can_own(*node));
+    let alive = members.alive().into_iter();
+    let able = members.fit(
+        alive
+            .filter(|node| *node != me && members.can_own(*node))
+            .collect(),
+    );
     match able.contains(&wanted) {
         true => Some(wanted),
         false => preferred_owner(group, able),

@@ -72,7 +72,7 @@ pub async fn remove(shared: &Shared, members: &Members, node: u64) -> Result<Out
     must_leave_a_quorum(members, &group, node)?;
     let moved = move_groups(shared, members, ClusterOrder::Remove { node }).await?;
     if node == shared.config.load().node.id {
-        return match hand_over(&shared.table).await {
+        return match hand_over(shared).await {
             Some(_) => Ok(Outcome::HandedOver { groups_moved: moved }),
             None => Err(ApiError::new(
                 ErrorCode::NotAllowed,
@@ -89,7 +89,11 @@ pub async fn remove(shared: &Shared, members: &Members, node: u64) -> Result<Out
 }
 
 /// Has another voter lead, if this node does: the one that is furthest. Gives who leads then, if it came to that.
-pub async fn hand_over(table: &TableHandle) -> Option<u64> {
+pub async fn hand_over(shared: &Shared) -> Option<u64> {
+    let (table, members) = (&shared.table, shared.members.as_ref());
+    let avoid = members
+        .map(|members| members.unwilling_leaders())
+        .unwrap_or_default();
     let until = Instant::now() + HANDOVER;
     if table.published().status().role != "leader" {
         return None;
@@ -100,7 +104,11 @@ pub async fn hand_over(table: &TableHandle) -> Option<u64> {
             return None;
         }
         // Asked again when nobody took it: an attempt ends by itself after 200 ms.
-        let asked = table.steer(|replica| replica.pass_leadership_on(&BTreeSet::new()));
+        let avoid = avoid.clone();
+        let asked = table.steer(move |replica| {
+            let willing = replica.pass_leadership_on(&avoid);
+            willing.or_else(|| replica.pass_leadership_on(&BTreeSet::new()))
+        });
         if asked.await.flatten().is_none() {
             tracing::info!("there is no other voter to lead");
             return None;

@@ -81,9 +81,9 @@ fn note_cluster(file: &Path, id: &str) {
 pub async fn compare(config: &Config, past: &Past, is_empty: bool, members: &Members) -> Result<(), String> {
     let joins = config.cluster.as_ref().is_some_and(|cluster| cluster.join);
     let memory = match () {
-        () if is_empty && joins => return Ok(()),
+        () if is_empty && joins => Memory::Joins,
         () if is_empty => Memory::None,
-        () => Memory::Of(&past.group),
+        () => Memory::Of(past),
     };
     let me = config.node.id;
     let others = config.members.len().saturating_sub(1);
@@ -97,7 +97,9 @@ pub async fn compare(config: &Config, past: &Past, is_empty: bool, members: &Mem
         let goes_on = match memory {
             // Without a quorum it could do nothing anyway.
             Memory::None => (theirs.len() + 1) * 2 > others + 1 && is_over,
-            Memory::Of(group) => *group != [me] || is_over,
+            // It has no vote until others give it one.
+            Memory::Joins => is_over,
+            Memory::Of(past) => past.group != [me] || is_over,
         };
         if goes_on {
             return Ok(());
@@ -114,20 +116,23 @@ pub async fn compare(config: &Config, past: &Past, is_empty: bool, members: &Mem
 }
 
 /// What the log of a node that starts holds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Memory<'a> {
+    /// Nothing, and the node is to join a cluster that runs.
+    Joins,
     /// Nothing.
     None,
-    /// The Raft group with these members.
-    Of(&'a [u64]),
+    /// This.
+    Of(&'a Past),
 }
 
 /// What the others remember of this node that it does not.
 fn contradiction(me: u64, memory: Memory<'_>, theirs: &BTreeMap<u64, Past>) -> Option<String> {
     match memory {
-        Memory::None => theirs
+        Memory::None | Memory::Joins => theirs
             .iter()
-            .find(|(_, past)| past.known.contains(&me))
+            // Who was removed may join again.
+            .find(|(_, past)| past.known.contains(&me) && (memory == Memory::None || past.group.contains(&me)))
             .map(|(node, _)| {
                 format!(
                     "the data folder is empty, but node {node} knows that node {me} has run before: its disk was lost. What it \
@@ -137,11 +142,13 @@ fn contradiction(me: u64, memory: Memory<'_>, theirs: &BTreeMap<u64, Past>) -> O
                      \"holdfast cluster undrain ID\""
                 )
             }),
-        Memory::Of(group) => theirs
+        Memory::Of(Past { group, known }) => theirs
             .iter()
             .find(|(node, past)| {
                 let shares = |member: &u64| *member != me && group.contains(member);
-                past.group.contains(&me) && !group.contains(node) && !past.group.iter().any(shares)
+                // One that we know to have run was removed, and may not have heard of it.
+                let is_foreign = !group.contains(node) && !known.contains(node);
+                past.group.contains(&me) && is_foreign && !past.group.iter().any(shares)
             })
             .map(|(node, past)| {
                 format!(
@@ -171,13 +178,16 @@ fn nodes(ids: &[u64]) -> String {
 mod tests {
     use super::*;
 
-    fn heard(said: &[(u64, &[u64], &[u64])]) -> BTreeMap<u64, Past> {
-        let past = |group: &[u64], known: &[u64]| Past {
+    fn remembers(group: &[u64], known: &[u64]) -> Past {
+        Past {
             group: group.to_vec(),
             known: known.to_vec(),
-        };
+        }
+    }
+
+    fn heard(said: &[(u64, &[u64], &[u64])]) -> BTreeMap<u64, Past> {
         said.iter()
-            .map(|(node, group, known)| (*node, past(group, known)))
+            .map(|(node, group, known)| (*node, remembers(group, known)))
             .collect()
     }
 
@@ -188,23 +198,43 @@ mod tests {
         let later = heard(&[(1, &[1, 2, 3], &[]), (2, &[1, 2, 3], &[1, 2, 3])]);
         let text = contradiction(3, Memory::None, &later).expect("lost");
         assert!(text.contains("node 2 knows that node 3 has run before"), "{text}");
-        assert_eq!(contradiction(3, Memory::Of(&[1, 2, 3]), &later), None);
+        let behind = remembers(&[1, 2, 3], &[1, 2]);
+        assert_eq!(contradiction(3, Memory::Of(&behind), &later), None);
+    }
+
+    #[test]
+    fn who_joins_is_no_member_that_lost_its_disk() {
+        let member = heard(&[(1, &[1, 2, 4], &[1, 2, 4])]);
+        assert!(contradiction(4, Memory::Joins, &member).is_some());
+        let removed = heard(&[(1, &[1, 2], &[1, 2, 4])]);
+        assert_eq!(contradiction(4, Memory::Joins, &removed), None);
+        let new = heard(&[(1, &[1, 2, 4], &[1, 2])]);
+        assert_eq!(contradiction(4, Memory::Joins, &new), None);
     }
 
     #[test]
     fn a_log_of_another_group_is_refused_and_one_that_is_behind_is_not() {
         let theirs = heard(&[(1, &[1, 2, 3], &[1, 2, 3])]);
-        let text = contradiction(3, Memory::Of(&[3]), &theirs).expect("two clusters");
+        let alone = remembers(&[3], &[3]);
+        let text = contradiction(3, Memory::Of(&alone), &theirs).expect("two clusters");
         assert!(
             text.contains("node 3 alone") && text.contains("nodes 1, 2, 3"),
             "{text}"
         );
         // Node 4 was added, or this node removed, while it was away.
+        let three = remembers(&[1, 2, 3], &[1, 2, 3]);
         let added = heard(&[(4, &[1, 2, 3, 4], &[])]);
-        assert_eq!(contradiction(3, Memory::Of(&[1, 2, 3]), &added), None);
+        assert_eq!(contradiction(3, Memory::Of(&three), &added), None);
         let removed = heard(&[(1, &[1, 2], &[])]);
-        assert_eq!(contradiction(3, Memory::Of(&[1, 2, 3]), &removed), None);
+        assert_eq!(contradiction(3, Memory::Of(&three), &removed), None);
         // A node that was alone takes in others, which are empty.
-        assert_eq!(contradiction(3, Memory::Of(&[3]), &heard(&[(1, &[], &[])])), None);
+        assert_eq!(
+            contradiction(3, Memory::Of(&alone), &heard(&[(1, &[], &[])])),
+            None
+        );
+        // One that removed all others; the last of them does not know of it yet.
+        let last = remembers(&[3], &[1, 2, 3]);
+        let unaware = heard(&[(1, &[1, 3], &[1, 2, 3])]);
+        assert_eq!(contradiction(3, Memory::Of(&last), &unaware), None);
     }
 }

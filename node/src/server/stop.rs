@@ -58,7 +58,7 @@ impl Node {
         self.shards.stop().await;
         if self.shared.members.is_some() {
             // So that no election is needed.
-            if let Some(leader) = membership::hand_over(&self.shared.table).await {
+            if let Some(leader) = membership::hand_over(&self.shared).await {
                 tracing::info!(leader, "passed the lead on");
             }
         }

@@ -239,14 +239,14 @@ impl Bed {
 
     /// How the cluster sees itself, by the first node that answers.
     pub fn view(&self) -> Result<View> {
-        let mut last = Error::Unmet("no node runs".into());
+        let mut first = None;
         for node in self.nodes.values().filter(|node| node.pid().is_some()) {
             match node.view() {
                 Ok(view) => return Ok(view),
-                Err(error) => last = error,
+                Err(error) => first = first.or(Some(error)),
             }
         }
-        Err(last)
+        Err(first.unwrap_or_else(|| Error::Unmet("no node runs".into())))
     }
 
     /// The nodes that run and are to announce.

@@ -75,7 +75,7 @@ impl Membership {
         self.led += 1;
         if self.led >= WITNESS_LEAD_TICKS {
             self.led = 0;
-            if let Some(to) = replica.pass_leadership_at_once(&self.members.witnesses) {
+            if let Some(to) = replica.pass_leadership_at_once(&self.members.unwilling_leaders()) {
                 tracing::info!(to, "a witness passes the lead on");
             }
         }
@@ -144,7 +144,10 @@ impl Membership {
         let voters = replica.members().voters;
         let mut progress = replica.progress();
         progress.retain(|member| voters.contains(&member.id));
-        progress.sort_by_key(|member| std::cmp::Reverse((member.recently_active, member.matched)));
+        let serves = |node| !self.members.is_witness(node);
+        progress.sort_by_key(|member| {
+            std::cmp::Reverse((serves(member.id), member.recently_active, member.matched))
+        });
         let best: Vec<u64> = progress.into_iter().map(|member| member.id).collect();
         let next = self.liveness.pass_lead_to(now, groups, &best)?;
         tracing::warn!(to = next, "the disk is full: another node is to lead");
@@ -217,6 +220,10 @@ impl Membership {
         let wayless = self.liveness.wayless();
         if **self.members.wayless.load() != wayless {
             self.members.wayless.store(Arc::new(wayless));
+        }
+        let unfit = self.liveness.unfit();
+        if **self.members.unfit.load() != unfit {
+            self.members.unfit.store(Arc::new(unfit));
         }
         let full = self.liveness.full();
         if **self.members.full.load() != full {

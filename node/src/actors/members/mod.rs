@@ -46,6 +46,8 @@ pub struct Members {
     way_in_doubt: AtomicBool,
     /// Those who say that they have, this node among them.
     wayless: ArcSwap<BTreeSet<u64>>,
+    /// These, those with full disks, and who may have lost its way: none is given groups where another can have them.
+    unfit: ArcSwap<BTreeSet<u64>>,
     /// Those who live and whose disks are full.
     full: ArcSwap<BTreeSet<u64>>,
 }
@@ -65,6 +67,7 @@ impl Members {
             way_lost: AtomicBool::new(false),
             way_in_doubt: AtomicBool::new(false),
             wayless: ArcSwap::default(),
+            unfit: ArcSwap::default(),
             full: ArcSwap::default(),
         }
     }
@@ -180,6 +183,20 @@ impl Members {
         self.is_alive(node) && self.may_own(node)
     }
 
+    /// Those of these nodes who can serve LACs; all, where nobody can.
+    pub fn fit(&self, nodes: Vec<u64>) -> Vec<u64> {
+        let unfit = self.unfit.load();
+        preferring(nodes, |node| unfit.contains(&node))
+    }
+
+    /// Who is to lead only where nobody else can: a witness, one whose disk is full, and one that is being stopped.
+    pub fn unwilling_leaders(&self) -> BTreeSet<u64> {
+        let full = self.full.load();
+        let stopping = self.heard.stopping.load();
+        let unwilling = self.witnesses.iter().chain(full.iter()).chain(stopping.iter());
+        unwilling.copied().collect()
+    }
+
     /// Whether another member is there that could be given groups, now or as soon as it answers.
     pub fn could_take_over(&self) -> bool {
         self.peers.connected().into_iter().any(|node| self.may_own(node))
@@ -208,5 +225,24 @@ impl Members {
     /// Whether a member owns no groups.
     pub fn is_witness(&self, node: u64) -> bool {
         self.witnesses.contains(&node)
+    }
+}
+
+/// Those who can; all, where nobody can.
+fn preferring(nodes: Vec<u64>, is_unable: impl Fn(u64) -> bool) -> Vec<u64> {
+    let (unable, able): (Vec<u64>, Vec<u64>) = nodes.into_iter().partition(|node| is_unable(*node));
+    if able.is_empty() { unable } else { able }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_no_way_to_the_lacs_gets_groups_only_where_nobody_has_one() {
+        assert_eq!(preferring(vec![1, 2, 3], |node| node == 2), [1, 3]);
+        assert_eq!(preferring(vec![1, 2], |_| false), [1, 2]);
+        assert_eq!(preferring(vec![1, 2], |_| true), [1, 2]);
+        assert!(preferring(Vec::new(), |_| true).is_empty());
     }
 }
