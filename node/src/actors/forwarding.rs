@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use holdfast_cluster::records::{SessionRow, SessionState, TunnelRow, TunnelState};
 use holdfast_cluster::{Effect, Table};
@@ -112,6 +113,11 @@ impl Forwarding {
             slices.insert_used(address.into(), tunnel.group());
         }
         self.slices_changed = true;
+    }
+
+    /// How long user data may be forwarded, since boot.
+    pub fn set_forward_until(&self, until: Duration) {
+        self.dataplane.set_forward_until(until);
     }
 
     /// The indexes that are kept up to date here.

@@ -387,6 +387,7 @@ impl TableThread {
         };
         let incarnation = self.published.incarnation.load(Relaxed);
         let judged = membership.judge(now, &self.replica, incarnation);
+        self.forwarding.set_forward_until(judged.forward_until);
         for assign in judged.assigns {
             self.propose(ReplyTo::Assign(assign.from), assign.into());
         }

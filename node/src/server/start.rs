@@ -109,6 +109,8 @@ impl Node {
         let dataplane = Dataplane::start(gateway, sockets, tun.ok(), senders, passage, pulses.as_deref())?;
         let dataplane = Arc::new(dataplane);
         if let Some(members) = &members {
+            // Not before this process has followed the group.
+            dataplane.set_forward_until(Duration::ZERO);
             members.open(dataplane.entrance());
         }
         let directory = Arc::new(Directory::new(count));
