@@ -525,7 +525,7 @@ impl TableThread {
         if *effect == Effect::TableReplaced {
             self.on_table_replaced();
         }
-        self.forwarding.apply(effect);
+        self.forwarding.apply(effect, self.replica.table().applied());
         self.drop_stale_tunnels();
         if let Effect::AccountingOwed { sequence } = effect {
             self.undeliverable.push(*sequence);
