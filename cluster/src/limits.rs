@@ -151,6 +151,9 @@ pub const START_GRACE_MS: u64 = 2_000;
 /// Without a quorum or a leader for this long, in milliseconds, a node announces as a last resort.
 pub const LONELY_MS: u64 = 2_000;
 
+/// A node that has not followed the group for so many seconds stops forwarding, unless the configuration says otherwise.
+pub const ISOLATION_LIMIT_S: u64 = 600;
+
 /// Octets of a probe or its acknowledgement. A longer one is refused undecoded.
 pub const PROBE_OCTETS_MAX: usize = 256;
 

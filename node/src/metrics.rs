@@ -82,6 +82,7 @@ counters! {
     AddressTaken => "auth_address_taken_total", "Authentications rejected because the fixed address is in use by another user.";
     AddressRefused => "auth_address_refused_total", "Sessions that began PPP anew because the session table knew their address to be in use or to rest.";
     PoolExhausted => "pool_exhausted_total", "Authentications rejected because the pool had no free address.";
+    PoolWaiting => "pool_waiting_total", "Authentications rejected because a member may still forward for the last users of what the pool has left.";
     Proposals => "table_proposals_total", "Changes proposed to the session table.";
     ProposalsRefused => "table_proposals_refused_total", "Changes that the session table refused.";
     ProposalsDropped => "table_proposals_dropped_total", "Changes dropped because too many were waiting; their owners send them again.";
@@ -175,6 +176,7 @@ limits! {
     PeerQueue => "peer_queue", "octets", "Frames waiting for one member; beyond it they are dropped.";
     PeerPassed => "peer_passed", "octets", "Octets waiting for one member beyond which no packets of sequenced sessions are passed to it; they are dropped.";
     PeerHandshakes => "peer_handshakes", "connections", "Connections from members' or from other addresses being set up; beyond it a new one is closed.";
+    Isolation => "isolation_limit", "s", "How long this node forwards without following the cluster; beyond it all user data is dropped.";
     ApiConnections => "api_connections", "connections", "Operators' connections; beyond it a new one is told so and closed.";
 }
 

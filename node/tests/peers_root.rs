@@ -41,6 +41,7 @@ fn start(folder: &Path, authority: &Authority, members: &[MemberConfig], node: u
         certificate: path("node.pem"),
         key: path("node.key"),
         join: false,
+        isolation_limit: std::time::Duration::from_secs(600),
     };
     std::fs::write(&cluster.ca, authority.issued().certificate).expect("written");
     std::fs::write(&cluster.certificate, issued.certificate).expect("written");

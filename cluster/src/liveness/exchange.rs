@@ -45,6 +45,7 @@ impl Liveness {
         } else {
             Duration::ZERO
         };
+        self.isolation.learn(standing.horizon);
         let peer = self.peers.get_mut(&from).ok_or(ProbeError::Stranger(from))?;
         peer.observe(now, standing, self.view.applied);
         let leaves = self.takeover.is_leaving(from);
@@ -69,6 +70,7 @@ impl Liveness {
 
     pub(super) fn handle_ack(&mut self, now: Duration, from: u64, ack: &ProbeAck) -> Result<(), ProbeError> {
         let standing = ack.standing.as_ref().ok_or(ProbeError::UnknownKind)?;
+        self.isolation.learn(standing.horizon);
         let peer = self.peers.get_mut(&from).ok_or(ProbeError::Stranger(from))?;
         let round = self.rounds.iter().find(|(sequence, _)| *sequence == ack.sequence);
         let Some((sequence, sent)) = round.copied().filter(|_| ack.boot == self.boot) else {
@@ -87,6 +89,8 @@ impl Liveness {
         } else if standing.leader == from && ack.lease_ms > 0 {
             let lease = Duration::from_millis(u64::from(ack.lease_ms)).min(LEASE);
             self.support.lease_until = self.support.lease_until.max(sent + lease);
+            self.isolation.hear(sent, standing.applied);
+            self.isolation.advance(self.view.applied);
         }
         Ok(())
     }
@@ -129,6 +133,7 @@ impl Liveness {
             wayless: self.way.lost,
             way_in_doubt: self.way.in_doubt,
             full: self.full,
+            horizon: self.isolation.horizon(),
         }
     }
 }

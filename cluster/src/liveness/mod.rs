@@ -41,6 +41,7 @@
 
 mod aside;
 mod exchange;
+pub mod isolation;
 mod members;
 mod peer;
 mod support;
@@ -60,6 +61,7 @@ pub use members::Members;
 pub use takeover::{Judgement, Reassign};
 
 use self::aside::Aside;
+use self::isolation::Isolation;
 use self::peer::{Peer, State};
 use self::support::Support;
 use self::takeover::Takeover;
@@ -155,6 +157,7 @@ pub struct Liveness {
     /// This node's disk is full.
     full: bool,
     aside: Aside,
+    isolation: Isolation,
     /// The probes of the last [`SILENCE_MS`] with their sending times. Who acknowledges an older one is not heard.
     rounds: VecDeque<(u64, Duration)>,
     next_sequence: u64,
@@ -181,6 +184,7 @@ impl Liveness {
             way: WayToLacs::default(),
             full: false,
             aside: Aside::default(),
+            isolation: Isolation::new(now),
             rounds: VecDeque::new(),
             next_sequence: 1,
             next_round: now,
@@ -200,11 +204,13 @@ impl Liveness {
         self.removed
             .retain(|node, over| *over > now && !all.contains(node));
         for (node, peer) in self.peers.extract_if(.., |node, _| !all.contains(node)) {
+            self.isolation.depart(now, node, peer.applied());
             self.removed.insert(node, peer.lease_over());
         }
         for node in all {
             self.peers.entry(node).or_insert_with(|| Peer::new(now));
         }
+        self.isolation.return_of(&members.all());
         self.members = members;
     }
 
@@ -219,12 +225,14 @@ impl Liveness {
             self.support.change_view(now, self.view.leader == self.me);
             self.takeover = Takeover::default();
             self.aside = Aside::default();
+            self.isolation.change_view(now);
             self.inherited = view.last;
             self.peers
                 .values_mut()
                 .for_each(|peer| peer.change_view(view.last));
         }
         self.view = view;
+        self.isolation.advance(view.applied);
     }
 
     /// What this node knows of its way to the LACs: the others hear of it with what they are told anyway.
@@ -266,6 +274,8 @@ impl Liveness {
         if now < self.next_round {
             return;
         }
+        self.follow_self(now);
+        self.look_at_horizon(now);
         self.probe(now);
         for (node, peer) in &mut self.peers {
             if peer.check(now) {

@@ -166,6 +166,11 @@ impl Peer {
         may
     }
 
+    /// When we last vouched for it, or came to know of it.
+    pub(super) fn vouched(&self) -> Duration {
+        self.granted.unwrap_or_default().max(self.known)
+    }
+
     /// When the lease of what we vouched for has ended, whatever its clock does.
     pub(super) fn lease_over(&self) -> Duration {
         self.granted

@@ -1,6 +1,7 @@
 //! One detector at a time: what it sends, when it is fresh, whom it judges.
 
 mod aside;
+mod isolation;
 mod wayless;
 
 use std::time::Duration;
@@ -39,6 +40,7 @@ fn standing(leader: u64) -> Standing {
         wayless: false,
         way_in_doubt: false,
         full: false,
+        horizon: 0,
     }
 }
 
@@ -418,7 +420,7 @@ proptest! {
         liveness.handle_timeout(T0);
         let _ = liveness.handle_message(at(wait), 2, &octets);
         let [sequence, boot, term, applied, incarnation, other_support_ms] = numbers;
-        let wild = Standing { term, leader, applied, incarnation, wayless, way_in_doubt, full };
+        let wild = Standing { term, leader, applied, incarnation, wayless, way_in_doubt, full, horizon: applied };
         for standing in [wild, standing(leader)] {
             let standing = Some(standing);
             give(&mut liveness, at(wait), 2, Body::Probe(Probe { sequence, boot, standing }));

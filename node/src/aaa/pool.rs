@@ -5,7 +5,8 @@
 //! of the session's group ([`crate::anycast::cut`]), then one from elsewhere; of each, one that nobody had yet, then the
 //! one released longest ago (in `stock`). So members seldom pick the same, and what an owner announces is whole slices.
 //! A released address rests 30 s before another user gets it, for packets to the old one may still be on their way; the
-//! same user may have it back at once.
+//! same user may have it back at once. In a cluster it rests on until every node that still forwards has applied the release
+//! ([`Seat::horizon`]), or cannot forward any more whoever it is (design invariant 7).
 //!
 //! ```text
 //!            reserve              confirm            release
@@ -39,6 +40,10 @@ pub const REST: Duration = Duration::from_millis(ADDRESS_REST_MS + 2 * TABLE_TIM
 /// How long a reservation lasts that is neither confirmed nor cancelled: longer than any setup may take.
 pub const RESERVATION_LIFE: Duration = Duration::from_secs(11 * 60);
 
+/// Of addresses that have rested and that nobody gets yet.
+const WAITING: &str = ", or longer, until every member has applied their release or must have passed its isolation limit: start or \
+                       remove the member that is down (\"holdfast cluster status\")";
+
 /// A session by our own ids.
 pub type SessionKey = (TunnelId, SessionId);
 
@@ -56,6 +61,8 @@ pub struct Pools {
     released: HashMap<Ipv4Addr, Released>,
     /// The address that each user released last, while it is still in `released`.
     last: HashMap<String, Ipv4Addr>,
+    /// So long after it has rested anybody may have an address whoever has applied its release.
+    wait: Duration,
 }
 
 #[derive(Debug)]
@@ -74,12 +81,16 @@ pub struct Seat<'a> {
     pub group: Group,
     /// Which groups are this node's. Of their slices nobody else picks, or seldom.
     pub is_own: &'a dyn Fn(Group) -> bool,
+    /// The last log entry that every node has applied which may still forward for those who were released by it, or before. `u64::MAX`
+    /// in a node alone.
+    pub horizon: u64,
 }
 
 impl fmt::Debug for Seat<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Seat")
             .field("group", &self.group)
+            .field("horizon", &self.horizon)
             .finish_non_exhaustive()
     }
 }
@@ -96,17 +107,24 @@ enum Hold {
     Reserved {
         /// Since when.
         since: Duration,
-        /// Until when it rests, should nothing come of it: its last user may have it back sooner than others.
-        free_at: Duration,
+        /// How it rests, should nothing come of it: its last user may have it back sooner than others.
+        rest: Rest,
     },
     /// By which session, so that the end of a replaced one does not free what its successor has.
     InUse(SessionKey),
 }
 
+/// From when on anybody may have an address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Rest {
+    free_at: Duration,
+    /// The log index of its release, or a later one: who has not applied that may still forward for its last user.
+    index: u64,
+}
+
 #[derive(Debug)]
 struct Released {
-    /// From when on anybody may have it.
-    free_at: Duration,
+    rest: Rest,
     user: String,
 }
 
@@ -115,14 +133,17 @@ struct Released {
 pub enum PickError {
     /// Every address is taken or rests.
     #[error(
-        "the pool \"{pool}\" has no free address: all of its {size} are in use or rest for 30 s after use; \
-         give it another prefix and reload"
+        "the pool \"{pool}\" has no free address: all of its {size} are in use or rest for 30 s after use{}; \
+         give it another prefix and reload",
+        if *waiting { WAITING } else { "" }
     )]
     Exhausted {
         /// Name of the pool.
         pool: String,
         /// Addresses that subscribers may have.
         size: u64,
+        /// Some have rested, but a member may still forward for their last users.
+        waiting: bool,
     },
     /// A reload has removed it.
     #[error("there is no pool \"{0}\"")]
@@ -169,10 +190,15 @@ impl Pools {
         }
         for (address, released) in &self.released {
             if self.is_for_anybody(*address) {
-                stock.put(released.free_at, *address);
+                stock.put(released.rest, *address);
             }
         }
         stock
+    }
+
+    /// How long after a release every node has applied it or forwards no more; in a cluster.
+    pub fn set_isolation_wait(&mut self, wait: Duration) {
+        self.wait = wait;
     }
 
     /// An address that is in use by a row of the session table.
@@ -186,16 +212,18 @@ impl Pools {
         );
     }
 
-    /// An address that the session table remembers as released: from `free_at` on anybody may have it, until then only `user`.
-    pub fn restore_released(&mut self, address: Ipv4Addr, user: &str, free_at: Duration) {
+    /// An address that the session table remembers as released, at log index `index` at the latest: from `free_at` on anybody may have
+    /// it, until then only `user`.
+    pub fn restore_released(&mut self, address: Ipv4Addr, user: &str, free_at: Duration, index: u64) {
         if let Entry::Vacant(vacant) = self.held.entry(address) {
             let user = user.to_owned();
+            let rest = Rest { free_at, index };
             let hold = Hold::Reserved {
                 since: Duration::ZERO,
-                free_at,
+                rest,
             };
             vacant.insert(Holder { user, hold });
-            self.free(address, free_at);
+            self.free(address, rest);
         }
     }
 
@@ -214,13 +242,15 @@ impl Pools {
         let position = position.ok_or_else(|| PickError::NoPool(pool.unwrap_or("default").to_owned()))?;
         let picked = self
             .pick_last(position, user)
-            .or_else(|| self.pools[position].stock.pick(now, seat));
+            .or_else(|| self.pools[position].stock.pick(now, self.wait, seat));
         let Some(address) = picked else {
             self.pools[position].exhausted += 1;
+            let waiting = self.pools[position].stock.has_rested(now);
             let config = &self.pools[position].config;
             return Err(PickError::Exhausted {
                 pool: config.name.clone(),
                 size: self.size(config),
+                waiting,
             });
         };
         self.keep_apart(now, address, user);
@@ -252,41 +282,44 @@ impl Pools {
     /// The proposal came to nothing and the subscriber never had the address: it is free at once. In use, it stays.
     pub fn cancel(&mut self, address: Ipv4Addr) {
         if let Some(Holder {
-            hold: Hold::Reserved { free_at, .. },
+            hold: Hold::Reserved { rest, .. },
             ..
         }) = self.held.get(&address)
         {
-            self.free(address, *free_at);
+            self.free(address, *rest);
         }
     }
 
-    /// The session table knows better: it is in use, or rests. Nobody gets it before it could have rested.
-    pub fn refused(&mut self, now: Duration, address: Ipv4Addr) {
+    /// The session table, which has applied `index`, knows better: it is in use, or rests. Nobody gets it before it could have rested.
+    pub fn refused(&mut self, now: Duration, index: u64, address: Ipv4Addr) {
         if let Some(Holder {
             hold: Hold::Reserved { .. },
             user,
         }) = self.held.get(&address)
         {
             let user = user.clone();
-            self.free(address, now + REST);
+            let free_at = now + REST;
+            self.free(address, Rest { free_at, index });
             self.last.remove(&user);
         }
     }
 
-    /// The session with this address is gone from the session table. Nothing happens if another has taken it over.
-    pub fn release(&mut self, now: Duration, address: Ipv4Addr, session: SessionKey) {
+    /// The session with this address is gone from the session table, which has applied `index`. Nothing happens if another has taken
+    /// it over.
+    pub fn release(&mut self, now: Duration, index: u64, address: Ipv4Addr, session: SessionKey) {
         if self
             .held
             .get(&address)
             .is_some_and(|holder| holder.hold == Hold::InUse(session))
         {
-            self.free(address, now + REST);
+            let free_at = now + REST;
+            self.free(address, Rest { free_at, index });
         }
     }
 
     /// Takes an address that is in use for free: a mistake, to show what the session table makes of it.
     pub fn forget(&mut self, address: Ipv4Addr) {
-        self.free(address, Duration::ZERO);
+        self.free(address, Rest::default());
     }
 
     /// Who has an address, whether reserved or in use.
@@ -315,15 +348,13 @@ impl Pools {
     }
 
     fn keep_apart(&mut self, now: Duration, address: Ipv4Addr, user: &str) {
-        let free_at = self
-            .released
-            .get(&address)
-            .map_or(Duration::ZERO, |released| released.free_at);
+        let released = self.released.get(&address);
+        let rest = released.map_or_else(Rest::default, |released| released.rest);
         self.hold(
             address,
             Holder {
                 user: user.to_owned(),
-                hold: Hold::Reserved { since: now, free_at },
+                hold: Hold::Reserved { since: now, rest },
             },
         );
         self.reservations.insert((now, address));
@@ -334,7 +365,7 @@ impl Pools {
         let released = self.released.remove(&address);
         if let Some(pool) = self.pool_of(address) {
             match &released {
-                Some(released) => pool.stock.take_back(released.free_at, address),
+                Some(released) => pool.stock.take_back(released.rest, address),
                 None => pool.stock.take(address),
             }
         }
@@ -352,8 +383,8 @@ impl Pools {
         }
     }
 
-    /// Takes an address from its holder; anybody may have it from `free_at` on.
-    fn free(&mut self, address: Ipv4Addr, free_at: Duration) {
+    /// Takes an address from its holder.
+    fn free(&mut self, address: Ipv4Addr, rest: Rest) {
         let Some(Holder { user, hold }) = self.held.remove(&address) else {
             return;
         };
@@ -361,10 +392,10 @@ impl Pools {
             self.reservations.remove(&(since, address));
         }
         self.last.insert(user.clone(), address);
-        self.released.insert(address, Released { free_at, user });
+        self.released.insert(address, Released { rest, user });
         let anybody = self.is_for_anybody(address);
         if let Some(pool) = self.pool_of(address).filter(|_| anybody) {
-            pool.stock.put(free_at, address);
+            pool.stock.put(rest, address);
         }
     }
 
@@ -403,7 +434,7 @@ impl Pools {
             resting: self
                 .released
                 .iter()
-                .filter(|(address, released)| released.free_at > now && within(address))
+                .filter(|(address, released)| released.rest.free_at > now && within(address))
                 .count() as u64,
             fixed: self.fixed.keys().filter(within).count() as u64,
             exhausted: pool.exhausted,

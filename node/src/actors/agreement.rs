@@ -10,6 +10,7 @@ use std::fmt::Debug;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use holdfast_cluster::limits::ISOLATION_LIMIT_S;
 use ring::digest::{Context, SHA256};
 
 use crate::config::Config;
@@ -46,7 +47,7 @@ pub enum Difference {
     },
     /// Names, prefixes and gateways of `[[pool]]`.
     Pools,
-    /// `[[member]]`
+    /// `[[member]]`, or `[cluster] isolation_limit`
     Members,
     /// `[[lac]]` and `[[user]]`, secrets and passwords among them.
     Subscribers,
@@ -88,6 +89,11 @@ impl Agreement {
             .map(|member| format!("{member:?}"))
             .collect();
         members.sort_unstable();
+        let limit = config.cluster.as_ref().map(|cluster| cluster.isolation_limit);
+        // Where nobody sets it, nobody has to know it: nodes of a version without it agree.
+        if let Some(limit) = limit.filter(|limit| limit.as_secs() != ISOLATION_LIMIT_S) {
+            members.push(format!("{limit:?}"));
+        }
         let mut subscribers = Digest::new();
         for lac in &config.lacs {
             // `Debug` passes the secret over.
@@ -190,7 +196,8 @@ impl Difference {
                  then \"holdfast reload\" on those that run and start the others"
             ),
             Self::Members => format!(
-                "node {node} has other members: make [[member]] alike in the files of all members, and restart one after \
+                "node {node} has other members or another isolation limit: make [[member]] and [cluster] isolation_limit \
+                 alike in the files of all members, and restart one after \
                  the other"
             ),
             Self::Subscribers => format!(

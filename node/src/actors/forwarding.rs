@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use holdfast_cluster::records::{SessionRow, SessionState, TunnelRow, TunnelState};
 use holdfast_cluster::{Effect, Table};
@@ -39,6 +40,8 @@ pub struct Forwarding {
     slices: Option<Slices>,
     /// Whether they have changed since they were last asked for.
     slices_changed: bool,
+    /// The last log index that the table had applied when it was last followed.
+    applied: u64,
     /// Tunnels that have just been established.
     established: Vec<TunnelId>,
     /// The groups whose sequenced sessions this node numbers.
@@ -65,6 +68,7 @@ impl Forwarding {
             limits,
             shards,
             slices: None,
+            applied: 0,
             established: Vec::new(),
             slices_changed: false,
             numbered: [false; 256],
@@ -114,6 +118,11 @@ impl Forwarding {
         self.slices_changed = true;
     }
 
+    /// How long user data may be forwarded, since boot.
+    pub fn set_forward_until(&self, until: Duration) {
+        self.dataplane.set_forward_until(until);
+    }
+
     /// The indexes that are kept up to date here.
     pub fn directory(&self) -> &Directory {
         &self.directory
@@ -131,6 +140,7 @@ impl Forwarding {
 
     /// Another table has taken the place of the one that was followed so far.
     pub fn replace(&mut self, table: &Table) {
+        self.applied = table.applied();
         for (tunnel, session) in self.directory.all_sessions() {
             if table.session(tunnel, session).is_none() {
                 self.remove_session(tunnel, session);
@@ -144,8 +154,9 @@ impl Forwarding {
         self.rebuild(table);
     }
 
-    /// Follows one change of the table.
-    pub fn apply(&mut self, effect: &Effect) {
+    /// Follows one change of the table, which has applied the log up to `applied`.
+    pub fn apply(&mut self, effect: &Effect, applied: u64) {
+        self.applied = applied;
         match effect {
             Effect::TunnelChanged { tunnel, row } => self.put_tunnel(*tunnel, row),
             Effect::TunnelRemoved { tunnel } => self.remove_tunnel(*tunnel),
@@ -171,7 +182,7 @@ impl Forwarding {
         let held = self.directory.remove_session(ids).and_then(|facts| facts.address);
         if let Some(address) = held {
             let mut pools = self.pools.lock().expect("nothing panics with the pools locked");
-            pools.release(clock::since_boot(), address, ids);
+            pools.release(clock::since_boot(), self.applied, address, ids);
         }
         self.count_slices(tunnel, held, None);
         self.update(TableUpdate::RemoveSession(tunnel, session));
@@ -263,7 +274,7 @@ impl Forwarding {
         let mut pools = self.pools.lock().expect("nothing panics with the pools locked");
         if let Some(address) = before {
             self.directory.forget_address(ids, before);
-            pools.release(clock::since_boot(), address, ids);
+            pools.release(clock::since_boot(), self.applied, address, ids);
         }
         if let Some(address) = now {
             pools.confirm(

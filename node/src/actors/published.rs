@@ -53,6 +53,11 @@ impl Published {
         }
     }
 
+    /// The last log index that was applied.
+    pub fn applied(&self) -> u64 {
+        self.applied.load(Relaxed)
+    }
+
     /// What the table says before anything more is applied to it.
     pub(super) fn adopt(&self, table: &Table) {
         self.table_ms.store(table.now_ms(), Relaxed);

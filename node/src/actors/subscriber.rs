@@ -45,6 +45,7 @@ pub fn decide(
     let address = assign(shared, (tunnel, session), &granted.user, &granted.assignment).map_err(|error| {
         shared.metrics.count(match error {
             PickError::Taken { .. } => Counter::AddressTaken,
+            PickError::Exhausted { waiting: true, .. } => Counter::PoolWaiting,
             PickError::Exhausted { .. } | PickError::NoPool(_) => Counter::PoolExhausted,
         });
         throttled!(error, user = %Escaped(&request.name), "subscriber refused: {error}");
@@ -89,6 +90,10 @@ fn assign(
                 let seat = Seat {
                     group: key.0.group(),
                     is_own: &|group| published.owner(group) == published.me,
+                    horizon: shared
+                        .members
+                        .as_ref()
+                        .map_or(u64::MAX, |members| members.horizon()),
                 };
                 pools.reserve(now, pool.as_deref(), user, seat)?
             }
@@ -120,12 +125,13 @@ fn replaced(shared: &Shared, key: (TunnelId, SessionId), assignment: &Assignment
 pub fn address_refused(shared: &Shared, tunnel: TunnelId, session: SessionId) {
     shared.metrics.count(Counter::AddressRefused);
     let now = shared.now().monotonic;
+    let index = shared.table.published().applied();
     if let Some(address) = shared.directory.unreserve((tunnel, session)) {
         shared
             .pools
             .lock()
             .expect("nothing panics with the pools locked")
-            .refused(now, address);
+            .refused(now, index, address);
     }
 }
 

@@ -387,6 +387,7 @@ impl TableThread {
         };
         let incarnation = self.published.incarnation.load(Relaxed);
         let judged = membership.judge(now, &self.replica, incarnation);
+        self.forwarding.set_forward_until(judged.forward_until);
         for assign in judged.assigns {
             self.propose(ReplyTo::Assign(assign.from), assign.into());
         }
@@ -524,7 +525,7 @@ impl TableThread {
         if *effect == Effect::TableReplaced {
             self.on_table_replaced();
         }
-        self.forwarding.apply(effect);
+        self.forwarding.apply(effect, self.replica.table().applied());
         self.drop_stale_tunnels();
         if let Effect::AccountingOwed { sequence } = effect {
             self.undeliverable.push(*sequence);

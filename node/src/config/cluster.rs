@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use holdfast_cluster::limits::ISOLATION_LIMIT_S;
 
 use super::model::{ClusterConfig, Config, MemberConfig};
 use super::read::{Raw, Reader, Scalar, Section};
@@ -12,6 +16,9 @@ use super::values::Name;
 pub const PORT: u16 = 1710;
 /// More members would make each commit wait for more disks and win nothing.
 const MEMBERS_MAX: usize = 9;
+
+/// A takeover has to be over long before, and an address that was released while a member is away rests as long: seconds.
+const ISOLATION_LIMITS_S: RangeInclusive<u64> = 60..=86_400;
 
 /// Stands for an address that could not be read.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
@@ -29,6 +36,7 @@ pub fn cluster(mut s: Section<'_>) -> ClusterConfig {
     let (ca, certificate, key): (PathBuf, PathBuf, PathBuf) =
         (s.required("ca"), s.required("certificate"), s.required("key"));
     let join = s.value("join", false);
+    let isolation_limit = s.number("isolation_limit", ISOLATION_LIMITS_S);
     s.finish();
     ClusterConfig {
         id: id.0,
@@ -37,6 +45,7 @@ pub fn cluster(mut s: Section<'_>) -> ClusterConfig {
         certificate,
         key,
         join,
+        isolation_limit: Duration::from_secs(isolation_limit.unwrap_or(ISOLATION_LIMIT_S)),
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::duration;
-use super::model::{Config, LacConfig, MemberConfig, PoolConfig, UserConfig};
+use super::model::{ClusterConfig, Config, LacConfig, MemberConfig, PoolConfig, UserConfig};
 
 /// The outcome of comparing the running configuration with a new one.
 #[derive(Clone, Debug)]
@@ -98,6 +98,8 @@ fn cluster(d: &mut Differences, old: &Config, new: &Config) {
             d.path("cluster.certificate", &old.certificate, &new.certificate);
             d.path("cluster.key", &old.key, &new.key);
             d.plain("cluster.join", &old.join, &new.join);
+            let seconds = |cluster: &ClusterConfig| cluster.isolation_limit.as_secs();
+            d.plain("cluster.isolation_limit", &seconds(old), &seconds(new));
         }
         (None, None) => {}
         (None, Some(_)) => d.0.push("[cluster]: added".to_owned()),

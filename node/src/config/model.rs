@@ -145,6 +145,8 @@ pub struct ClusterConfig {
     pub key: PathBuf,
     /// Whether a node without data waits to be added to a cluster that exists, instead of founding one.
     pub join: bool,
+    /// How long this node goes on forwarding when it cannot follow the group; the same in all members.
+    pub isolation_limit: Duration,
 }
 
 /// `[[member]]`

@@ -121,7 +121,11 @@ fn a_cluster() {
     let third = "[[member]]\nid = 3\naddress = \"[2001:db8::3]:1710\"\nwitness = true\n";
     let config = parse(&format!("{BASE}{CLUSTER}{third}")).expect("no mistake");
     assert_eq!(config.warnings(), [""; 0]);
-    assert_eq!(config.cluster.expect("there").id, "c-1");
+    let cluster = config.cluster.expect("there");
+    assert_eq!(
+        (cluster.id.as_str(), cluster.isolation_limit.as_secs()),
+        ("c-1", 600)
+    );
     let members: Vec<_> = config.members.iter().map(|m| (m.id, m.witness)).collect();
     assert_eq!(members, [(1, false), (2, false), (3, true)]);
 }

@@ -85,6 +85,8 @@ drop_reasons! {
     PassAstray = "pass_astray",
     /// An LCP Echo-Request beyond those that a shard answers in one second.
     EchoRate = "echo_rate",
+    /// This node may not forward: it has not followed the cluster for the isolation limit, or not yet.
+    Isolated = "isolated",
     /// It had waited in a socket, the TUN device or a mailbox while its packet thread stalled.
     Backlog = "backlog",
     /// A PPP frame whose deadline had passed when its turn to be sent came.

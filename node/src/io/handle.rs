@@ -68,6 +68,7 @@ struct Link {
 struct Inner {
     links: Vec<Link>,
     stop: Arc<AtomicBool>,
+    forward_until_ms: Arc<AtomicU64>,
     refused: AtomicU64,
     addresses: Vec<SocketAddr>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -119,6 +120,7 @@ impl Dataplane {
         assert!(!has_tun || queues.len() == shards, "one TUN queue a shard");
         queues.resize_with(shards, || None);
         let stop = Arc::new(AtomicBool::new(false));
+        let forward_until_ms = Arc::new(AtomicU64::new(u64::MAX));
         let mailboxes: Vec<(Mailbox, Remote)> =
             (0..shards).map(|_| mailbox::open()).collect::<io::Result<_>>()?;
         let remotes: Vec<Remote> = mailboxes.iter().map(|(_, remote)| remote.clone()).collect();
@@ -145,12 +147,14 @@ impl Dataplane {
                 passage: passage.clone(),
                 counters,
                 stop: Arc::clone(&stop),
+                forward_until_ms: Arc::clone(&forward_until_ms),
                 pulse: pulses.map(|pulses| pulses.sign_on(&name(index), PULSE_LIMIT, clock::since_boot())),
             });
         }
         let inner = Inner {
             links,
             stop,
+            forward_until_ms,
             refused: AtomicU64::new(0),
             addresses,
             threads: Mutex::default(),
@@ -245,6 +249,13 @@ impl Dataplane {
                 fresh_until,
             },
         )
+    }
+
+    /// From `until` (time since boot) on no user data is forwarded and no echo answered; what is dropped is counted as `isolated`. It
+    /// may be moved at any time; before it is first set there is no end.
+    pub fn set_forward_until(&self, until: Duration) {
+        let until = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
+        self.inner.forward_until_ms.store(until, Ordering::Relaxed);
     }
 
     /// The way in for what other nodes pass here.

@@ -6,12 +6,15 @@
 //! Updates are taken again after each receive and before the batch is looked at: so whatever was announced before a
 //! datagram arrived is known when it is judged.
 //!
+//! Before each batch the thread looks whether this node may still forward: a node that was cut off from its cluster for too long
+//! drops all user data and answers no echoes, for their addresses may be others' by now (design invariant 7).
+//!
 //! After a stall of the thread all that waits to be received is thrown away first ([`backlog`]).
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -51,6 +54,8 @@ pub(crate) struct Shard {
     pub(crate) passage: Option<Arc<dyn Passage>>,
     pub(crate) counters: Arc<ShardCounters>,
     pub(crate) stop: Arc<AtomicBool>,
+    /// Milliseconds since boot until which user data may be forwarded (design invariant 7).
+    pub(crate) forward_until_ms: Arc<AtomicU64>,
     /// Who watches over the threads hears of this one each time it wakes up.
     pub(crate) pulse: Option<Pulse>,
 }
@@ -93,6 +98,8 @@ struct Worker {
     scratch: Vec<u8>,
     /// When this round began, since boot.
     now: Duration,
+    /// Whether user data may be forwarded, as looked at before this batch.
+    forwards: bool,
     icmp: Allowance,
     passed: Allowance,
     lcp_echoes: Allowance,
@@ -109,6 +116,7 @@ impl Worker {
             send: SendBatch::new(),
             scratch: vec![0; MAX_DATAGRAM],
             now,
+            forwards: false,
             icmp: Allowance::default(),
             passed: Allowance::default(),
             lcp_echoes: Allowance::default(),
@@ -221,6 +229,10 @@ impl Worker {
             };
             self.take_updates();
             self.shard.counters.count_passed_in(1);
+            if !self.forwards {
+                self.shard.counters.count_drop(DropReason::Isolated);
+                continue;
+            }
             let free = self.free_slot()[HEADROOM..].get_mut(..packet.len());
             match free {
                 Some(free) => free.copy_from_slice(&packet),
@@ -264,6 +276,9 @@ impl Worker {
                 }) {
                     self.shard.counters.count_ppp();
                 }
+            }
+            Uplink::Packet { .. } | Uplink::Echo { .. } | Uplink::LcpEcho { .. } if !self.forwards => {
+                self.shard.counters.count_drop(DropReason::Isolated);
             }
             Uplink::Packet { packet } => {
                 if self.write_tun(&octets[packet]) {
@@ -348,6 +363,10 @@ impl Worker {
                     return;
                 }
             };
+            if !self.forwards {
+                self.shard.counters.count_drop(DropReason::Isolated);
+                continue;
+            }
             let packet = &self.send.slot()[HEADROOM..HEADROOM + length];
             match downlink::route(&self.table, packet) {
                 Ok((session, view)) => self.deliver(session, view),

@@ -26,6 +26,13 @@ pub async fn keep(shared: Arc<Shared>, presence: Arc<Presence>) {
 fn standing(shared: &Shared) -> Standing {
     if shared.closing.load(Relaxed) || shared.table.published().stopped() {
         Standing::Withdrawn
+    } else if shared
+        .members
+        .as_ref()
+        .is_some_and(|members| members.is_isolated())
+    {
+        // What comes here would be dropped.
+        Standing::Withdrawn
     } else if is_removed(shared) {
         // What comes here would only be passed on, and by a table that is not kept up.
         Standing::Withdrawn

@@ -25,6 +25,9 @@ pub fn join(
     lineage: Lineage,
     metrics: &Arc<Metrics>,
 ) -> Result<Option<Arc<Members>>, peers::StartError> {
+    let Some(cluster) = &config.cluster else {
+        return Ok(None);
+    };
     let ours = Agreement::of(config);
     let Some(mut peers) = PeersConfig::of(config, boot, ours.encode(), lineage, metrics.clone()) else {
         return Ok(None);
@@ -42,6 +45,7 @@ pub fn join(
     Ok(Some(Arc::new(Members::new(
         Peers::start(peers, incoming)?,
         witnesses,
+        cluster.isolation_limit,
         heard,
     ))))
 }

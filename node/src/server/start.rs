@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
+use holdfast_cluster::liveness::isolation;
 use holdfast_cluster::log::{DiskLog, LogError};
 use holdfast_cluster::replica::{Lineage, Replica, ReplicaConfig, ReplicaError};
 use ipnet::IpNet;
@@ -109,6 +110,8 @@ impl Node {
         let dataplane = Dataplane::start(gateway, sockets, tun.ok(), senders, passage, pulses.as_deref())?;
         let dataplane = Arc::new(dataplane);
         if let Some(members) = &members {
+            // Not before this process has followed the group.
+            dataplane.set_forward_until(Duration::ZERO);
             members.open(dataplane.entrance());
         }
         let directory = Arc::new(Directory::new(count));
@@ -239,6 +242,9 @@ async fn enter_cluster(
 /// The pools, without the addresses that sessions of the table have.
 fn pools_as_used(config: &Config, replica: &Replica) -> Arc<Mutex<Pools>> {
     let mut pools = Pools::new(&config.pools, &config.users);
+    if let Some(cluster) = &config.cluster {
+        pools.set_isolation_wait(isolation::wait(cluster.isolation_limit));
+    }
     pools.seed(replica.table(), clock::since_boot());
     Arc::new(Mutex::new(pools))
 }

@@ -18,7 +18,12 @@ impl Pools {
                     0 => Duration::ZERO,
                     rests_ms => Duration::from_millis(rests_ms + TABLE_TIME_STEP_MS),
                 };
-                self.restore_released(address, &String::from_utf8_lossy(&user), now + rests);
+                self.restore_released(
+                    address,
+                    &String::from_utf8_lossy(&user),
+                    now + rests,
+                    table.applied(),
+                );
             }
         }
         for (tunnel, entry) in table.tunnels() {

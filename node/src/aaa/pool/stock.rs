@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
-use super::Seat;
+use super::{Rest, Seat};
 use crate::anycast::cut::{self, Group, Part};
 use crate::config::is_host;
 
@@ -26,8 +26,8 @@ pub(super) struct Stock {
 struct Bin {
     /// Those that nobody had yet, as ranges: the first address of each and its last.
     fresh: BTreeMap<u32, u32>,
-    /// Those that somebody had, with the time from which on anybody may have them, longest ago first.
-    released: BTreeSet<(Duration, Ipv4Addr)>,
+    /// Those that somebody had, with how they rest, longest ago first.
+    released: BTreeSet<(Rest, Ipv4Addr)>,
 }
 
 impl Bin {
@@ -82,20 +82,20 @@ impl Stock {
         }
     }
 
-    /// Somebody had the address; anybody may have it from `free_at` on.
-    pub(super) fn put(&mut self, free_at: Duration, address: Ipv4Addr) {
+    /// Somebody had the address; it rests.
+    pub(super) fn put(&mut self, rest: Rest, address: Ipv4Addr) {
         if let Some(part) = self.part_of(address) {
             let bin = self.bins.entry(part).or_default();
             bin.take(u32::from(address));
-            bin.released.insert((free_at, address));
+            bin.released.insert((rest, address));
         }
     }
 
     /// What was [`Self::put`] is somebody's again.
-    pub(super) fn take_back(&mut self, free_at: Duration, address: Ipv4Addr) {
+    pub(super) fn take_back(&mut self, rest: Rest, address: Ipv4Addr) {
         if let Some(part) = self.part_of(address) {
             self.change(part, |bin| {
-                bin.released.remove(&(free_at, address));
+                bin.released.remove(&(rest, address));
             });
         }
     }
@@ -103,15 +103,25 @@ impl Stock {
     /// An address for a session of the seat's group, which stays where it is. From the group's own slices if there is one; else from
     /// those of other groups of this node, from which nobody else picks; else from any. Each time one that nobody had yet, then
     /// the one that was released longest ago.
-    pub(super) fn pick(&self, now: Duration, seat: Seat<'_>) -> Option<Ipv4Addr> {
+    pub(super) fn pick(&self, now: Duration, wait: Duration, seat: Seat<'_>) -> Option<Ipv4Addr> {
+        let may = |rest: Rest| {
+            let known = rest.index <= seat.horizon || rest.free_at + wait <= now;
+            rest.free_at <= now && known
+        };
         let own = |(part, _): &(Part, &Bin)| part.groups().all(seat.is_own);
         let home = Part::of_group(seat.group).filter_map(|part| Some((part, self.bins.get(&part)?)));
         lowest(home.clone())
-            .or_else(|| rested(home, now))
+            .or_else(|| rested(home, may))
             .or_else(|| lowest(self.around(seat.group).filter(own)))
-            .or_else(|| rested(self.around(seat.group).filter(own), now))
+            .or_else(|| rested(self.around(seat.group).filter(own), may))
             .or_else(|| highest(self.around(seat.group)))
-            .or_else(|| rested(self.around(seat.group), now))
+            .or_else(|| rested(self.around(seat.group), may))
+    }
+
+    /// Whether any address has rested, be it that somebody may still forward for its last user.
+    pub(super) fn has_rested(&self, now: Duration) -> bool {
+        let mut first = self.bins.values().filter_map(|bin| bin.released.first());
+        first.any(|(rest, _)| rest.free_at <= now)
     }
 
     /// All bins, from the group's own on and around, so that groups which look beyond their own slices do not all look at the same.
@@ -154,9 +164,9 @@ fn highest<'a>(mut bins: impl Iterator<Item = (Part, &'a Bin)>) -> Option<Ipv4Ad
 }
 
 /// The address that was released longest ago, if it has rested.
-fn rested<'a>(bins: impl Iterator<Item = (Part, &'a Bin)>, now: Duration) -> Option<Ipv4Addr> {
+fn rested<'a>(bins: impl Iterator<Item = (Part, &'a Bin)>, may: impl Fn(Rest) -> bool) -> Option<Ipv4Addr> {
     bins.filter_map(|(_, bin)| bin.released.first())
-        .filter(|(free_at, _)| *free_at <= now)
+        .filter(|(rest, _)| may(*rest))
         .min()
         .map(|(_, address)| *address)
 }

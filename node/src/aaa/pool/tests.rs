@@ -47,6 +47,7 @@ fn five() -> Pools {
 const SEAT: Seat<'_> = Seat {
     group: 1,
     is_own: &|_| true,
+    horizon: u64::MAX,
 };
 
 fn reserve(pools: &mut Pools, now: u64, user: &str) -> Result<String, PickError> {
@@ -68,6 +69,7 @@ fn hands_out_every_host_once_and_then_says_that_it_is_full() {
     let full = PickError::Exhausted {
         pool: "p".to_owned(),
         size: 5,
+        waiting: false,
     };
     assert_eq!(reserve(&mut pools, 0, "late"), Err(full));
     let status = &pools.status(T(0))[0];
@@ -81,8 +83,8 @@ fn a_released_address_rests_and_the_longest_released_goes_first() {
         let address = pools.reserve(T(0), None, &format!("u{session}"), SEAT).unwrap();
         pools.confirm(address, &format!("u{session}"), key(session));
     }
-    pools.release(T(10), address("10.0.0.4"), key(3));
-    pools.release(T(20), address("10.0.0.2"), key(1));
+    pools.release(T(10), 0, address("10.0.0.4"), key(3));
+    pools.release(T(20), 0, address("10.0.0.2"), key(1));
     assert!(reserve(&mut pools, 41, "other").is_err());
     assert_eq!(pools.status(T(41))[0].resting, 2);
     assert_eq!(reserve(&mut pools, 42, "other").as_deref(), Ok("10.0.0.4"));
@@ -95,7 +97,7 @@ fn a_user_has_his_last_address_back_at_once() {
     let mut pools = five();
     let first = pools.reserve(T(0), None, "ada", SEAT).unwrap();
     pools.confirm(first, "ada", key(1));
-    pools.release(T(1), first, key(1));
+    pools.release(T(1), 0, first, key(1));
     assert_eq!(reserve(&mut pools, 2, "bob").as_deref(), Ok("10.0.0.3"));
     assert_eq!(reserve(&mut pools, 2, "ada").as_deref(), Ok("10.0.0.2"));
     assert_eq!(
@@ -110,7 +112,7 @@ fn a_cancelled_redial_does_not_shorten_the_rest() {
     let mut pools = Pools::new(&[pool("p", &["10.0.0.2/32"], "10.9.9.9")], &[]);
     let only = pools.reserve(T(0), None, "ada", SEAT).unwrap();
     pools.confirm(only, "ada", key(1));
-    pools.release(T(10), only, key(1));
+    pools.release(T(10), 0, only, key(1));
     assert_eq!(pools.reserve(T(11), None, "ada", SEAT), Ok(only));
     pools.cancel(only);
     assert!(reserve(&mut pools, 41, "bob").is_err());
@@ -122,7 +124,7 @@ fn nobody_had_yet_goes_before_released() {
     let mut pools = five();
     let first = pools.reserve(T(0), None, "ada", SEAT).unwrap();
     pools.confirm(first, "ada", key(1));
-    pools.release(T(1), first, key(1));
+    pools.release(T(1), 0, first, key(1));
     assert_eq!(reserve(&mut pools, 100, "bob").as_deref(), Ok("10.0.0.3"));
 }
 
@@ -152,7 +154,7 @@ fn rows_found_at_the_start_are_not_handed_out() {
     pools.restore(address("192.0.2.1"), "of-no-pool", key(2));
     assert_eq!(reserve(&mut pools, 0, "bob").as_deref(), Ok("10.0.0.3"));
     assert_eq!(pools.holder(address("192.0.2.1")), Some("of-no-pool"));
-    pools.release(T(0), address("192.0.2.1"), key(2));
+    pools.release(T(0), 0, address("192.0.2.1"), key(2));
     assert_eq!(pools.holder(address("192.0.2.1")), None);
 }
 
@@ -172,14 +174,14 @@ fn a_redial_to_a_fixed_address_survives_the_end_of_the_stale_session() {
     pools.confirm(her, "ada", key(1));
     pools.reserve_fixed(T(5), her, "ada").unwrap();
     pools.confirm(her, "ada", key(2));
-    pools.release(T(5), her, key(1));
+    pools.release(T(5), 0, her, key(1));
     assert_eq!(pools.holder(her), Some("ada"));
     let taken = PickError::Taken {
         address: her,
         user: "ada".to_owned(),
     };
     assert_eq!(pools.reserve_fixed(T(6), her, "bob"), Err(taken));
-    pools.release(T(7), her, key(2));
+    pools.release(T(7), 0, her, key(2));
     assert_eq!(pools.reserve_fixed(T(7), her, "ada"), Ok(()), "at once");
 }
 
@@ -212,7 +214,7 @@ fn a_reload_takes_addresses_from_nobody() {
     pools.confirm(ada, "ada", key(1));
     let bob = pools.reserve(T(0), None, "bob", SEAT).unwrap();
     pools.confirm(bob, "bob", key(2));
-    pools.release(T(1), bob, key(2));
+    pools.release(T(1), 0, bob, key(2));
     pools.configure(
         &[pool("p", &["10.0.0.0/29", "10.5.0.0/32"], "10.0.0.1")],
         &[fixed("eve", "10.0.0.4")],
@@ -228,7 +230,7 @@ fn a_reload_takes_addresses_from_nobody() {
     assert_eq!(reserve(&mut pools, 33, "u3").as_deref(), Ok("10.0.0.3"));
     pools.configure(&[pool("other", &["10.7.0.0/30"], "10.7.0.1")], &[]);
     assert_eq!(pools.holder(ada), Some("ada"));
-    pools.release(T(40), ada, key(1));
+    pools.release(T(40), 0, ada, key(1));
     assert_eq!(reserve(&mut pools, 100, "ada").as_deref(), Ok("10.7.0.2"));
 }
 
@@ -253,8 +255,8 @@ fn a_large_full_pool_costs_nothing_to_ask() {
 #[test]
 fn what_rested_before_a_restart_rests_after_it() {
     let mut pools = five();
-    pools.restore_released(address("10.0.0.2"), "ada", T(20));
-    pools.restore_released(address("10.0.0.3"), "bob", T(0));
+    pools.restore_released(address("10.0.0.2"), "ada", T(20), 0);
+    pools.restore_released(address("10.0.0.3"), "bob", T(0), 0);
     let picked: Vec<_> = (0..5)
         .map(|user| reserve(&mut pools, 5, &format!("u{user}")))
         .collect();
@@ -266,7 +268,11 @@ fn what_rested_before_a_restart_rests_after_it() {
 
 /// Picks for `count` users of a group, in order.
 fn picks(pools: &mut Pools, group: Group, is_own: &dyn Fn(Group) -> bool, count: usize) -> Vec<Ipv4Addr> {
-    let seat = Seat { group, is_own };
+    let seat = Seat {
+        group,
+        is_own,
+        horizon: u64::MAX,
+    };
     let user = |index: usize| format!("{group}-{index}");
     let pick = |index| pools.reserve(T(0), None, &user(index), seat).expect("free");
     (0..count).map(pick).collect()
@@ -340,11 +346,15 @@ fn tiny_pools_are_used_to_the_last_address_whatever_the_group() {
                 let mut pools = Pools::new(&[pool("p", prefixes, "192.0.2.1")], &[]);
                 let picked: BTreeSet<_> = picks(&mut pools, group, is_own, size).into_iter().collect();
                 assert_eq!(picked.len(), size);
-                let seat = Seat { group, is_own };
+                let seat = Seat {
+                    group,
+                    is_own,
+                    horizon: u64::MAX,
+                };
                 assert!(pools.reserve(T(0), None, "late", seat).is_err());
                 let any = *picked.first().expect("there are some");
                 pools.confirm(any, "u", key(1));
-                pools.release(T(1), any, key(1));
+                pools.release(T(1), 0, any, key(1));
                 assert_eq!(pools.reserve(T(33), None, "late", seat), Ok(any));
             }
         }
@@ -357,13 +367,14 @@ fn what_others_took_and_gave_back_is_followed() {
     let seat = Seat {
         group: 5,
         is_own: &|group| group == 5,
+        horizon: u64::MAX,
     };
     // Slice 5 is .80 to .95; another member has put somebody on one of them.
     pools.confirm(address("100.64.0.81"), "theirs", key(1));
     let pick = |pools: &mut Pools, now, user: &str| pools.reserve(T(now), None, user, seat).expect("free");
     assert_eq!(pick(&mut pools, 0, "a"), address("100.64.0.80"));
     assert_eq!(pick(&mut pools, 0, "b"), address("100.64.0.82"));
-    pools.release(T(1), address("100.64.0.81"), key(1));
+    pools.release(T(1), 0, address("100.64.0.81"), key(1));
     for user in 83..=95 {
         assert_eq!(pick(&mut pools, 2, &user.to_string()).octets()[3], user);
     }
@@ -377,4 +388,54 @@ fn what_others_took_and_gave_back_is_followed() {
         address("100.64.0.111"),
         "the far end of the next"
     );
+}
+
+#[test]
+fn others_get_an_address_when_no_member_forwards_for_its_last_user() {
+    const INDEX: u64 = 10;
+    const WAIT: u64 = 600;
+    // Seconds since the release, the horizon, who asks, and whether he gets the only address there is.
+    for (since, horizon, user, gets) in [
+        (31, INDEX, "bob", false),
+        (32, INDEX, "bob", true),
+        (32, INDEX - 1, "bob", false),
+        (0, 0, "ada", true),
+        (32 + WAIT - 1, INDEX - 1, "bob", false),
+        (32 + WAIT, INDEX - 1, "bob", true),
+        (32, u64::MAX, "bob", true),
+    ] {
+        let mut pools = Pools::new(&[pool("p", &["10.0.0.2/32"], "10.9.9.9")], &[]);
+        pools.set_isolation_wait(T(WAIT));
+        let only = pools.reserve(T(0), None, "ada", SEAT).unwrap();
+        pools.confirm(only, "ada", key(1));
+        pools.release(T(100), INDEX, only, key(1));
+        // A redial that comes to nothing changes nothing.
+        assert_eq!(pools.reserve(T(100), None, "ada", SEAT), Ok(only));
+        pools.cancel(only);
+        let seat = Seat { horizon, ..SEAT };
+        let expected = match gets {
+            true => Ok(only),
+            false => Err(PickError::Exhausted {
+                pool: "p".to_owned(),
+                size: 1,
+                waiting: since >= 32,
+            }),
+        };
+        let picked = pools.reserve(T(100 + since), None, user, seat);
+        assert_eq!(picked, expected, "{since} s, horizon {horizon}, {user}");
+    }
+}
+
+#[test]
+fn what_waits_for_a_member_is_said() {
+    let text = |waiting| {
+        let full = PickError::Exhausted {
+            pool: "p".to_owned(),
+            size: 5,
+            waiting,
+        };
+        full.to_string()
+    };
+    assert!(text(true).contains("until every member has applied their release"));
+    assert!(!text(false).contains("member"));
 }

@@ -12,9 +12,10 @@ use holdfast_cluster::liveness::{self, Liveness, Reassign, View};
 use holdfast_cluster::replica::{self, Lineage};
 use holdfast_cluster::table::Group;
 
+use super::isolation::Isolation;
 use super::{FromPeer, Members};
 use crate::io::clock;
-use crate::metrics::{Counter, Metrics};
+use crate::metrics::{Counter, Limit, Metrics};
 use crate::peers::Past;
 use crate::server::past;
 
@@ -25,6 +26,8 @@ pub struct Judged {
     pub assigns: Vec<Assign>,
     /// Who is to lead in place of this node, which steps aside.
     pub next_leader: Option<u64>,
+    /// Until when this node may forward user data, whether it leads or not.
+    pub forward_until: Duration,
 }
 
 /// The part that the table's thread runs.
@@ -38,6 +41,7 @@ pub struct Membership {
     /// As the others are told.
     lineage: Lineage,
     metrics: Arc<Metrics>,
+    isolation: Isolation,
     /// As last said to the others.
     past: Past,
 }
@@ -53,13 +57,16 @@ impl Membership {
         metrics: Arc<Metrics>,
     ) -> Self {
         let now = clock::since_boot();
-        let liveness = Liveness::new(node, boot, voting(&group), now);
+        let mut liveness = Liveness::new(node, boot, voting(&group), now);
+        liveness.set_isolation_limit(members.isolation_limit);
+        metrics.set_limit(Limit::Isolation, members.isolation_limit.as_secs());
         members.group.store(Arc::new(group));
         Self {
             led: 0,
             is_witness: members.is_witness(node),
             liveness,
             lineage,
+            isolation: Isolation::new(members.clone(), metrics.clone()),
             members,
             metrics,
             past: Past::default(),
@@ -122,6 +129,7 @@ impl Membership {
         self.liveness.handle_timeout(now);
         self.carry_out();
         self.publish();
+        let forward_until = self.isolation.look(now, self.liveness.forward_until());
         if self.lineage != replica.lineage() {
             // The table came from the cluster that adds this node.
             self.lineage = replica.lineage();
@@ -129,7 +137,10 @@ impl Membership {
         }
         self.remember(past::of(replica));
         if !leadership.is_self {
-            return Judged::default();
+            return Judged {
+                forward_until,
+                ..Judged::default()
+            };
         }
         let groups: Vec<Group> = (0..=u8::MAX).map(|group| replica.table().group(group)).collect();
         let due = self.liveness.reassign(now, &groups, &self.members.witnesses);
@@ -137,6 +148,7 @@ impl Membership {
         Judged {
             assigns: due.into_iter().map(assign).collect(),
             next_leader: self.next_leader(now, &groups, replica),
+            forward_until,
         }
     }
 
@@ -213,6 +225,7 @@ impl Membership {
         let fresh = u64::try_from(fresh.as_millis()).unwrap_or(u64::MAX);
         self.members.fresh_until_ms.store(fresh, Relaxed);
         self.members.applied.store(Arc::new(self.liveness.applied()));
+        self.members.horizon.store(self.liveness.horizon(), Relaxed);
         let alive: BTreeSet<u64> = self.liveness.alive().into_keys().collect();
         if **self.members.alive.load() != alive {
             self.members.alive.store(Arc::new(alive));

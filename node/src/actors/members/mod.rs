@@ -5,6 +5,7 @@
 
 mod detector;
 mod incoming;
+mod isolation;
 mod transport;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +42,12 @@ pub struct Members {
     /// Milliseconds of CLOCK_BOOTTIME until which this node is known to be no stale owner.
     fresh_until_ms: AtomicU64,
     lonely: AtomicBool,
+    /// How long this node may forward without following the group.
+    isolation_limit: Duration,
+    /// It may not forward now.
+    isolated: AtomicBool,
+    /// Every node that still forwards has applied this log entry.
+    horizon: AtomicU64,
     /// This node has lost its way to the LACs, or may have.
     way_lost: AtomicBool,
     way_in_doubt: AtomicBool,
@@ -54,7 +61,12 @@ pub struct Members {
 
 impl Members {
     /// Nobody is known to live yet.
-    pub fn new(peers: PeersHandle, witnesses: BTreeSet<u64>, heard: Arc<Heard>) -> Self {
+    pub fn new(
+        peers: PeersHandle,
+        witnesses: BTreeSet<u64>,
+        isolation_limit: Duration,
+        heard: Arc<Heard>,
+    ) -> Self {
         Self {
             peers,
             witnesses,
@@ -64,6 +76,9 @@ impl Members {
             applied: ArcSwap::default(),
             fresh_until_ms: AtomicU64::new(0),
             lonely: AtomicBool::new(false),
+            isolation_limit,
+            isolated: AtomicBool::new(true),
+            horizon: AtomicU64::new(0),
             way_lost: AtomicBool::new(false),
             way_in_doubt: AtomicBool::new(false),
             wayless: ArcSwap::default(),
@@ -147,6 +162,16 @@ impl Members {
     /// Whether there has been no quorum or no leader for a while, so that nothing can be acknowledged here.
     pub fn is_lonely(&self) -> bool {
         self.lonely.load(Relaxed)
+    }
+
+    /// Whether this node forwards nothing: it has not followed the group for too long, or not yet.
+    pub fn is_isolated(&self) -> bool {
+        self.isolated.load(Relaxed)
+    }
+
+    /// The last log entry that every node has applied which still forwards (design invariant 7).
+    pub fn horizon(&self) -> u64 {
+        self.horizon.load(Relaxed)
     }
 
     /// Whether a member lives and its disk is full: it takes no new calls, and gets no groups.

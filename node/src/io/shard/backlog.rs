@@ -7,6 +7,7 @@
 //! What the thread held in its hands when it stalled, one batch at most, is handled.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::Worker;
@@ -25,9 +26,11 @@ use crate::throttled;
 const BACKLOG_LIMIT: u64 = 16_384;
 
 impl Worker {
-    /// The thread runs; if it did not for too long, its backlog goes. Returns the time, since boot.
+    /// The thread runs; if it did not for too long, its backlog goes. Says whether what comes next may be forwarded. Returns the
+    /// time, since boot.
     pub(super) fn look_for_stall(&mut self, receive: &mut ReceiveBatch) -> Duration {
         let now = clock::since_boot();
+        self.forwards = (now.as_millis() as u64) < self.shard.forward_until_ms.load(Relaxed);
         let Some(stalled) = self.stall.runs(now) else {
             return now;
         };
@@ -93,7 +96,7 @@ pub(super) mod tests {
     use std::net::UdpSocket;
     use std::os::fd::{AsRawFd, OwnedFd};
     use std::sync::Arc;
-    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::{AtomicBool, AtomicU64};
 
     use holdfast_protocol::TunnelId;
     use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
@@ -137,6 +140,7 @@ pub(super) mod tests {
             passage: None,
             counters: Arc::new(ShardCounters::default()),
             stop: Arc::new(AtomicBool::new(false)),
+            forward_until_ms: Arc::new(AtomicU64::new(u64::MAX)),
             pulse: None,
         };
         (Worker::new(shard), remote, core)

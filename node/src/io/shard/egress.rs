@@ -320,12 +320,17 @@ fn departure(
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::OwnedFd;
+    use std::sync::atomic::Ordering::Relaxed;
+
     use etherparse::PacketBuilder;
 
     use super::*;
     use crate::dataplane::TableUpdate;
     use crate::dataplane::sequence::SendSequence;
-    use crate::dataplane::table::tests::{session, tunnel};
+    use crate::dataplane::table::tests::{peer, session, tunnel};
+    use crate::io::batch::ReceiveBatch;
+    use crate::io::mailbox::Remote;
     use crate::io::passage::Passage;
     use crate::io::shard::backlog::tests::worker;
 
@@ -388,5 +393,55 @@ mod tests {
         let totals = worker.shard.counters.totals();
         let answered = (totals.lcp_echoes, totals.dropped(DropReason::EchoRate));
         assert_eq!(answered, (u64::from(LCP_ECHOES_PER_SECOND), 3));
+    }
+
+    /// Lets one packet of each kind come in: from another node, from the core, and data and an echo from the LAC.
+    fn one_of_each(worker: &mut Worker, remote: &Remote, core: &OwnedFd) {
+        let packet = |from, to| {
+            let mut packet = Vec::new();
+            PacketBuilder::ipv4(from, to, 64)
+                .udp(53, 53)
+                .write(&mut packet, b"data")
+                .expect("a vector takes it");
+            packet
+        };
+        let down = packet([192, 0, 2, 9], [10, 0, 0, 1]);
+        let up = packet([10, 0, 0, 1], [192, 0, 2, 9]);
+        worker.look_for_stall(&mut ReceiveBatch::new());
+        remote.passed.try_send(down.clone()).expect("there is room");
+        worker.take_passed();
+        nix::unistd::write(core, &down).expect("there is room");
+        worker.read_tun();
+        let (from, to) = (peer(), worker.shard.sockets[0].address);
+        for (protocol, information) in [([0, 0x21], &up[..]), ([0xc0, 0x21], &[9, 1, 0, 8, 0, 0, 0, 9])] {
+            let mut datagram = vec![0, 2, 0, 4, 0, 11, 0xff, 3];
+            datagram.extend_from_slice(&protocol);
+            datagram.extend_from_slice(information);
+            worker.handle_datagram(&mut datagram, from, to);
+        }
+    }
+
+    #[test]
+    fn past_the_isolation_limit_nothing_is_forwarded_and_later_again() {
+        let (mut worker, remote, core) = worker();
+        worker.table.apply(TableUpdate::Tunnel(tunnel(4)));
+        worker
+            .table
+            .apply(TableUpdate::Session(session(4, 11, [10, 0, 0, 1])));
+        // Milliseconds since boot until which this node may forward, and what has been forwarded and dropped by then: up, down,
+        // echoes, drops.
+        for (until_ms, expected) in [
+            (u64::MAX, (1, 2, 1, 0)),
+            (1, (1, 2, 1, 4)),
+            (0, (1, 2, 1, 8)),
+            (u64::MAX, (2, 4, 2, 8)),
+        ] {
+            worker.shard.forward_until_ms.store(until_ms, Relaxed);
+            one_of_each(&mut worker, &remote, &core);
+            let totals = worker.shard.counters.totals();
+            let dropped = totals.dropped(DropReason::Isolated);
+            let counted = (totals.uplink, totals.downlink, totals.lcp_echoes, dropped);
+            assert_eq!(counted, expected, "until {until_ms}");
+        }
     }
 }

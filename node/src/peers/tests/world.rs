@@ -158,6 +158,7 @@ impl World {
             certificate: path("node.pem"),
             key: path("node.key"),
             join: false,
+            isolation_limit: std::time::Duration::from_secs(600),
         };
         fs::write(&config.ca, &ca.certificate).expect("written");
         fs::write(&config.certificate, &issued.certificate).expect("written");

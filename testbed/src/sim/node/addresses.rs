@@ -8,6 +8,8 @@ use std::time::Duration;
 use holdfast::aaa::{PickError, Pools, Seat};
 use holdfast::actors::forwarding::address;
 use holdfast::config::PoolConfig;
+use holdfast_cluster::limits::ISOLATION_LIMIT_S;
+use holdfast_cluster::liveness::isolation;
 use holdfast_cluster::records::SessionRow;
 use holdfast_cluster::{Effect, Table};
 use holdfast_protocol::{SessionId, TunnelId};
@@ -28,6 +30,8 @@ pub(super) struct Addresses {
     held: BTreeMap<Key, Ipv4Addr>,
     /// How often in a row a session was refused.
     refused: BTreeMap<Key, u32>,
+    /// The last log index that the table had applied when it was last followed.
+    applied: u64,
 }
 
 impl Addresses {
@@ -46,7 +50,10 @@ impl Addresses {
             reserved: BTreeMap::new(),
             held: BTreeMap::new(),
             refused: BTreeMap::new(),
+            applied: 0,
         };
+        this.pools
+            .set_isolation_wait(isolation::wait(Duration::from_secs(ISOLATION_LIMIT_S)));
         this.pools.seed(table, now);
         this.replace(now, table);
         this
@@ -81,11 +88,11 @@ impl Addresses {
         Ok(address)
     }
 
-    /// The table has refused the address of a session.
-    pub(super) fn on_refused(&mut self, now: Duration, key: Key) {
+    /// The table, which has applied `index`, has refused the address of a session.
+    pub(super) fn on_refused(&mut self, now: Duration, index: u64, key: Key) {
         *self.refused.entry(key).or_default() += 1;
         if let Some(address) = self.reserved.remove(&key) {
-            self.pools.refused(now, address);
+            self.pools.refused(now, index, address);
         }
     }
 
@@ -108,7 +115,8 @@ impl Addresses {
     }
 
     /// Follows one change of the table.
-    pub(super) fn follow(&mut self, now: Duration, effect: &Effect) {
+    pub(super) fn follow(&mut self, now: Duration, applied: u64, effect: &Effect) {
+        self.applied = applied;
         match effect {
             Effect::SessionChanged {
                 tunnel, session, row, ..
@@ -120,6 +128,7 @@ impl Addresses {
 
     /// Another table has taken the place of the one that was followed so far.
     pub(super) fn replace(&mut self, now: Duration, table: &Table) {
+        self.applied = table.applied();
         let known: Vec<_> = self.held.keys().copied().collect();
         for (tunnel, session) in known {
             if table.session(tunnel, session).is_none() {
@@ -151,7 +160,7 @@ impl Addresses {
 
     fn remove(&mut self, now: Duration, key: Key) {
         if let Some(address) = self.held.remove(&key) {
-            self.pools.release(now, address, key);
+            self.pools.release(now, self.applied, address, key);
         }
     }
 }

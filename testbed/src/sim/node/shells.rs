@@ -68,7 +68,8 @@ impl Process {
             } => {
                 if self.tunnels.get(&tunnel).is_some_and(|core| core.life() == life) {
                     if let Some(Refusal::Address { session, .. }) = refusal {
-                        self.addresses.on_refused(self.now, (tunnel, session));
+                        let applied = self.replica.table().applied();
+                        self.addresses.on_refused(self.now, applied, (tunnel, session));
                     }
                     let refusal = refusal.map(|refusal| refusal.to_string());
                     self.at_tunnel(tunnel, |core, now| core.handle_verdict(now, revision, refusal));
@@ -342,6 +343,7 @@ impl Process {
         let seat = Seat {
             group: if self.crowded { 0 } else { tunnel.group() },
             is_own: &|group| self.crowded || self.groups[usize::from(group)].owner == self.id,
+            horizon: self.liveness.horizon(),
         };
         let assigned = self
             .addresses

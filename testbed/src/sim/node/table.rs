@@ -156,7 +156,8 @@ impl Process {
     }
 
     fn on_effect(&mut self, effect: Effect) {
-        self.addresses.follow(self.now, &effect);
+        let applied = self.replica.table().applied();
+        self.addresses.follow(self.now, applied, &effect);
         match &effect {
             Effect::GroupTaken { group, owner, epoch } => self.on_group_taken(*group, *owner, *epoch),
             Effect::TunnelChanged { tunnel, row } => self.note_peer(*tunnel, row),
