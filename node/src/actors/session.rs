@@ -284,6 +284,10 @@ impl SessionActor {
         };
         let members = self.shard.shared.members.as_ref();
         let fresh_until = members.map(|members| members.fresh_until());
+        // Who is vouched for again has applied that its group is another's, but this actor may not have been told yet.
+        if !self.shard.shared.table.published().owns(self.tunnel) {
+            return;
+        }
         let _ = self.shard.shared.dataplane.send_ppp(route, frame, fresh_until);
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::Duration;
 
 use holdfast_cluster::Replica;
@@ -223,7 +223,8 @@ impl Membership {
     fn publish(&self) {
         let fresh = self.liveness.fresh_until().unwrap_or(Duration::MAX);
         let fresh = u64::try_from(fresh.as_millis()).unwrap_or(u64::MAX);
-        self.members.fresh_until_ms.store(fresh, Relaxed);
+        // Whoever sees this also sees which groups have gone to others.
+        self.members.fresh_until_ms.store(fresh, Release);
         self.members.applied.store(Arc::new(self.liveness.applied()));
         self.members.horizon.store(self.liveness.horizon(), Relaxed);
         let alive: BTreeSet<u64> = self.liveness.alive().into_keys().collect();

@@ -10,7 +10,8 @@ mod transport;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -146,7 +147,7 @@ impl Members {
 
     /// Until when frames that wait for no commit may be sent (design invariant 3).
     pub fn fresh_until(&self) -> Duration {
-        Duration::from_millis(self.fresh_until_ms.load(Relaxed))
+        Duration::from_millis(self.fresh_until_ms.load(Acquire))
     }
 
     /// Traffic that other members have counted.

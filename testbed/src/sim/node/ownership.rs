@@ -20,6 +20,7 @@ impl Process {
     /// Derives everything from the table: at the start, and when a snapshot took its place.
     pub(super) fn read_table(&mut self) {
         self.table_ms = self.replica.table().now_ms();
+        self.told = self.replica.table().applied();
         self.groups = (0..GROUPS)
             .map(|group| self.replica.table().group(group as u8))
             .collect();

@@ -115,6 +115,8 @@ pub struct Process {
     /// As the effects have told.
     pub(super) groups: Vec<Group>,
     pub(super) table_ms: u64,
+    /// The last log entry whose effects were handed out. The table's thread says nothing between applying and handing out.
+    pub(super) told: u64,
     pub(super) tunnels: BTreeMap<TunnelId, Tunnel>,
     /// The life of each tunnel's latest core, whether it lives or not.
     pub(super) lives: BTreeMap<TunnelId, u64>,
@@ -202,6 +204,7 @@ impl Process {
             registered: false,
             groups: Vec::new(),
             table_ms: 0,
+            told: 0,
             tunnels: BTreeMap::new(),
             lives: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -343,7 +346,7 @@ impl Process {
         let view = View {
             leader: leadership.leader.unwrap_or(0),
             term: leadership.term,
-            applied: self.replica.table().applied(),
+            applied: self.told,
             last: self.replica.last_index(),
             incarnation: self.incarnation.filter(|_| self.registered).unwrap_or(0),
         };

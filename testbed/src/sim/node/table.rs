@@ -152,6 +152,7 @@ impl Process {
             }
         }
         self.table_ms = self.replica.table().now_ms();
+        self.told = self.replica.table().applied();
         self.fact(Fact::Turn { node: self.id });
     }
 
