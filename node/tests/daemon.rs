@@ -2,19 +2,19 @@
 //!
 //! Without a TUN interface, so that it needs no privileges.
 
+#[path = "process_common/mod.rs"]
+mod process;
+
 use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
+use process::{Daemon, PATIENCE};
 use serde_json::Value;
-
-/// A slow machine under load gets this long for whatever it is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long the daemon is made to stand still: well over the 200 ms that it takes for a stall.
 const STALL: Duration = Duration::from_secs(1);
@@ -24,9 +24,6 @@ struct Site {
     folder: tempfile::TempDir,
     port: u16,
 }
-
-/// A running daemon; killed when the test ends before it does.
-struct Daemon(Child);
 
 impl Site {
     fn new() -> Self {
@@ -112,46 +109,19 @@ impl Site {
     }
 }
 
-impl Daemon {
-    fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.0.id()).expect("a process id");
-        kill(Pid::from_raw(pid), signal).expect("signalled");
-    }
-
-    /// SIGSTOP, and waits until none of its threads runs any more.
-    fn freeze(&self) {
-        self.signal(Signal::SIGSTOP);
-        let tasks = format!("/proc/{}/task", self.0.id());
-        let is_stopped = |task: fs::DirEntry| {
-            let stat = fs::read_to_string(task.path().join("stat")).expect("a thread of ours");
-            // The state follows the name, which stands in parentheses.
-            stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
-        };
-        until("it stands still", || {
-            let tasks = fs::read_dir(&tasks).expect("a process of ours");
-            tasks.flatten().all(is_stopped)
-        });
-    }
-
-    /// The code that it ends with, of its own accord.
-    fn end(mut self) -> Option<i32> {
-        let started = Instant::now();
-        loop {
-            match self.0.try_wait().expect("our child") {
-                Some(status) => return status.code(),
-                None if started.elapsed() > PATIENCE => panic!("it does not end"),
-                None => std::thread::sleep(Duration::from_millis(20)),
-            }
-        }
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// SIGSTOP, and waits until none of its threads runs any more.
+fn freeze(daemon: &Daemon) {
+    daemon.signal(Signal::SIGSTOP);
+    let tasks = format!("/proc/{}/task", daemon.0.id());
+    let is_stopped = |task: fs::DirEntry| {
+        let stat = fs::read_to_string(task.path().join("stat")).expect("a thread of ours");
+        // The state follows the name, which stands in parentheses.
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+    };
+    until("it stands still", || {
+        let tasks = fs::read_dir(&tasks).expect("a process of ours");
+        tasks.flatten().all(is_stopped)
+    });
 }
 
 fn until(what: &str, mut happens: impl FnMut() -> bool) {
@@ -224,8 +194,7 @@ fn reload_says_what_changed_and_survives_a_mistake() {
     let before = site.counter("reloads_total");
     daemon.signal(Signal::SIGHUP);
     until("SIGHUP reloads", || site.counter("reloads_total") > before);
-    daemon.signal(Signal::SIGTERM);
-    assert_eq!(daemon.end(), Some(0));
+    assert_eq!(daemon.stop(Signal::SIGTERM), Some(0));
 }
 
 #[test]
@@ -261,12 +230,10 @@ fn a_second_daemon_is_told_why_it_cannot_start() {
 fn after_kill_9_it_starts_on_the_same_data_and_the_stale_socket() {
     let site = Site::new();
     let daemon = site.start();
-    daemon.signal(Signal::SIGKILL);
-    assert_eq!(daemon.end(), None);
+    assert_eq!(daemon.stop(Signal::SIGKILL), None);
     assert!(site.path("h.sock").exists());
     let daemon = site.start();
-    daemon.signal(Signal::SIGTERM);
-    assert_eq!(daemon.end(), Some(0));
+    assert_eq!(daemon.stop(Signal::SIGTERM), Some(0));
 }
 
 #[test]
@@ -281,7 +248,7 @@ fn what_waited_through_a_stall_is_thrown_away_and_counted() {
         assert!(sent.is_ok(), "{sent:?}");
     };
     let before = site.drops("backlog");
-    daemon.freeze();
+    freeze(&daemon);
     (0..DATAGRAMS).for_each(|_| send());
     std::thread::sleep(STALL);
     daemon.signal(Signal::SIGCONT);

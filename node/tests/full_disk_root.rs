@@ -1,5 +1,8 @@
 //! A node whose disk is full hands over to the others, with real processes and a small file system of their own. Needs root.
 
+#[allow(dead_code, reason = "the tests of the daemon use all of it")]
+#[path = "process_common/mod.rs"]
+mod process;
 #[allow(dead_code, reason = "the tests of the cluster use all of it")]
 #[path = "cluster/site.rs"]
 mod site;
@@ -12,7 +15,7 @@ use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
-use site::{Site, member, text};
+use site::{Site, member, stop_all, text};
 
 /// Five segments of the log, the counters, and some space to fill.
 const SIZE: &str = "size=112m";
@@ -47,9 +50,7 @@ fn who_has_a_full_disk_owns_nothing_and_does_not_lead_until_it_has_space() {
         let folder = site.path("1");
         fs::create_dir(&folder).expect("created");
         mount(&["-t", "tmpfs", "-o", SIZE, "tmpfs", &folder.display().to_string()]);
-        site.start_three()
-            .into_iter()
-            .for_each(|daemon| daemon.stop(Signal::SIGKILL));
+        stop_all(site.start_three(), Signal::SIGKILL);
         fill(&folder);
         // The first node has its groups still, and stands for election before the others.
         let daemons = [1, 2, 3].map(|node| site.start(node));
@@ -75,9 +76,7 @@ fn who_has_a_full_disk_owns_nothing_and_does_not_lead_until_it_has_space() {
         site.until_ordered(2, &["undrain", "1"]);
         site.until_whole(2, &[1, 2, 3]);
         assert!(owned(&site, 2, 1) > Some(0));
-        daemons
-            .into_iter()
-            .for_each(|daemon| daemon.stop(Signal::SIGKILL));
+        stop_all(daemons, Signal::SIGKILL);
         let unmounted = Command::new("umount").arg(&folder).status().expect("umount runs");
         assert!(unmounted.success());
     });

@@ -151,6 +151,18 @@ pub struct DataHeader {
 }
 
 impl DataHeader {
+    /// The shortest one, with nothing but the ids.
+    pub fn short(tunnel: TunnelId, session: SessionId) -> Self {
+        Self {
+            tunnel,
+            session,
+            with_length: false,
+            ns: None,
+            offset: None,
+            priority: false,
+        }
+    }
+
     /// Octets that the header takes, offset padding included.
     pub fn len(&self) -> usize {
         let offset = self.offset.map_or(0, |pad| 2 + usize::from(pad));
@@ -188,6 +200,15 @@ impl DataHeader {
             put(pad);
         }
         Some(len)
+    }
+
+    /// The message with this payload. `None` if it would exceed 65,535 octets.
+    pub fn message(&self, payload: &[u8]) -> Option<Vec<u8>> {
+        let mut out = Vec::with_capacity(self.len() + payload.len());
+        out.resize(self.len(), 0);
+        self.write(payload.len(), &mut out)?;
+        out.extend_from_slice(payload);
+        Some(out)
     }
 
     fn flags(&self) -> u16 {
@@ -323,6 +344,24 @@ mod tests {
         let packet = control(&ZLB);
         assert_eq!(packet.header, header);
         assert!(packet.is_zlb());
+    }
+
+    #[test]
+    fn a_data_message_in_one_piece() {
+        let tunnel = TunnelId::new(0x2002).expect("not 0");
+        let session = SessionId::new(0x4004).expect("not 0");
+        let header = DataHeader::short(tunnel, session);
+        let octets = [0x00, 0x02, 0x20, 0x02, 0x40, 0x04, 0xff, 0x03];
+        assert_eq!(header.message(&[0xff, 0x03]), Some(octets.to_vec()));
+        let with_length = DataHeader {
+            with_length: true,
+            ..header
+        };
+        assert_eq!(
+            with_length.message(&[0; 65_527]).map(|octets| octets.len()),
+            Some(65_535)
+        );
+        assert_eq!(with_length.message(&[0; 65_528]), None);
     }
 
     #[test]

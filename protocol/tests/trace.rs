@@ -158,14 +158,7 @@ fn teardown() {
 #[test]
 fn data_messages() {
     let frame = octets("ff03c0210101000e010405d40506deadbeef");
-    let bare = DataHeader {
-        tunnel: tunnel(0x2002),
-        session: session(0x4004),
-        with_length: false,
-        ns: None,
-        offset: None,
-        priority: false,
-    };
+    let bare = DataHeader::short(tunnel(0x2002), session(0x4004));
     let numbered = DataHeader {
         with_length: true,
         ns: Some(0),

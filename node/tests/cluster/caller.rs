@@ -120,22 +120,9 @@ impl Caller {
             let Some(peer) = call.peer.filter(|_| self.silent != Some(*session)) else {
                 continue;
             };
-            let header = DataHeader {
-                tunnel,
-                session: peer,
-                with_length: false,
-                ns: None,
-                offset: None,
-                priority: false,
-            };
-            for frame in call.client.out.drain(..) {
-                let mut datagram = vec![0; header.len()];
-                header
-                    .write(frame.len(), &mut datagram)
-                    .expect("room for a header");
-                datagram.extend(frame);
-                datagrams.push(datagram);
-            }
+            let header = DataHeader::short(tunnel, peer);
+            let messages = call.client.out.drain(..).map(|frame| header.message(&frame));
+            datagrams.extend(messages.map(|message| message.expect("a frame is not that long")));
         }
         datagrams
     }

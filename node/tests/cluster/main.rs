@@ -15,6 +15,8 @@ mod lac;
 mod line;
 mod mistakes;
 mod orders;
+#[path = "../process_common/mod.rs"]
+mod process;
 mod recover;
 mod site;
 mod whole;

@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::site::{Daemon, Site, member, others, text};
+use crate::site::{Daemon, Site, member, others, stop_all, text};
 
 #[test]
 fn a_node_that_was_removed_says_so_and_comes_back_when_it_is_added() {
@@ -69,5 +69,5 @@ fn how_far_each_node_is_is_shown() {
     });
     daemons[usize::from(stopped) - 1].signal(Signal::SIGCONT);
     site.until("it catches up", || number(asked, stopped, "behind") <= Some(1));
-    daemons.drain(..).for_each(|daemon| daemon.stop(Signal::SIGTERM));
+    stop_all(daemons.drain(..), Signal::SIGTERM);
 }

@@ -5,7 +5,7 @@ use std::fs;
 use nix::sys::signal::Signal;
 
 use crate::line::Line;
-use crate::site::{Daemon, POOL, Site, member, others, text};
+use crate::site::{Daemon, POOL, Site, member, others, stop_all, text};
 
 fn recover(site: &Site, node: u8, more: &[&str]) -> std::process::Output {
     let file = format!("{node}.toml");
@@ -38,9 +38,7 @@ fn a_survivor_serves_all_sessions_again_and_the_lost_are_added_anew() {
         "{running:?}"
     );
     let last = daemons.remove(usize::from(survivor) - 1);
-    daemons
-        .into_iter()
-        .for_each(|daemon| daemon.stop(Signal::SIGKILL));
+    stop_all(daemons, Signal::SIGKILL);
     for node in &lost {
         fs::rename(site.path(&node.to_string()), site.path(&format!("{node}.old"))).expect("their data");
     }
@@ -87,7 +85,7 @@ fn a_survivor_serves_all_sessions_again_and_the_lost_are_added_anew() {
 fn a_lost_majority_that_comes_back_ends_when_it_meets_the_recovered_node() {
     let site = Site::new();
     let mut daemons: Vec<Daemon> = site.start_three().into();
-    daemons.drain(..).for_each(|daemon| daemon.stop(Signal::SIGKILL));
+    stop_all(daemons.drain(..), Signal::SIGKILL);
     let done = recover(&site, 1, &["--force"]);
     assert!(done.status.success(), "{}", text(&done.stderr));
     let first = site.start(1);
@@ -126,7 +124,7 @@ fn what_cannot_be_recovered_is_refused_and_left_as_it_is() {
     );
     assert!(!site.path("1").exists());
     let mut daemons: Vec<Daemon> = site.start_three().into();
-    daemons.drain(..).for_each(|daemon| daemon.stop(Signal::SIGTERM));
+    stop_all(daemons.drain(..), Signal::SIGTERM);
 
     let segment = fs::read_dir(site.path("2"))
         .expect("its data")

@@ -3,16 +3,14 @@
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
-/// A slow machine under load gets this long for whatever it is waited for.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub use crate::process::{Daemon, PATIENCE};
 
 pub const POOL: &str = "100.64.0.0/24";
 
@@ -28,9 +26,6 @@ pub struct Site {
     /// Of 127.0.0.0/8: the first three octets, and the last of node 0.
     addresses: ([u8; 3], u8),
 }
-
-/// A running daemon; killed when the test ends before it does.
-pub struct Daemon(Child);
 
 impl Site {
     pub fn new() -> Self {
@@ -195,36 +190,9 @@ impl Site {
     }
 }
 
-impl Daemon {
-    pub fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.0.id()).expect("a process id");
-        kill(Pid::from_raw(pid), signal).expect("signalled");
-    }
-
-    /// SIGTERM, or another signal, and the end.
-    pub fn stop(self, signal: Signal) {
-        self.signal(signal);
-        self.end();
-    }
-
-    /// The code that it ends with, of its own accord.
-    pub fn end(mut self) -> Option<i32> {
-        let started = Instant::now();
-        loop {
-            match self.0.try_wait().expect("our child") {
-                Some(status) => return status.code(),
-                None if started.elapsed() > PATIENCE => panic!("it does not end"),
-                None => std::thread::sleep(Duration::from_millis(20)),
-            }
-        }
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+pub fn stop_all(daemons: impl IntoIterator<Item = Daemon>, signal: Signal) {
+    for daemon in daemons {
+        daemon.stop(signal);
     }
 }
 

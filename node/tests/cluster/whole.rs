@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use nix::sys::signal::Signal;
 
-use crate::site::{Daemon, POOL, Site, member, others, text};
+use crate::site::{Daemon, POOL, Site, member, others, stop_all, text};
 
 #[test]
 fn the_groups_of_a_killed_node_go_elsewhere_and_all_start_again() {
@@ -18,9 +18,7 @@ fn the_groups_of_a_killed_node_go_elsewhere_and_all_start_again() {
         site.until_whole(*node, &living);
         assert_eq!(member(&site.status(*node), dead, "groups"), 0);
     }
-    daemons
-        .into_iter()
-        .for_each(|daemon| daemon.stop(Signal::SIGKILL));
+    stop_all(daemons, Signal::SIGKILL);
     let _daemons = site.start_three();
 }
 

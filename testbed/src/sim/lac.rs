@@ -496,18 +496,6 @@ impl Lac {
 }
 
 fn data(tunnel: TunnelId, session: SessionId, frame: &[u8]) -> Vec<u8> {
-    let header = DataHeader {
-        tunnel,
-        session,
-        with_length: false,
-        ns: None,
-        offset: None,
-        priority: false,
-    };
-    let mut octets = vec![0; header.len() + frame.len()];
-    let start = header
-        .write(frame.len(), &mut octets)
-        .expect("the buffer was made to fit");
-    octets[start..].copy_from_slice(frame);
-    octets
+    let message = DataHeader::short(tunnel, session).message(frame);
+    message.expect("a frame is not that long")
 }

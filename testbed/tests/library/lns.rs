@@ -408,16 +408,10 @@ impl Lns {
         let ns = session.numbered.then_some(session.ns);
         session.ns = session.ns.wrapping_add(1);
         let header = DataHeader {
-            tunnel: peer,
-            session: session.peer,
-            with_length: false,
             ns,
-            offset: None,
-            priority: false,
+            ..DataHeader::short(peer, session.peer)
         };
-        let mut octets = vec![0; header.len() + frame.len()];
-        let start = header.write(frame.len(), &mut octets).expect("it fits");
-        octets[start..].copy_from_slice(frame);
+        let octets = header.message(frame).expect("it fits");
         self.replies.push(Reply {
             lac: tunnel.lac,
             octets,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use holdfast_cluster::Replica;
 use holdfast_cluster::commands::Assign;
 use holdfast_cluster::limits::WITNESS_LEAD_TICKS;
@@ -227,22 +228,17 @@ impl Membership {
         self.members.fresh_until_ms.store(fresh, Release);
         self.members.applied.store(Arc::new(self.liveness.applied()));
         self.members.horizon.store(self.liveness.horizon(), Relaxed);
-        let alive: BTreeSet<u64> = self.liveness.alive().into_keys().collect();
-        if **self.members.alive.load() != alive {
-            self.members.alive.store(Arc::new(alive));
-        }
-        let wayless = self.liveness.wayless();
-        if **self.members.wayless.load() != wayless {
-            self.members.wayless.store(Arc::new(wayless));
-        }
-        let unfit = self.liveness.unfit();
-        if **self.members.unfit.load() != unfit {
-            self.members.unfit.store(Arc::new(unfit));
-        }
-        let full = self.liveness.full();
-        if **self.members.full.load() != full {
-            self.members.full.store(Arc::new(full));
-        }
+        note(&self.members.alive, self.liveness.alive().into_keys().collect());
+        note(&self.members.wayless, self.liveness.wayless());
+        note(&self.members.unfit, self.liveness.unfit());
+        note(&self.members.full, self.liveness.full());
+    }
+}
+
+/// Puts it in place of what was known, if that was something else.
+fn note(known: &ArcSwap<BTreeSet<u64>>, now: BTreeSet<u64>) {
+    if **known.load() != now {
+        known.store(Arc::new(now));
     }
 }
 

@@ -398,19 +398,8 @@ impl Process {
         let (Some(to), Some(peer_tunnel), Some(peer_session)) = (to, peer_tunnel, peer_session) else {
             return;
         };
-        let header = DataHeader {
-            tunnel: peer_tunnel,
-            session: peer_session,
-            with_length: false,
-            ns: None,
-            offset: None,
-            priority: false,
-        };
-        let mut octets = vec![0; header.len() + frame.len()];
-        let start = header
-            .write(frame.len(), &mut octets)
-            .expect("the buffer was made to fit");
-        octets[start..].copy_from_slice(frame);
+        let message = DataHeader::short(peer_tunnel, peer_session).message(frame);
+        let octets = message.expect("a frame is not that long");
         let about = About::Call(row.call_serial);
         self.fact(Fact::Frame {
             node: self.id,

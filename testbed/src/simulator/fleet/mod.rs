@@ -319,18 +319,10 @@ impl Fleet {
         let ns = call.numbered.then_some(call.data_ns);
         call.data_ns = call.data_ns.wrapping_add(u16::from(call.numbered));
         let header = DataHeader {
-            tunnel: peer_tunnel,
-            session,
-            with_length: false,
             ns,
-            offset: None,
-            priority: false,
+            ..DataHeader::short(peer_tunnel, session)
         };
-        let mut octets = vec![0; header.len() + frame.len()];
-        let start = header
-            .write(frame.len(), &mut octets)
-            .expect("the buffer was made to fit");
-        octets[start..].copy_from_slice(frame);
+        let octets = header.message(frame).expect("a frame is not that long");
         self.outbox.push_back(Transmit {
             lac: tunnel.lac,
             to: tunnel.remote,
