@@ -34,6 +34,7 @@ fn config() -> TunConfig {
             "10.99.0.1/32".parse().expect("a prefix"),
         ],
         anycast: Vec::new(),
+        offload: true,
     }
 }
 

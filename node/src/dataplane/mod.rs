@@ -22,6 +22,7 @@ pub mod icmp;
 pub mod ip;
 pub mod lcp_echo;
 pub mod mss;
+pub mod offload;
 pub mod routes;
 pub mod sequence;
 pub mod slab;

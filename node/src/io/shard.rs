@@ -12,39 +12,38 @@
 //! After a stall of the thread all that waits to be received is thrown away first ([`backlog`]).
 
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use nix::errno::Errno;
 use tokio::sync::mpsc;
 
-use super::batch::{BATCH, ReceiveBatch, SendBatch};
+use super::batch::{ReceiveBatch, SendBatch};
 use super::inbound::Inbound;
-use super::mailbox::{HandedOver, Mailbox, Remote};
+use super::mailbox::{Mailbox, Remote};
 use super::passage::Passage;
 use super::poller::Poller;
 use super::pulse::Pulse;
 use super::socket::ShardSocket;
 use super::stall::{LONGEST_WAIT, StallDetector};
+use super::tun::TunQueue;
 use super::{MAX_DATAGRAM, clock};
-use crate::dataplane::downlink::{self, HEADROOM};
-use crate::dataplane::ip::View;
-use crate::dataplane::uplink::{self, Policy, Uplink};
-use crate::dataplane::{DropReason, ShardCounters, Table, icmp};
+use crate::dataplane::uplink::Policy;
+use crate::dataplane::{ShardCounters, Table};
 
 use allowance::Allowance;
 
 mod allowance;
 mod backlog;
 mod egress;
+mod from_core;
+mod ingress;
 
 /// What a packet thread is given.
 pub(crate) struct Shard {
     pub(crate) policy: Policy,
     pub(crate) sockets: Vec<ShardSocket>,
-    pub(crate) tun: Option<OwnedFd>,
+    pub(crate) tun: Option<TunQueue>,
     pub(crate) mailbox: Mailbox,
     /// All shards, this one too.
     pub(crate) shards: Vec<Remote>,
@@ -185,193 +184,6 @@ impl Worker {
                 return;
             };
             self.table.apply(update);
-        }
-    }
-
-    fn receive(&mut self, socket: usize, receive: &mut ReceiveBatch) {
-        let count = match receive.receive(&self.shard.sockets[socket]) {
-            Ok(count) => count,
-            Err(error) => {
-                tracing::trace!(%error, "receive");
-                return;
-            }
-        };
-        self.take_updates();
-        let listen = self.shard.sockets[socket].address;
-        for at in 0..count {
-            self.shard.counters.count_received(1);
-            let Some(received) = receive.get(at) else { continue };
-            if received.truncated {
-                self.shard.counters.count_drop(DropReason::Truncated);
-                continue;
-            }
-            let to = SocketAddr::new(received.to.unwrap_or(listen.ip()), listen.port());
-            self.handle_datagram(received.octets, received.from, to);
-        }
-    }
-
-    fn take_handed_over(&mut self) {
-        for _ in 0..BATCH {
-            let Ok(HandedOver { from, to, mut octets }) = self.shard.mailbox.handed_over.try_recv() else {
-                return;
-            };
-            self.take_updates();
-            self.shard.counters.count_taken_over(1);
-            self.handle_datagram(&mut octets, from, to);
-        }
-    }
-
-    /// What other nodes received for sequenced sessions that are numbered here.
-    fn take_passed(&mut self) {
-        for _ in 0..BATCH {
-            let Ok(packet) = self.shard.mailbox.passed.try_recv() else {
-                return;
-            };
-            self.take_updates();
-            self.shard.counters.count_passed_in(1);
-            if !self.forwards {
-                self.shard.counters.count_drop(DropReason::Isolated);
-                continue;
-            }
-            let free = self.free_slot()[HEADROOM..].get_mut(..packet.len());
-            match free {
-                Some(free) => free.copy_from_slice(&packet),
-                None => {
-                    self.shard.counters.count_drop(DropReason::Oversize);
-                    continue;
-                }
-            }
-            // By its destination, as from the TUN: the other node may know less, or more, of who has which address.
-            match downlink::route(&self.table, &packet) {
-                Ok((session, view)) => self.deliver_passed(session, view),
-                Err(reason) => self.shard.counters.count_drop(reason),
-            }
-        }
-    }
-
-    fn handle_datagram(&mut self, octets: &mut [u8], from: SocketAddr, to: SocketAddr) {
-        let policy = &self.shard.policy;
-        match uplink::classify(&mut self.table, policy, from, octets, self.now.as_millis() as u64) {
-            Uplink::Control { tunnel, end } => {
-                let datagram = octets[..end].to_vec();
-                if self.tell(Inbound::Control {
-                    from,
-                    to,
-                    tunnel,
-                    datagram,
-                }) {
-                    self.shard.counters.count_control();
-                }
-            }
-            Uplink::Ppp {
-                tunnel,
-                session,
-                frame,
-            } => {
-                let frame = octets[frame].to_vec();
-                if self.tell(Inbound::Ppp {
-                    tunnel,
-                    session,
-                    frame,
-                }) {
-                    self.shard.counters.count_ppp();
-                }
-            }
-            Uplink::Packet { .. } | Uplink::Echo { .. } | Uplink::LcpEcho { .. } if !self.forwards => {
-                self.shard.counters.count_drop(DropReason::Isolated);
-            }
-            Uplink::Packet { packet } => {
-                if self.write_tun(&octets[packet]) {
-                    self.shard.counters.count_uplink();
-                } else {
-                    self.shard.counters.count_drop(DropReason::TunRefused);
-                }
-            }
-            Uplink::Echo { session, packet } => self.answer_echo(session, &octets[packet]),
-            Uplink::LcpEcho { session, packet } => self.answer_lcp_echo(session, &octets[packet]),
-            Uplink::Foreign { shard } => self.hand_over(
-                shard,
-                HandedOver {
-                    from,
-                    to,
-                    octets: octets.to_vec(),
-                },
-            ),
-            Uplink::Drop(reason) => self.shard.counters.count_drop(reason),
-        }
-    }
-
-    /// Gives a message to this shard's control side; false if it has too many.
-    fn tell(&self, message: Inbound) -> bool {
-        let control = &self.shard.inbound[self.shard.policy.shard];
-        let is_setup = matches!(message, Inbound::Control { tunnel: 0, .. });
-        if is_setup && control.capacity() <= control.max_capacity() / 2 {
-            self.shard.counters.count_drop(DropReason::SetupFull);
-            return false;
-        }
-        let told = control.try_send(message).is_ok();
-        if !told {
-            self.shard.counters.count_drop(DropReason::InboundFull);
-        }
-        told
-    }
-
-    fn hand_over(&self, shard: usize, datagram: HandedOver) {
-        let neighbour = &self.shard.shards[shard];
-        if neighbour.handed_over.try_send(datagram).is_ok() {
-            neighbour.wake.notify();
-            self.shard.counters.count_handed_over();
-        } else {
-            self.shard.counters.count_drop(DropReason::HandOverFull);
-        }
-    }
-
-    /// False if there is no TUN or its queue in the kernel is full.
-    fn write_tun(&self, packet: &[u8]) -> bool {
-        self.shard
-            .tun
-            .as_ref()
-            .is_some_and(|tun| nix::unistd::write(tun, packet).is_ok())
-    }
-
-    fn answer_echo(&mut self, session: u32, request: &[u8]) {
-        let shard = self.shard.policy.shard;
-        self.table
-            .session(session)
-            .shared
-            .count_received(shard, request.len());
-        self.shard.counters.count_uplink();
-        let packet = &mut self.free_slot()[HEADROOM..HEADROOM + request.len()];
-        packet.copy_from_slice(request);
-        let view = View::parse(packet).expect("it was parsed when it was received");
-        icmp::answer_echo(packet, &view);
-        let view = View::parse(packet).expect("the answer has the form of the request");
-        self.deliver(session, view);
-    }
-
-    fn read_tun(&mut self) {
-        for _ in 0..BATCH {
-            if self.send.is_full() {
-                self.flush();
-            }
-            let Some(tun) = &self.shard.tun else { return };
-            let length = match nix::unistd::read(tun, &mut self.send.slot()[HEADROOM..]) {
-                Ok(length) => length,
-                Err(Errno::EAGAIN) => return,
-                Err(error) => {
-                    tracing::trace!(%error, "TUN");
-                    return;
-                }
-            };
-            if !self.forwards {
-                self.shard.counters.count_drop(DropReason::Isolated);
-                continue;
-            }
-            let packet = &self.send.slot()[HEADROOM..HEADROOM + length];
-            match downlink::route(&self.table, packet) {
-                Ok((session, view)) => self.deliver(session, view),
-                Err(reason) => self.shard.counters.count_drop(reason),
-            }
         }
     }
 }

@@ -5,6 +5,8 @@
 //!
 //! It also carries the anycast addresses that LACs dial, so the kernel takes these away with a dead process as well.
 
+mod queue;
+
 use std::ffi::c_char;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -17,6 +19,9 @@ use libc::{c_int, ifreq};
 use socket2::{Domain, Socket, Type};
 
 use super::netlink::Netlink;
+
+pub use queue::Offload;
+pub(crate) use queue::TunQueue;
 
 const CLONE_DEVICE: &str = "/dev/net/tun";
 
@@ -36,6 +41,8 @@ pub struct TunConfig {
     pub routes: Vec<Ipv4Net>,
     /// Further addresses, /32 or /128 each: those that LACs dial.
     pub anycast: Vec<IpAddr>,
+    /// Whether the kernel is asked for large packets that stand for many; without, each packet comes and goes by itself.
+    pub offload: bool,
 }
 
 /// Why there is no TUN device.
@@ -91,7 +98,7 @@ pub enum TunError {
 /// The open device.
 #[derive(Debug)]
 pub struct Tun {
-    queues: Vec<OwnedFd>,
+    queues: Vec<TunQueue>,
     link: TunLink,
 }
 
@@ -145,8 +152,13 @@ impl Tun {
         &self.link
     }
 
+    /// The descriptors of a device without offload: a packet a read, a packet a write.
+    pub fn into_descriptors(self) -> Vec<OwnedFd> {
+        self.queues.into_iter().map(TunQueue::into_descriptor).collect()
+    }
+
     /// One queue a shard.
-    pub fn into_queues(self) -> Vec<OwnedFd> {
+    pub(crate) fn into_queues(self) -> Vec<TunQueue> {
         self.queues
     }
 }
@@ -213,7 +225,7 @@ impl TunLink {
 
 /// The first queue makes the device. It must not exist yet: a second daemon would else get queues of the first one's
 /// device, in silence.
-fn open_queue(config: &TunConfig, first: bool) -> Result<OwnedFd, TunError> {
+fn open_queue(config: &TunConfig, first: bool) -> Result<TunQueue, TunError> {
     let name = config.name.clone();
     let device: File = OpenOptions::new()
         .read(true)
@@ -231,8 +243,9 @@ fn open_queue(config: &TunConfig, first: bool) -> Result<OwnedFd, TunError> {
         })?;
     let mut request = request(&config.name);
     let exclusive = if first { libc::IFF_TUN_EXCL } else { 0 };
-    request.ifr_ifru.ifru_flags =
-        (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_MULTI_QUEUE | exclusive) as libc::c_short;
+    let header = if config.offload { libc::IFF_VNET_HDR } else { 0 };
+    let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_MULTI_QUEUE | header | exclusive;
+    request.ifr_ifru.ifru_flags = flags as libc::c_short;
     // SAFETY: TUNSETIFF reads and writes one ifreq, which `request` is.
     let result = unsafe { ioctl(device.as_raw_fd(), libc::TUNSETIFF, &mut request) };
     result.map_err(|source| match source.raw_os_error() {
@@ -244,7 +257,10 @@ fn open_queue(config: &TunConfig, first: bool) -> Result<OwnedFd, TunError> {
             source,
         },
     })?;
-    Ok(device.into())
+    let offload = Offload {
+        header: config.offload,
+    };
+    Ok(TunQueue::new(device.into(), offload))
 }
 
 /// The socket by which a device is configured.
@@ -346,6 +362,7 @@ mod tests {
             mtu: 1500,
             routes: Vec::new(),
             anycast: Vec::new(),
+            offload: true,
         };
         let bad_names = ["", "a-name-of-16-oct", "a/b", "hf%d"];
         for name in bad_names {

@@ -93,11 +93,16 @@ impl Mesh {
             mtu: MTU,
             routes: vec!["10.77.0.0/24".parse().expect("a prefix")],
             anycast: Vec::new(),
+            offload: false,
         };
         let tun = namespace
             .enter(|| Tun::open(&config, 1))?
             .map_err(|error| Error::Unmet(error.to_string()))?;
-        let queue = tun.into_queues().into_iter().next().expect("one was asked for");
+        let queue = tun
+            .into_descriptors()
+            .into_iter()
+            .next()
+            .expect("one was asked for");
         let mut state = self.shared.lock();
         let others: Vec<u8> = state.ports.keys().copied().collect();
         state.ports.insert(node, Arc::new(File::from(queue)));

@@ -6,7 +6,6 @@
 //!
 //! What the thread held in its hands when it stalled, one batch at most, is handled.
 
-use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use crate::io::clock;
 use crate::io::mailbox::{HAND_OVER_CAPACITY, PASSED_CAPACITY};
 use crate::io::socket::ShardSocket;
 use crate::io::stall::StallDetector;
+use crate::io::tun::TunQueue;
 use crate::throttled;
 
 /// Packets that are thrown away from one socket or TUN queue after a stall. More than a socket's queue holds: the
@@ -85,9 +85,9 @@ fn empty_socket(socket: &ShardSocket, receive: &mut ReceiveBatch) -> u64 {
 }
 
 /// As [`empty_socket`], for a TUN queue. `scratch` holds the largest packet.
-fn empty_tun(tun: &OwnedFd, scratch: &mut [u8]) -> u64 {
+fn empty_tun(tun: &TunQueue, scratch: &mut [u8]) -> u64 {
     (0..BACKLOG_LIMIT)
-        .take_while(|_| matches!(nix::unistd::read(tun, scratch), Ok(length) if length > 0))
+        .take_while(|_| matches!(tun.read(scratch), Ok((_, length)) if length > 0))
         .count() as u64
 }
 
@@ -107,6 +107,7 @@ pub(super) mod tests {
     use crate::io::mailbox::{self, HandedOver, Outgoing, Remote};
     use crate::io::shard::Shard;
     use crate::io::stall::STALL;
+    use crate::io::tun::Offload;
     use crate::io::{SocketGroup, inbound};
 
     /// A worker of one shard with two sockets and a pair of sockets in place of a TUN queue, whose other end is last.
@@ -133,7 +134,7 @@ pub(super) mod tests {
                 has_tun: true,
             },
             sockets,
-            tun: Some(tun),
+            tun: Some(TunQueue::new(tun, Offload::default())),
             mailbox,
             shards: vec![remote.clone()],
             inbound: inbound::channels(1).0,
@@ -203,6 +204,7 @@ pub(super) mod tests {
     #[test]
     fn the_clearing_ends_though_more_comes_in() {
         let endless = std::fs::File::open("/dev/zero").expect("every Linux has it");
-        assert_eq!(empty_tun(&OwnedFd::from(endless), &mut [0; 64]), BACKLOG_LIMIT);
+        let endless = TunQueue::new(endless.into(), Offload::default());
+        assert_eq!(empty_tun(&endless, &mut [0; 64]), BACKLOG_LIMIT);
     }
 }
