@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::error::{Error, Result};
+use super::super::error::Result;
 use super::super::stage::Stage;
 use super::restart::{CALL_RATE, order};
 
@@ -54,11 +54,7 @@ fn leave(stage: &mut Stage, id: u8) -> Result<()> {
         bed.node(leader)?.ask(&["cluster", "remove", &id.to_string()])?;
         Ok(())
     })?;
-    stage
-        .bed
-        .nodes
-        .remove(&id)
-        .ok_or_else(|| Error::Unmet(format!("there is no node {id}")))?;
+    stage.bed.remove_node(id)?;
     let members: Vec<u8> = stage.bed.nodes.keys().copied().collect();
     restart_with(stage, &members)?;
     stage.restore()
