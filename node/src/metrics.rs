@@ -89,6 +89,7 @@ counters! {
     TunnelRebirths => "tunnel_rebirths_total", "Tunnels born again from their row because a change was refused.";
     Takeovers => "takeovers_total", "Proposals of this node, as the leader, to give the groups of a node that is down, or has lost its way to the LACs, to others.";
     WaysLost => "lac_ways_lost_total", "Times that this node lost its way to the LACs.";
+    WayLooksFailed => "lac_way_looks_failed_total", "Looks at the routes to the LACs to which the kernel gave no answer; what was known of the way stays.";
     ProbesMalformed => "probes_malformed_total", "Probes of other members that were dropped: malformed, or from a node that is no member here.";
     RelaysSent => "relays_sent_total", "Control messages and PPP control frames sent to the node that owns their tunnel.";
     RelaysReceived => "relays_received_total", "Control messages and PPP control frames that another node relayed here.";
