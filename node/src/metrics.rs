@@ -103,6 +103,8 @@ counters! {
     PassedDropped => "passed_dropped_total", "Packets of sequenced sessions that another node passed here, dropped: the packet thread had too many waiting, or was not there yet.";
     OrdersDropped => "orders_dropped_total", "Orders of other nodes' operators dropped: too many waited.";
     OrdersLate => "orders_late_total", "Orders of other nodes' operators dropped: whoever gave them waited no longer when their turn came.";
+    ReportsRefused => "reports_refused_total", "Sessions in other nodes' traffic reports that were passed over: an accounting id that can be none, or more sessions than a table has.";
+    ReportsUnknown => "reports_unknown_total", "Sessions in other nodes' traffic reports that are forgotten because this node's table never had them.";
     GroupsTaken => "groups_taken_total", "Groups of tunnels that this node became the owner of while it ran.";
     Snapshots => "table_snapshots_total", "Snapshots of the session table written.";
     DiskFull => "disk_full_total", "Times that the disk became full and the reserve had to be used.";

@@ -12,7 +12,7 @@ use crate::actors::agreement::{Agreement, Agreements};
 use crate::actors::handover::{self, HandOver};
 use crate::actors::orders::{Desk, Message};
 use crate::actors::relay;
-use crate::actors::reports::Reports;
+use crate::actors::reports::{Reports, Taken};
 use crate::actors::table::TableHandle;
 use crate::io::{Entrance, Inbound, clock};
 use crate::metrics::{Counter, Metrics};
@@ -191,8 +191,15 @@ impl PeerEvents for Incoming {
             Frame::Passed(passed) => self.on_passed(passed),
             Frame::Counters(report) => match self.heard.reports.take(from, &report) {
                 None => tracing::debug!(from, "a report that makes no sense is passed over"),
-                Some(theirs) if theirs.is_zero() => {}
-                Some(theirs) => self.heard.agreements.clock(from, theirs, clock::unix()),
+                Some(Taken {
+                    clock: theirs,
+                    refused,
+                }) => {
+                    self.metrics.add(Counter::ReportsRefused, refused);
+                    if !theirs.is_zero() {
+                        self.heard.agreements.clock(from, theirs, clock::unix());
+                    }
+                }
             },
         }
     }
