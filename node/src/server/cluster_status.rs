@@ -165,8 +165,8 @@ fn warnings(config: &Config, group: &replica::Members) -> impl Iterator<Item = S
     });
     let unknown = unconfigured(config, group).map(|id| {
         format!(
-            "node {id} is a member and not in this node's configuration: add its [[member]] and restart, or \"holdfast \
-             cluster remove {id}\""
+            "node {id} is a member and not in this node's configuration: add its [[member]] and \"holdfast reload\", or \
+             \"holdfast cluster remove {id}\""
         )
     });
     missing.chain(learning).chain(unknown)
