@@ -25,6 +25,7 @@ mod shards;
 pub mod sheet;
 mod start;
 mod stop;
+mod waiting;
 mod way;
 
 pub use checkpoint::Checkpoint;
@@ -76,11 +77,11 @@ pub fn run(
         // Before anything can be seen from outside: whoever sees the node may want to stop it.
         let mut signals = Signals::install();
         let (stop, stops) = mpsc::channel(4);
-        let node = tokio::select! {
+        let mut node = tokio::select! {
             node = Node::start(config, stop.clone(), leash) => node?,
             () = signals.stop() => return Ok(ExitCode::SUCCESS),
         };
-        let listener = node.api_listener()?;
+        let listener = node.listener.take().expect("taken once");
         let backend = Arc::new(NodeBackend::new(node.shared.clone(), stop.clone(), source, log));
         let serving = {
             let (backend, metrics) = (backend.clone(), node.shared.metrics.clone());
