@@ -230,6 +230,7 @@ impl Backend for NodeBackend {
             warnings
                 .push("the disk of the data folder is full: new calls are refused; free some space".into());
         }
+        warnings.extend(shared.space.warning());
         Ok(StatusReport {
             version: env!("CARGO_PKG_VERSION").into(),
             node: config.node.name.clone(),

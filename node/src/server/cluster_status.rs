@@ -68,7 +68,10 @@ pub async fn show(shared: &Shared, members: &Members) -> Result<ClusterStatus, A
         rows_of_next_version: shared.table.ask(rows_of_next_version).await.unwrap_or_default(),
         groups_without_owner: owned.get(&0).map_or(0, |(groups, _, _)| *groups),
         groups_moved: 0,
-        warnings: all_warnings(&config, members, &group, table_version, &nodes),
+        warnings: all_warnings(&config, members, &group, table_version, &nodes)
+            .into_iter()
+            .chain(shared.space.warning())
+            .collect(),
         nodes,
     })
 }

@@ -23,6 +23,7 @@ pub mod past;
 mod reload;
 mod shards;
 pub mod sheet;
+mod space;
 mod start;
 mod stop;
 mod waiting;
@@ -30,6 +31,7 @@ mod way;
 
 pub use checkpoint::Checkpoint;
 pub use sheet::Totals;
+pub use space::Space;
 pub use start::StartError;
 
 use std::process::ExitCode;
@@ -99,9 +101,11 @@ pub fn run(
             tokio::spawn(announce::keep(shared, presence))
         });
         let looking = tokio::spawn(way::keep(node.shared.clone()));
+        let measuring = tokio::spawn(space::keep(node.shared.clone()));
         let why = wait(&backend, &mut signals, stops).await;
         checkpoints.abort();
         looking.abort();
+        measuring.abort();
         cluster.iter().for_each(tokio::task::JoinHandle::abort);
         if let Some(announcing) = announcing {
             announcing.abort();

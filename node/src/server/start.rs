@@ -182,6 +182,7 @@ impl Node {
             members,
             fault_injection: std::env::var_os("HOLDFAST_FAULT_INJECTION").is_some(),
             checkpoint: checkpoint::Checkpoint::default(),
+            space: super::Space::default(),
         });
         shared.publish_limits();
         let reports = shared.members.as_ref().map(|members| members.reports());
