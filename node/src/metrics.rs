@@ -181,6 +181,7 @@ limits! {
     PeerPassed => "peer_passed", "octets", "Octets waiting for one member beyond which no packets of sequenced sessions are passed to it; they are dropped.";
     PeerHandshakes => "peer_handshakes", "connections", "Connections from members' or from other addresses being set up; beyond it a new one is closed.";
     Isolation => "isolation_limit", "s", "How long this node forwards without following the cluster; beyond it all user data is dropped.";
+    FreeSpace => "free_space_min", "MiB", "Free space of the data folder's volume; below it the log and `cluster status` warn.";
     ApiConnections => "api_connections", "connections", "Operators' connections; beyond it a new one is told so and closed.";
 }
 

@@ -135,7 +135,7 @@ fn must_be_there(shared: &Shared, members: &Members, node: u64) -> Result<(), Ap
     let config = shared.config.load();
     if !config.members.iter().any(|member| member.id == node) {
         let text = format!(
-            "no [[member]] has the id {node}: add it to the files of all members, restart one after the other, and give the \
+            "no [[member]] has the id {node}: add it to the files of all members, \"holdfast reload\" on each, and give the \
              order again"
         );
         return Err(ApiError::new(ErrorCode::NotFound, text));
