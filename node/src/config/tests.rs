@@ -387,21 +387,15 @@ fn mistakes_of_the_environment_name_the_variable() {
 }
 
 #[test]
-fn a_hundred_thousand_users_load_fast() {
+fn a_hundred_thousand_users_load() {
     let mut text = BASE.to_owned();
     for user in 0..100_000 {
         text.push_str(&format!(
             "[[user]]\nname = \"user{user}\"\npassword = \"secret{user}\"\n"
         ));
     }
-    let started = std::time::Instant::now();
+    // What is quadratic would take hours.
     assert_eq!(parse(&text).expect("no mistake").users.len(), 100_000);
-    // About 2 s unoptimized; what is quadratic would take hours.
-    assert!(
-        started.elapsed() < std::time::Duration::from_secs(30),
-        "{:?}",
-        started.elapsed()
-    );
 }
 
 mod reload {
