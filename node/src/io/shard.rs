@@ -28,6 +28,7 @@ use super::socket::ShardSocket;
 use super::stall::{LONGEST_WAIT, StallDetector};
 use super::tun::TunQueue;
 use super::{MAX_DATAGRAM, clock};
+use crate::dataplane::offload::Coalescer;
 use crate::dataplane::uplink::Policy;
 use crate::dataplane::{ShardCounters, Table};
 
@@ -93,6 +94,8 @@ struct Worker {
     shard: Shard,
     table: Table,
     send: SendBatch,
+    /// Packets of the batch that is being received, on their way to the TUN.
+    coalescer: Coalescer,
     /// Holds the packet that is being fragmented.
     scratch: Vec<u8>,
     /// When this round began, since boot.
@@ -110,9 +113,11 @@ impl Worker {
         let listen: Vec<SocketAddr> = shard.sockets.iter().map(|socket| socket.address).collect();
         let table = Table::new(&listen);
         let now = clock::since_boot();
+        let offload = shard.tun.as_ref().map(TunQueue::offload).unwrap_or_default();
         Self {
             table,
             send: SendBatch::new(),
+            coalescer: Coalescer::new(offload.tcp, offload.udp),
             scratch: vec![0; MAX_DATAGRAM],
             now,
             forwards: false,
