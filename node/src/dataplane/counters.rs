@@ -224,8 +224,8 @@ impl ShardCounters {
     pub(crate) fn count_ppp(&self) {
         add(&self.ppp, 1);
     }
-    pub(crate) fn count_handed_over(&self) {
-        add(&self.handed_over, 1);
+    pub(crate) fn count_handed_over(&self, datagrams: u64) {
+        add(&self.handed_over, datagrams);
     }
     pub(crate) fn count_taken_over(&self, datagrams: u64) {
         add(&self.taken_over, datagrams);

@@ -3,11 +3,13 @@
 //! The pointers that the kernel needs are written anew before each call, so nothing here refers to itself in between.
 
 mod receive;
+mod segments;
 mod send;
 
 use libc::{c_int, cmsghdr, iovec, mmsghdr, msghdr, sockaddr_storage, socklen_t};
 
-pub(crate) use receive::{ReceiveBatch, Received};
+pub(crate) use receive::ReceiveBatch;
+pub(crate) use segments::Segments;
 pub(crate) use send::{Departure, SendBatch};
 
 /// Datagrams in one system call.

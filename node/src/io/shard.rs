@@ -38,6 +38,7 @@ mod allowance;
 mod backlog;
 mod egress;
 mod from_core;
+mod handover;
 mod ingress;
 
 /// What a packet thread is given.
@@ -96,6 +97,8 @@ struct Worker {
     send: SendBatch,
     /// Packets of the batch that is being received, on their way to the TUN.
     coalescer: Coalescer,
+    /// By shard: its datagrams of the message that is being handled.
+    leaving: Vec<Vec<u8>>,
     /// Holds the packet that is being fragmented.
     scratch: Vec<u8>,
     /// When this round began, since boot.
@@ -118,6 +121,7 @@ impl Worker {
             table,
             send: SendBatch::new(),
             coalescer: Coalescer::new(offload.tcp, offload.udp),
+            leaving: vec![Vec::new(); shard.policy.shards],
             scratch: vec![0; MAX_DATAGRAM],
             now,
             forwards: false,

@@ -325,6 +325,14 @@ mod tests {
     }
 
     #[test]
+    fn what_the_kernel_dropped_is_the_difference_though_the_total_wraps() {
+        let group = open_on("127.0.0.1:0", 1);
+        let socket = &group.by_shard[0][0];
+        let dropped = [3, 3, u32::MAX, 1].map(|total| socket.newly_dropped(total));
+        assert_eq!(dropped, [3, 0, u64::from(u32::MAX) - 3, 2]);
+    }
+
+    #[test]
     fn a_second_daemon_is_told_that_the_address_is_in_use() {
         let group = open_on("127.0.0.1:0", 2);
         let taken = group.addresses()[0];

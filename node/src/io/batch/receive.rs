@@ -2,11 +2,11 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
 
 use libc::{c_int, msghdr, sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t};
 
+use super::segments::Segments;
 use super::{BATCH, CONTROL, Vectors};
 use crate::io::socket::ShardSocket;
 
@@ -44,26 +44,8 @@ pub(crate) struct Received {
     pub(crate) to: Option<IpAddr>,
     /// It was longer than the buffer.
     pub(crate) truncated: bool,
-    /// Where it is in [`ReceiveBatch::octets`].
-    place: Range<usize>,
-    /// Octets of each datagram but the last.
-    segment: usize,
-}
-
-impl Received {
-    /// How many datagrams it holds. One may be empty.
-    pub(crate) fn datagrams(&self) -> usize {
-        self.place.len().div_ceil(self.segment).max(1)
-    }
-
-    /// Where they are in [`ReceiveBatch::octets`], in the order in which they came.
-    pub(crate) fn places(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (segment, place) = (self.segment, self.place.clone());
-        (0..self.datagrams()).map(move |at| {
-            let start = place.start + at * segment;
-            start..place.end.min(start + segment)
-        })
-    }
+    /// Its datagrams, in [`ReceiveBatch::octets`].
+    pub(crate) segments: Segments,
 }
 
 impl ReceiveBatch {
@@ -123,7 +105,10 @@ impl ReceiveBatch {
     /// How many datagrams the last call brought.
     pub(crate) fn datagrams(&self) -> u64 {
         (0..self.used)
-            .map(|at| self.get(at).map_or(1, |message| message.datagrams() as u64))
+            .map(|at| {
+                self.get(at)
+                    .map_or(1, |message| message.segments.datagrams() as u64)
+            })
             .sum()
     }
 
@@ -138,8 +123,7 @@ impl ReceiveBatch {
             from,
             to: controls.to,
             truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
-            place: start..start + length,
-            segment: controls.segment.unwrap_or(length).max(1),
+            segments: Segments::new(start..start + length, controls.segment.unwrap_or(length)),
         })
     }
 
@@ -235,5 +219,125 @@ impl Controls {
             }
         }
         controls
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+    use std::net::UdpSocket;
+
+    use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg, setsockopt, sockopt};
+
+    use super::*;
+    use crate::io::SocketGroup;
+
+    /// A socket of a shard, and one of a LAC.
+    fn sockets(listen: &str) -> (ShardSocket, UdpSocket) {
+        let group = SocketGroup::open(&[listen.parse().expect("an address")], 1).expect("a free port");
+        let socket = group.into_shards().into_iter().flatten().next();
+        let lac = UdpSocket::bind(listen).expect("a loopback socket");
+        (socket.expect("one shard, one address"), lac)
+    }
+
+    /// Sends `octets` as datagrams of `size`.
+    fn send(lac: &UdpSocket, octets: &[u8], size: u16, to: SocketAddr) {
+        let control = [ControlMessage::UdpGsoSegments(&size)];
+        let (slices, to) = ([IoSlice::new(octets)], SockaddrStorage::from(to));
+        let sent = sendmsg(lac.as_raw_fd(), &slices, &control, MsgFlags::empty(), Some(&to));
+        assert_eq!(sent, Ok(octets.len()));
+    }
+
+    fn come_as_one(listen: &str) {
+        let (socket, lac) = sockets(listen);
+        let mut receive = ReceiveBatch::new();
+        assert_eq!(receive.receive(&socket).expect("a socket"), 0);
+        let octets: Vec<u8> = (0..250u8).collect();
+        send(&lac, &octets, 60, socket.address);
+        lac.send_to(b"alone", socket.address).expect("loopback takes it");
+        lac.send_to(b"", socket.address).expect("loopback takes it");
+        assert_eq!(receive.receive(&socket).expect("a socket"), 3);
+        assert_eq!((receive.datagrams(), receive.lost()), (5 + 1 + 1, 0));
+        let from = lac.local_addr().expect("it is bound");
+        let expected: [Vec<&[u8]>; 3] = [octets.chunks(60).collect(), vec![b"alone"], vec![b""]];
+        for (at, expected) in expected.iter().enumerate() {
+            let message = receive.get(at).expect("it has an address");
+            assert_eq!((message.from, message.to), (from, Some(socket.address.ip())));
+            assert!(!message.truncated);
+            let buffer = receive.octets();
+            let datagrams: Vec<&[u8]> = message.segments.map(|place| &buffer[place]).collect();
+            assert_eq!(&datagrams, expected);
+        }
+    }
+
+    #[test]
+    fn datagrams_that_were_sent_as_one_come_as_one_over_ipv4() {
+        come_as_one("127.0.0.1:0");
+    }
+
+    #[test]
+    fn datagrams_that_were_sent_as_one_come_as_one_over_ipv6() {
+        come_as_one("[::1]:0");
+    }
+
+    /// Headers that the kernel has written to are made ready again: a message that says less after one that said more.
+    #[test]
+    fn nothing_of_the_batch_before_is_left() {
+        let (socket, lac) = sockets("[::1]:0");
+        let mut receive = ReceiveBatch::new();
+        for _ in 0..3 {
+            for size in [40u16, 7] {
+                send(&lac, &[1; 80], size, socket.address);
+                assert_eq!(receive.receive(&socket).expect("a socket"), 1);
+                let message = receive.get(0).expect("it has an address");
+                assert_eq!(message.segments.size(), usize::from(size));
+            }
+            lac.send_to(&[1; 80], socket.address).expect("loopback takes it");
+            assert_eq!(receive.receive(&socket).expect("a socket"), 1);
+            let message = receive.get(0).expect("it has an address");
+            assert_eq!(
+                (message.segments.size(), message.to),
+                (80, Some(socket.address.ip()))
+            );
+        }
+    }
+
+    #[test]
+    fn fewer_messages_are_asked_for_while_they_are_large() {
+        let (socket, lac) = sockets("127.0.0.1:0");
+        let mut receive = ReceiveBatch::new();
+        let mut received = |large: bool, count: usize| {
+            for _ in 0..count {
+                match large {
+                    true => send(&lac, &[7; 60_000], 1200, socket.address),
+                    false => drop(lac.send_to(b"small", socket.address)),
+                }
+            }
+            let counts = std::iter::from_fn(|| receive.receive(&socket).ok().filter(|count| *count > 0));
+            counts.collect::<Vec<usize>>()
+        };
+        assert_eq!(received(true, 10), [10], "nobody knew");
+        assert_eq!(received(true, 50), [32, 16, 2]);
+        assert_eq!(received(true, 20), [16, 4], "two large ones ask for more again");
+        assert_eq!(received(true, 20), [8, 4, 4, 4]);
+        assert_eq!(received(false, 130), [4, 8, 16, 32, 64, 6]);
+    }
+
+    #[test]
+    fn what_had_no_room_is_told_with_what_comes_next() {
+        let (socket, lac) = sockets("127.0.0.1:0");
+        setsockopt(&socket, sockopt::RcvBuf, &4096).expect("less is always allowed");
+        let mut receive = ReceiveBatch::new();
+        for count in [40, 30] {
+            for _ in 0..count {
+                lac.send_to(&[7; 500], socket.address).expect("loopback takes it");
+            }
+            let taken = receive.receive(&socket).expect("a socket");
+            assert!(taken < count, "not all had room");
+            let told = receive.lost();
+            lac.send_to(&[7; 500], socket.address).expect("loopback takes it");
+            assert_eq!(receive.receive(&socket).expect("a socket"), 1);
+            assert_eq!(told + receive.lost(), (count - taken) as u64);
+        }
     }
 }

@@ -50,7 +50,10 @@ impl Worker {
             counters.count_drops(DropReason::SocketFull, lost);
         }
         let handed_over = self.shard.mailbox.handed_over.try_iter();
-        let handed_over = handed_over.take(HAND_OVER_CAPACITY).count() as u64;
+        let handed_over = handed_over.take(HAND_OVER_CAPACITY);
+        let handed_over: u64 = handed_over
+            .map(|message| message.segments().datagrams() as u64)
+            .sum();
         let passed = self.shard.mailbox.passed.try_iter();
         let passed = passed.take(PASSED_CAPACITY).count() as u64;
         let tun = self.shard.tun.as_ref();
@@ -163,6 +166,7 @@ pub(super) mod tests {
                 from,
                 to: worker.shard.sockets[0].address,
                 octets: b"old".to_vec(),
+                segment: 3,
             };
             remote.handed_over.try_send(handed_over).expect("there is room");
             remote.passed.try_send(b"old".to_vec()).expect("there is room");
