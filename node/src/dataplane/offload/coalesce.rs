@@ -218,18 +218,12 @@ impl Coalescer {
 
     /// Whether others may join `packet`.
     fn begins(&self, packet: &[u8], layout: Layout) -> bool {
-        if packet.len() == layout.headers {
-            return false;
+        if layout.kind == Kind::Udp {
+            return self.udp;
         }
         let transport = &packet[layout.ip..];
-        if layout.kind == Kind::Udp {
-            self.udp
-                && usize::from(word(transport, 4)) == transport.len()
-                && word(transport, UDP_CHECKSUM) != 0
-        } else {
-            // The reserved bits are zero.
-            self.tcp && transport[12] & 0x0f == 0 && transport[TCP_FLAGS] == ACK
-        }
+        // The reserved bits are zero.
+        self.tcp && transport[12] & 0x0f == 0 && transport[TCP_FLAGS] == ACK
     }
 
     /// Adds a packet that nothing joins.
@@ -326,7 +320,7 @@ impl Run {
             return false;
         }
         if self.layout.kind == Kind::Udp {
-            return usize::from(word(after, 4)) == after.len() && word(after, UDP_CHECKSUM) != 0;
+            return true;
         }
         let header = self.layout.headers - self.layout.ip;
         // Acknowledgement, length of the header and reserved bits; window; urgent pointer and options.
@@ -466,7 +460,8 @@ fn slot(packet: &[u8], layout: Layout) -> usize {
     (mixed >> 56) as usize % FLOWS
 }
 
-/// Whether the checksums are those that GSO would compute. It never writes 0xffff for zero but in UDP, where 0 means none.
+/// Whether the checksums are those that GSO would compute, and the length of UDP. Of the two forms of zero it writes 0, but
+/// in UDP 0xffff, as 0 means none there.
 fn is_right(packet: &[u8], layout: Layout) -> bool {
     const NEGATIVE_ZERO: u16 = 0xffff;
     let Layout { kind, ip, .. } = layout;
@@ -479,7 +474,12 @@ fn is_right(packet: &[u8], layout: Layout) -> bool {
     } else {
         (packet[6], &packet[8..40])
     };
-    if kind != Kind::Udp && word(transport, TCP_CHECKSUM) == NEGATIVE_ZERO {
+    let written_otherwise = if kind == Kind::Udp {
+        word(transport, UDP_CHECKSUM) == 0 || usize::from(word(transport, 4)) != transport.len()
+    } else {
+        word(transport, TCP_CHECKSUM) == NEGATIVE_ZERO
+    };
+    if written_otherwise {
         return false;
     }
     let pseudo = checksum::pseudo_header(addresses, protocol, transport.len());

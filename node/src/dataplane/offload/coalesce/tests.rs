@@ -374,6 +374,52 @@ fn headers_that_differ_end_a_run() {
     assert_eq!(joined(&pair(false, |packet| packet[FLAGS] ^= ACK)), [1, 1]);
 }
 
+/// They may be in use for what GSO does not know.
+#[test]
+fn segments_with_reserved_bits_join_nothing() {
+    let mut packets = Tcp::default().train(2);
+    for packet in &mut packets {
+        packet[32] |= 1;
+        fix(packet);
+    }
+    assert_eq!(joined(&packets), [1, 1]);
+}
+
+/// Flows that have the same place in the table are not taken for one another.
+#[test]
+fn a_flow_in_the_place_of_another_ends_its_run() {
+    let first = Tcp::default();
+    let mut packets = first.train(2);
+    let Form::Flow(layout) = form(&packets[0]) else {
+        panic!("it has ports")
+    };
+    let place = slot(&packets[0], layout);
+    let next = Tcp {
+        sequence: 1200,
+        identification: 9,
+        ..first
+    };
+    let with_port = (1..60_000).map(|port| Tcp { port, ..next }.packet());
+    let with_address = (1..60_000u16).map(|address| {
+        let mut packet = next.packet();
+        packet[14..16].copy_from_slice(&address.to_be_bytes());
+        fix(&mut packet);
+        packet
+    });
+    let is_other = |other: &Vec<u8>| slot(other, layout) == place && other[12..22] != packets[0][12..22];
+    let others = [
+        with_port.into_iter().find(is_other),
+        with_address.into_iter().find(is_other),
+    ];
+    for other in others.map(|other| other.expect("there are few places")) {
+        packets.truncate(2);
+        packets.push(other);
+        assert_eq!(joined(&packets), [2, 1]);
+        packets.push(next.packet());
+        assert_eq!(joined(&packets), [2, 1, 1]);
+    }
+}
+
 #[test]
 fn psh_and_fin_end_a_run_and_begin_none() {
     for flags in [PSH, FIN, PSH | FIN] {
@@ -469,20 +515,38 @@ fn a_wrong_checksum_joins_nothing_and_stays_wrong() {
     }
 }
 
+/// Changes two octets that are summed up so that the checksum at `at` is the zero of `form`.
+fn make_zero(packet: &mut [u8], filler: usize, at: usize, form: u16) {
+    let filled = add(u32::from(word(packet, filler)), u32::from(word(packet, at))) as u16;
+    packet[filler..filler + 2].copy_from_slice(&filled.to_be_bytes());
+    fix(packet);
+    assert!(matches!(word(packet, at), 0 | 0xffff));
+    packet[at..at + 2].copy_from_slice(&form.to_be_bytes());
+}
+
 /// Two values stand for zero. GSO writes but one of them.
 #[test]
 fn a_checksum_that_gso_would_write_otherwise_joins_nothing() {
-    let mut packets = Tcp::default().train(2);
-    let end = packets[1].len();
-    // Makes the rest sum up to zero, so that the checksum is zero.
-    let checksum = word(&packets[1], 36);
-    let last = word(&packets[1], end - 2);
-    let filled = add(u32::from(last), u32::from(checksum)) as u16;
-    packets[1][end - 2..].copy_from_slice(&filled.to_be_bytes());
-    fix(&mut packets[1]);
-    assert_eq!((word(&packets[1], 36), joined(&packets)), (0, vec![2]));
-    packets[1][36..38].fill(0xff);
-    assert_eq!(joined(&packets), [1, 1]);
+    for (form, expected) in [(0, &[2][..]), (0xffff, &[1, 1])] {
+        let mut packets = Tcp::default().train(2);
+        let end = packets[1].len();
+        make_zero(&mut packets[1], end - 2, 36, form);
+        assert_eq!(joined(&packets), expected, "TCP {form:#x}");
+        let mut packets = Tcp::default().train(2);
+        make_zero(&mut packets[1], 4, 10, form);
+        let mut before = packets[1].clone();
+        let identification = word(&before, 4).wrapping_sub(1);
+        before[4..6].copy_from_slice(&identification.to_be_bytes());
+        before[24..28].copy_from_slice(&1000u32.to_be_bytes());
+        before.splice(HEADERS.., payload(1000, 100));
+        fix(&mut before);
+        assert_eq!(joined(&[before, packets[1].clone()]), expected, "IPv4 {form:#x}");
+    }
+    for (form, expected) in [(0, &[1, 1][..]), (0xffff, &[2])] {
+        let mut datagrams = [udp(false, 9, 0, 50), udp(false, 9, 1, 50)];
+        make_zero(&mut datagrams[1], 76, 26, form);
+        assert_eq!(joined(&datagrams), expected, "UDP {form:#x}");
+    }
 }
 
 #[test]
@@ -494,6 +558,7 @@ fn datagrams_without_a_checksum_or_with_another_length_join_nothing() {
     assert_eq!(joined(&datagrams), [1, 1, 1]);
     let mut datagrams: Vec<_> = (0..3).map(|at| udp(false, 9, at, 50)).collect();
     datagrams[1][25] -= 1;
+    fix(&mut datagrams[1]);
     assert_eq!(joined(&datagrams), [1, 1, 1]);
 }
 
@@ -536,6 +601,18 @@ fn other_protocols_are_passed_by() {
         .write(&mut echo, &[7; 8])
         .expect("a vector takes it");
     let mut packets = Tcp::default().train(4);
+    packets.insert(2, echo);
+    assert_eq!(joined(&packets), [4, 1]);
+    let mut echo = Vec::new();
+    PacketBuilder::ipv6([0x20; 16], [0x21; 16], 64)
+        .icmpv6_echo_request(1, 2)
+        .write(&mut echo, &[7; 8])
+        .expect("a vector takes it");
+    let mut packets = Tcp {
+        v6: true,
+        ..Tcp::default()
+    }
+    .train(4);
     packets.insert(2, echo);
     assert_eq!(joined(&packets), [4, 1]);
     assert_eq!(joined(&[vec![], vec![0x45], vec![0x60; 39]]), [1, 1, 1]);
