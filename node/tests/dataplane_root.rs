@@ -1,6 +1,8 @@
 //! The packet threads with a TUN device, each test in a network namespace of its own. Needs root.
 
 mod dataplane_common;
+#[path = "dataplane_root/uplink.rs"]
+mod uplink;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::process::CommandExt;

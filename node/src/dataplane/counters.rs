@@ -99,6 +99,9 @@ drop_reasons! {
     OuterTooBig = "outer_too_big",
     /// The kernel did not take a datagram.
     SendFailed = "send_failed",
+    /// The kernel had no room for it in a socket of ours: this thread was slower than the LACs. The kernel counts a large
+    /// message of many datagrams once, and tells with the next message that arrives.
+    SocketFull = "socket_full",
 }
 
 impl DropReason {
@@ -201,8 +204,16 @@ impl ShardCounters {
     pub(crate) fn count_sent(&self, datagrams: u64) {
         add(&self.sent, datagrams);
     }
-    pub(crate) fn count_uplink(&self) {
-        add(&self.uplink, 1);
+    pub(crate) fn count_uplink(&self, packets: u64) {
+        add(&self.uplink, packets);
+    }
+    /// Packets that the TUN took, or that it refused.
+    pub(crate) fn count_to_tun(&self, packets: u64, taken: bool) {
+        if taken {
+            self.count_uplink(packets);
+        } else {
+            self.count_drops(DropReason::TunRefused, packets);
+        }
     }
     pub(crate) fn count_downlink(&self) {
         add(&self.downlink, 1);
@@ -213,8 +224,8 @@ impl ShardCounters {
     pub(crate) fn count_ppp(&self) {
         add(&self.ppp, 1);
     }
-    pub(crate) fn count_handed_over(&self) {
-        add(&self.handed_over, 1);
+    pub(crate) fn count_handed_over(&self, datagrams: u64) {
+        add(&self.handed_over, datagrams);
     }
     pub(crate) fn count_taken_over(&self, datagrams: u64) {
         add(&self.taken_over, datagrams);

@@ -128,6 +128,11 @@ pub fn fragment_word(header: &[u8]) -> (bool, u16) {
     (word & MORE_FRAGMENTS != 0, word & FRAGMENT_OFFSET)
 }
 
+/// Whether DF is set in an IPv4 header.
+pub fn dont_fragment(header: &[u8]) -> bool {
+    u16::from_be_bytes([header[6], header[7]]) & DONT_FRAGMENT != 0
+}
+
 /// Writes the fragment word; DF is cleared.
 pub fn set_fragment_word(header: &mut [u8], more: bool, offset: u16) {
     let word = (offset & FRAGMENT_OFFSET) | if more { MORE_FRAGMENTS } else { 0 };

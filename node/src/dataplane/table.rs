@@ -117,6 +117,8 @@ pub struct Table {
     session_index: AssignedMap<u32, u32>,
     routes: Routes,
     endpoints: Endpoints,
+    /// Key and index of the session that was last looked up for a datagram: a burst of one session costs one look-up.
+    last: Option<(u32, u32)>,
 }
 
 impl Table {
@@ -136,11 +138,13 @@ impl Table {
             session_index: AssignedMap::default(),
             routes: Routes::default(),
             endpoints,
+            last: None,
         }
     }
 
     /// Applies one change.
     pub fn apply(&mut self, update: TableUpdate) {
+        self.last = None;
         match update {
             TableUpdate::Tunnel(entry) => self.put_tunnel(entry),
             TableUpdate::RemoveTunnel(tunnel) => self.remove_tunnel(tunnel),
@@ -164,6 +168,19 @@ impl Table {
     /// The index of a session by both our ids as a header carries them.
     pub fn find_session(&self, tunnel: u16, session: u16) -> Option<u32> {
         self.session_index.get(&key(tunnel, session)).copied()
+    }
+
+    /// As [`Table::find_session`], at next to no cost if it is the same as before.
+    pub fn find_session_again(&mut self, tunnel: u16, session: u16) -> Option<u32> {
+        let key = key(tunnel, session);
+        match self.last {
+            Some((last, index)) if last == key => Some(index),
+            _ => {
+                let index = self.find_session(tunnel, session)?;
+                self.last = Some((key, index));
+                Some(index)
+            }
+        }
     }
 
     /// The session at an index that this table gave, with no update in between.
@@ -423,6 +440,18 @@ pub(crate) mod tests {
         table.apply(TableUpdate::RemoveTunnel(tunnel_id(1)));
         assert_eq!((route(&table, 2), route(&table, 9)), (None, Some((2, 10))));
         assert_eq!(table.sizes(), (1, 1));
+    }
+
+    #[test]
+    fn a_session_that_was_found_is_not_found_again_when_it_is_gone_or_another() {
+        let mut table = table();
+        let found = [10, 11, 10].map(|id| table.find_session_again(1, id));
+        assert_eq!(found, [10, 11, 10].map(|id| table.find_session(1, id)));
+        assert_ne!(table.find_session_again(2, 10), found[0]);
+        table.find_session_again(1, 10);
+        table.apply(TableUpdate::RemoveSession(tunnel_id(1), session_id(10)));
+        assert_eq!(table.find_session_again(1, 10), None);
+        assert_eq!(table.find_session_again(1, 99), None);
     }
 
     #[test]

@@ -122,7 +122,7 @@ pub fn classify(
         Header::Data {
             session, ns, frame, ..
         } => {
-            let Some(index) = table.find_session(id.get(), session) else {
+            let Some(index) = table.find_session_again(id.get(), session) else {
                 return Uplink::Drop(DropReason::UnknownSession);
             };
             table.session(index).shared.note_received(now_ms);

@@ -3,17 +3,19 @@
 //! The pointers that the kernel needs are written anew before each call, so nothing here refers to itself in between.
 
 mod receive;
+mod segments;
 mod send;
 
 use libc::{c_int, cmsghdr, iovec, mmsghdr, msghdr, sockaddr_storage, socklen_t};
 
 pub(crate) use receive::ReceiveBatch;
+pub(crate) use segments::Segments;
 pub(crate) use send::{Departure, SendBatch};
 
 /// Datagrams in one system call.
 pub(crate) const BATCH: usize = 64;
 
-/// Room for the control messages of one datagram: IPv6 PKTINFO and the traffic class, with their headers.
+/// Room for the control messages of one datagram with their headers: IPv6 PKTINFO and two more of four octets.
 const CONTROL: usize = 96;
 
 /// Aligned as `cmsghdr` must be.

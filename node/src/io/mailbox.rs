@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::batch::Segments;
 use super::handle::PppRoute;
 use super::wake::Wake;
 use crate::dataplane::TableUpdate;
@@ -15,7 +16,7 @@ use crate::dataplane::TableUpdate;
 pub const UPDATE_CAPACITY: usize = 16_384;
 /// Control and PPP messages that may wait to be sent by a shard; more are refused.
 pub const OUTGOING_CAPACITY: usize = 8192;
-/// Datagrams that may wait for the shard they are handed to; more are dropped and counted.
+/// Messages of datagrams that may wait for the shard they are handed to; more are dropped and counted.
 pub const HAND_OVER_CAPACITY: usize = 1024;
 
 /// IP packets that other nodes passed here and that may wait for a shard; more are dropped and counted.
@@ -36,12 +37,22 @@ pub(crate) enum Outgoing {
     },
 }
 
-/// A datagram that another shard received.
+/// Datagrams that another shard received in one message.
 #[derive(Debug)]
 pub(crate) struct HandedOver {
     pub(crate) from: SocketAddr,
     pub(crate) to: SocketAddr,
+    /// One behind another.
     pub(crate) octets: Vec<u8>,
+    /// Octets of each but the last.
+    pub(crate) segment: usize,
+}
+
+impl HandedOver {
+    /// The datagrams, in `octets`.
+    pub(crate) fn segments(&self) -> Segments {
+        Segments::new(0..self.octets.len(), self.segment)
+    }
 }
 
 /// The thread's end.

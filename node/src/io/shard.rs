@@ -28,6 +28,7 @@ use super::socket::ShardSocket;
 use super::stall::{LONGEST_WAIT, StallDetector};
 use super::tun::TunQueue;
 use super::{MAX_DATAGRAM, clock};
+use crate::dataplane::offload::Coalescer;
 use crate::dataplane::uplink::Policy;
 use crate::dataplane::{ShardCounters, Table};
 
@@ -37,6 +38,7 @@ mod allowance;
 mod backlog;
 mod egress;
 mod from_core;
+mod handover;
 mod ingress;
 
 /// What a packet thread is given.
@@ -93,6 +95,10 @@ struct Worker {
     shard: Shard,
     table: Table,
     send: SendBatch,
+    /// Packets of the batch that is being received, on their way to the TUN.
+    coalescer: Coalescer,
+    /// By shard: its datagrams of the message that is being handled.
+    leaving: Vec<Vec<u8>>,
     /// Holds the packet that is being fragmented.
     scratch: Vec<u8>,
     /// When this round began, since boot.
@@ -110,9 +116,12 @@ impl Worker {
         let listen: Vec<SocketAddr> = shard.sockets.iter().map(|socket| socket.address).collect();
         let table = Table::new(&listen);
         let now = clock::since_boot();
+        let offload = shard.tun.as_ref().map(TunQueue::offload).unwrap_or_default();
         Self {
             table,
             send: SendBatch::new(),
+            coalescer: Coalescer::new(offload.tcp, offload.udp),
+            leaving: vec![Vec::new(); shard.policy.shards],
             scratch: vec![0; MAX_DATAGRAM],
             now,
             forwards: false,

@@ -3,6 +3,7 @@
 //! Whoever sets SO_REUSEPORT joins a group in silence, a second daemon too. So a plain bind without it comes first: it
 //! fails if anybody has the port.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -62,6 +63,16 @@ pub struct ShardSocket {
     /// Where it listens; the address may be a wildcard.
     pub address: SocketAddr,
     socket: Socket,
+    /// What the kernel last said of how many messages it had no room for. It counts from when the socket was opened and
+    /// wraps.
+    dropped: Cell<u32>,
+}
+
+impl ShardSocket {
+    /// How many messages the kernel had no room for since it last told; `total` is what it tells now.
+    pub(crate) fn newly_dropped(&self, total: u32) -> u64 {
+        u64::from(total.wrapping_sub(self.dropped.replace(total)))
+    }
 }
 
 impl AsFd for ShardSocket {
@@ -91,6 +102,7 @@ impl SocketGroup {
             addresses.push(probe(*address)?);
         }
         let mut by_shard: Vec<Vec<ShardSocket>> = (0..shards).map(|_| Vec::new()).collect();
+        let mut refused = None;
         for address in &addresses {
             for (shard, sockets) in by_shard.iter_mut().enumerate() {
                 let socket = open(*address, true)?;
@@ -98,11 +110,20 @@ impl SocketGroup {
                 if shard == 0 {
                     steer(&socket, *address, shards)?;
                 }
+                // Many datagrams of one size and sender in one message.
+                refused = refused.or(set_option(&socket, libc::SOL_UDP, libc::UDP_GRO, 1).err());
                 sockets.push(ShardSocket {
                     address: *address,
                     socket,
+                    dropped: Cell::new(0),
                 });
             }
+        }
+        if let Some(error) = refused {
+            tracing::warn!(
+                %error,
+                "the kernel has no UDP_GRO (Linux 5.0 has it): datagrams are received one by one, which costs more CPU"
+            );
         }
         Ok(Self { addresses, by_shard })
     }
@@ -194,6 +215,8 @@ fn set_options(socket: &Socket, ipv6: bool) -> io::Result<()> {
             libc::IP_PMTUDISC_INTERFACE,
         )?;
     }
+    // With each message, how many had no room before it.
+    set_option(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
     // Beyond net.core.rmem_max only with CAP_NET_ADMIN; without it as much as the limit allows.
     if set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, BUFFER as c_int).is_err() {
         socket.set_recv_buffer_size(BUFFER)?;
@@ -299,6 +322,14 @@ mod tests {
     #[test]
     fn the_kernel_steers_ipv6() {
         steers("[::1]:0");
+    }
+
+    #[test]
+    fn what_the_kernel_dropped_is_the_difference_though_the_total_wraps() {
+        let group = open_on("127.0.0.1:0", 1);
+        let socket = &group.by_shard[0][0];
+        let dropped = [3, 3, u32::MAX, 1].map(|total| socket.newly_dropped(total));
+        assert_eq!(dropped, [3, 0, u64::from(u32::MAX) - 3, 2]);
     }
 
     #[test]

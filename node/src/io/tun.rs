@@ -259,6 +259,8 @@ fn open_queue(config: &TunConfig, first: bool) -> Result<TunQueue, TunError> {
     })?;
     let offload = Offload {
         header: config.offload,
+        tcp: config.offload,
+        udp: config.offload,
     };
     Ok(TunQueue::new(device.into(), offload))
 }

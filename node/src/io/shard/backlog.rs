@@ -19,7 +19,7 @@ use crate::io::stall::StallDetector;
 use crate::io::tun::TunQueue;
 use crate::throttled;
 
-/// Packets that are thrown away from one socket or TUN queue after a stall. More than a socket's queue holds: the
+/// Messages that are thrown away from one socket, or packets from one TUN queue, after a stall. More than a socket's queue holds: the
 /// kernel counts an empty datagram as more than 600 octets, and the queue has 8 MiB ([`crate::io::socket`], doubled by
 /// the kernel). A TUN queue has 500 packets. So only what comes in during the clearing gets beyond it, and a flood
 /// holds the thread for some ten milliseconds.
@@ -43,14 +43,17 @@ impl Worker {
 
     fn throw_away_backlog(&mut self, stalled: Duration, receive: &mut ReceiveBatch) {
         let counters = &self.shard.counters;
-        let received: u64 = self
-            .shard
-            .sockets
-            .iter()
-            .map(|socket| empty_socket(socket, receive))
-            .sum();
+        let mut received = 0;
+        for socket in &self.shard.sockets {
+            let (gone, lost) = empty_socket(socket, receive);
+            received += gone;
+            counters.count_drops(DropReason::SocketFull, lost);
+        }
         let handed_over = self.shard.mailbox.handed_over.try_iter();
-        let handed_over = handed_over.take(HAND_OVER_CAPACITY).count() as u64;
+        let handed_over = handed_over.take(HAND_OVER_CAPACITY);
+        let handed_over: u64 = handed_over
+            .map(|message| message.segments().datagrams() as u64)
+            .sum();
         let passed = self.shard.mailbox.passed.try_iter();
         let passed = passed.take(PASSED_CAPACITY).count() as u64;
         let tun = self.shard.tun.as_ref();
@@ -72,16 +75,19 @@ impl Worker {
     }
 }
 
-/// Reads a socket until nothing waits there or [`BACKLOG_LIMIT`] is reached; how many datagrams it threw away.
-fn empty_socket(socket: &ShardSocket, receive: &mut ReceiveBatch) -> u64 {
-    let mut gone = 0;
-    while gone < BACKLOG_LIMIT {
-        match receive.receive(socket) {
-            Ok(0) | Err(_) => break,
-            Ok(count) => gone += count as u64,
-        }
+/// Reads a socket until nothing waits there or [`BACKLOG_LIMIT`] messages are gone; how many datagrams it threw away, and
+/// how many the kernel had no room for.
+fn empty_socket(socket: &ShardSocket, receive: &mut ReceiveBatch) -> (u64, u64) {
+    let (mut messages, mut datagrams, mut lost) = (0, 0, 0);
+    while messages < BACKLOG_LIMIT {
+        let Ok(count @ 1..) = receive.receive(socket) else {
+            break;
+        };
+        messages += count as u64;
+        datagrams += receive.datagrams();
+        lost += receive.lost();
     }
-    gone
+    (datagrams, lost)
 }
 
 /// As [`empty_socket`], for a TUN queue. `scratch` holds the largest packet.
@@ -160,6 +166,7 @@ pub(super) mod tests {
                 from,
                 to: worker.shard.sockets[0].address,
                 octets: b"old".to_vec(),
+                segment: 3,
             };
             remote.handed_over.try_send(handed_over).expect("there is room");
             remote.passed.try_send(b"old".to_vec()).expect("there is room");
@@ -187,7 +194,7 @@ pub(super) mod tests {
         assert_eq!((totals.taken_over, totals.passed_in), (7, 7));
         assert_eq!(totals.dropped(DropReason::Backlog), 5 * 7);
         for socket in &worker.shard.sockets {
-            assert_eq!(empty_socket(socket, &mut receive), 0);
+            assert_eq!(empty_socket(socket, &mut receive), (0, 0));
         }
         let mailbox = &worker.shard.mailbox;
         assert_eq!(

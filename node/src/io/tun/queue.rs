@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use nix::sys::uio::{readv, writev};
 
 use crate::dataplane::offload::VnetHeader;
+use crate::dataplane::offload::coalesce::{Joined, MAX_RUN};
 use crate::dataplane::offload::vnet::VNET_HEADER;
 
 /// What the kernel does for the queues of a device.
@@ -14,6 +15,10 @@ use crate::dataplane::offload::vnet::VNET_HEADER;
 pub struct Offload {
     /// Each packet has a [`VnetHeader`].
     pub header: bool,
+    /// Large packets of TCP are taken and given.
+    pub tcp: bool,
+    /// Large packets of UDP are taken and given (Linux 6.2).
+    pub udp: bool,
 }
 
 /// An open queue.
@@ -37,6 +42,11 @@ impl TunQueue {
 
     pub(super) fn into_descriptor(self) -> OwnedFd {
         self.descriptor
+    }
+
+    /// What the kernel does for the queue.
+    pub(crate) fn offload(&self) -> Offload {
+        self.offload
     }
 
     /// Reads one packet to the start of `packet`; what it is and how long.
@@ -67,6 +77,24 @@ impl TunQueue {
         } else {
             nix::unistd::write(&self.descriptor, packet)?;
         }
+        Ok(())
+    }
+
+    /// Writes the packet that `large` is, whose parts are in `octets`. It is a single one where the kernel takes no other.
+    ///
+    /// # Errors
+    /// As [`TunQueue::write`].
+    pub(crate) fn write_joined(&self, large: &Joined<'_>, octets: &[u8]) -> nix::Result<()> {
+        if let Some(packet) = large.single() {
+            return self.write(&octets[packet]);
+        }
+        let header = large.header.encode();
+        let mut slices = [IoSlice::new(&[]); 1 + MAX_RUN];
+        slices[0] = IoSlice::new(&header);
+        for (slice, piece) in slices[1..].iter_mut().zip(large.pieces()) {
+            *slice = IoSlice::new(&octets[piece]);
+        }
+        writev(&self.descriptor, &slices[..=large.packets])?;
         Ok(())
     }
 }
