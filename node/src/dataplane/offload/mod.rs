@@ -4,6 +4,8 @@
 //! A large packet is one IP and TCP or UDP header with the payload of several packets of one flow behind it, all of the
 //! same size but the last. Pure: descriptors are [`crate::io`]'s.
 
+pub mod split;
 pub mod vnet;
 
+pub use split::Split;
 pub use vnet::VnetHeader;
