@@ -112,7 +112,7 @@ impl Worker {
         let now = clock::since_boot();
         Self {
             table,
-            send: SendBatch::new(),
+            send: SendBatch::new(&shard.sockets),
             scratch: vec![0; MAX_DATAGRAM],
             now,
             forwards: false,

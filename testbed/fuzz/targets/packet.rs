@@ -53,7 +53,7 @@ fn down(table: &Table, policy: &Policy, packet: &[u8]) {
     buffer.extend_from_slice(packet);
     match downlink::judge(session, policy, &mut buffer[HEADROOM..], view) {
         Downlink::Send(view) => {
-            let sent = downlink::encapsulate(table, session, policy, &mut buffer, view.length);
+            let sent = downlink::encapsulate(table, session, policy, &mut buffer, HEADROOM, view.length);
             assert!(sent.is_ok_and(|sent| sent.start < HEADROOM));
         }
         Downlink::Fragment { view, mtu } => {
