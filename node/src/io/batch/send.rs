@@ -277,7 +277,7 @@ impl SendBatch {
         }
         flushed.sent += sent;
         let state = &mut self.sockets[burst.destination.socket];
-        if sent > 0 && kind != Some(libc::EMSGSIZE) && state.segments > 1 {
+        if refused.is_none() && state.segments > 1 {
             state.refusals += 1;
             if state.refusals == REFUSALS {
                 state.segments = 1;

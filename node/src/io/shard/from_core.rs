@@ -169,3 +169,122 @@ impl Worker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use etherparse::PacketBuilder;
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+    use super::*;
+    use crate::dataplane::TableUpdate;
+    use crate::dataplane::table::tests::{session, tunnel};
+    use crate::io::shard::backlog::tests::worker;
+    use crate::io::tun::{Offload, TunQueue};
+
+    /// A worker with an open and a closed session, to whose TUN queue packets are written at the other end.
+    fn worker_with_offload() -> (Worker, OwnedFd) {
+        let (mut worker, _, _) = worker();
+        let (tun, core) = socketpair(
+            AddressFamily::Unix,
+            SockType::Datagram,
+            None,
+            SockFlag::SOCK_NONBLOCK,
+        )
+        .expect("a pair");
+        let offload = Offload {
+            header: true,
+            ..Offload::default()
+        };
+        worker.shard.tun = Some(TunQueue::new(tun, offload));
+        worker.table.apply(TableUpdate::Tunnel(tunnel(4)));
+        for (id, last, open) in [(11, 1, true), (12, 2, false)] {
+            let mut entry = session(4, id, [10, 0, 0, last]);
+            entry.open = open;
+            worker.table.apply(TableUpdate::Session(entry));
+        }
+        worker.forwards = true;
+        (worker, core)
+    }
+
+    /// Seven datagrams of UDP in one packet to 10.0.0.`last`.
+    fn large(last: u8) -> (VnetHeader, Vec<u8>) {
+        let mut packet = Vec::new();
+        PacketBuilder::ipv4([192, 0, 2, 9], [10, 0, 0, last], 64)
+            .udp(53, 53)
+            .write(&mut packet, &[7; 650])
+            .expect("a vector takes it");
+        let header = VnetHeader {
+            kind: Kind::Udp,
+            needs_checksum: true,
+            segment: 100,
+            checksum_start: 20,
+            checksum_offset: 6,
+            ..VnetHeader::default()
+        };
+        (header, packet)
+    }
+
+    #[test]
+    fn every_packet_of_a_large_one_is_counted_whatever_becomes_of_it() {
+        let (mut worker, core) = worker_with_offload();
+        let read = |worker: &mut Worker, header: VnetHeader, packet: &[u8]| {
+            let octets = [&header.encode(), packet].concat();
+            nix::unistd::write(&core, &octets).expect("there is room");
+            worker.read_tun();
+            worker.shard.counters.totals()
+        };
+        let (header, packet) = large(1);
+        assert_eq!(read(&mut worker, header, &packet).downlink, 7);
+        let sent = worker
+            .table
+            .session(worker.table.find_session(4, 11).expect("it exists"));
+        let sent = sent.shared.totals();
+        assert_eq!((sent.sent_packets, sent.sent_octets), (7, 7 * 28 + 650));
+
+        let without_route = read(&mut worker, header, &large(9).1);
+        assert_eq!(without_route.dropped(DropReason::NoRoute), 7);
+        let closed = read(&mut worker, header, &large(2).1);
+        assert_eq!(closed.dropped(DropReason::NotOpen), 7);
+        worker.forwards = false;
+        let isolated = read(&mut worker, header, &packet);
+        assert_eq!(isolated.dropped(DropReason::Isolated), 7);
+
+        // What makes no sense counts as one.
+        worker.forwards = true;
+        let no_size = VnetHeader { segment: 0, ..header };
+        read(&mut worker, no_size, &packet);
+        let outside = VnetHeader {
+            kind: Kind::Whole,
+            checksum_start: 5000,
+            ..header
+        };
+        read(&mut worker, outside, &packet);
+        let too_large = VnetHeader {
+            segment: 60_000,
+            ..header
+        };
+        let (_, mut jumbo) = large(1);
+        jumbo.resize(20_000, 0);
+        jumbo[2..4].copy_from_slice(&20_000u16.to_be_bytes());
+        read(&mut worker, too_large, &jumbo);
+        let mut unknown = header.encode();
+        unknown[1] = 3; // fragments of UDP, which nobody asks for
+        nix::unistd::write(&core, &[&unknown[..], &packet].concat()).expect("there is room");
+        worker.read_tun();
+        let totals = worker.shard.counters.totals();
+        assert_eq!(totals.dropped(DropReason::MalformedIp), 4);
+        assert_eq!(totals.downlink, 7);
+    }
+
+    #[test]
+    fn a_round_ends_though_more_comes_in() {
+        let (mut worker, _core) = worker_with_offload();
+        let endless = std::fs::File::open("/dev/zero").expect("every Linux has it");
+        worker.shard.tun = Some(TunQueue::new(endless.into(), Offload::default()));
+        worker.read_tun();
+        let dropped = worker.shard.counters.totals().dropped(DropReason::MalformedIp);
+        assert_eq!(dropped, OCTETS_PER_ROUND.div_ceil(65_535) as u64);
+    }
+}
