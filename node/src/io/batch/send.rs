@@ -21,6 +21,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Once;
 
 use libc::{c_int, iovec, mmsghdr, msghdr, sockaddr_storage};
 use socket2::SockAddr;
@@ -51,6 +52,9 @@ const HEADER_ROOM: usize = 64 * 1024;
 
 /// Messages in a row that a socket has refused as bursts and taken one by one, after which it gets no more bursts.
 const REFUSALS: u8 = 8;
+
+/// All shards have the same kernel.
+static SAID: Once = Once::new();
 
 /// Datagrams collected to be sent.
 pub(crate) struct SendBatch {
@@ -102,10 +106,12 @@ impl SendBatch {
         };
         let sockets: Vec<_> = sockets.iter().map(segmentation).collect();
         if sockets.iter().any(|socket| socket.segments == 1) {
-            tracing::warn!(
-                "this kernel has no UDP segmentation offload (Linux 4.18 has it): each packet to a subscriber is sent by itself, \
-                 which costs several times as much CPU"
-            );
+            SAID.call_once(|| {
+                tracing::warn!(
+                    "this kernel has no UDP segmentation offload (Linux 4.18 has it): each packet to a subscriber is sent by \
+                     itself, which costs several times as much CPU"
+                );
+            });
         }
         Self {
             data: vec![0; HEADERS + HEADER_ROOM],

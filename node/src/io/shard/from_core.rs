@@ -171,7 +171,7 @@ impl Worker {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::os::fd::OwnedFd;
 
     use etherparse::PacketBuilder;
@@ -184,7 +184,7 @@ mod tests {
     use crate::io::tun::{Offload, TunQueue};
 
     /// A worker with an open and a closed session, to whose TUN queue packets are written at the other end.
-    fn worker_with_offload() -> (Worker, OwnedFd) {
+    pub(in crate::io::shard) fn worker_with_offload() -> (Worker, OwnedFd) {
         let (mut worker, _, _) = worker();
         let (tun, core) = socketpair(
             AddressFamily::Unix,
@@ -209,7 +209,7 @@ mod tests {
     }
 
     /// Seven datagrams of UDP in one packet to 10.0.0.`last`.
-    fn large(last: u8) -> (VnetHeader, Vec<u8>) {
+    pub(in crate::io::shard) fn large(last: u8) -> (VnetHeader, Vec<u8>) {
         let mut packet = Vec::new();
         PacketBuilder::ipv4([192, 0, 2, 9], [10, 0, 0, last], 64)
             .udp(53, 53)
