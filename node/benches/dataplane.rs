@@ -135,7 +135,7 @@ fn encap(criterion: &mut Criterion) {
                 let (session, view) =
                     downlink::route(&table, black_box(&packet)).expect("it has the address");
                 let session = table.session(session);
-                downlink::encapsulate(&table, session, &POLICY, &mut buffer, view.length)
+                downlink::encapsulate(&table, session, &POLICY, &mut buffer, HEADROOM, view.length)
             });
         });
     }

@@ -84,6 +84,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     d.plain("tun.name", &old.tun.name, &new.tun.name);
     d.plain("tun.mtu", &old.tun.mtu, &new.tun.mtu);
     d.debug("tun.enabled", &old.tun.enabled, &new.tun.enabled);
+    d.plain("tun.offload", &old.tun.offload, &new.tun.offload);
     anycast(&mut d, old, new);
     d.debug("log.format", &old.log.format, &new.log.format);
     d.path("api.socket", &old.api.socket, &new.api.socket);

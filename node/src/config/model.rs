@@ -90,6 +90,8 @@ pub struct TunConfig {
     pub mtu: u16,
     /// Whether to open it at all.
     pub enabled: TunMode,
+    /// Whether the kernel is asked for large packets that stand for many.
+    pub offload: bool,
 }
 
 /// Whether the TUN interface is opened.

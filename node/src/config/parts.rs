@@ -84,6 +84,7 @@ fn tun(mut s: Section<'_>) -> TunConfig {
             .map_or(defaults.name, |name| name.0),
         mtu: s.number("mtu", 1280..=9000).unwrap_or(defaults.mtu),
         enabled: s.value("enabled", defaults.enabled),
+        offload: s.value("offload", defaults.offload),
     };
     s.finish();
     config
@@ -284,6 +285,7 @@ impl Default for TunConfig {
             name: "holdfast0".to_owned(),
             mtu: 1500,
             enabled: TunMode::Auto,
+            offload: true,
         }
     }
 }

@@ -49,7 +49,8 @@ fn the_base_is_right() {
 fn all_mistakes_are_named_with_line_and_key() {
     expect(
         "nmae = \"x\"\nid = \"7\"\nlisten = [\"0.0.0.0:1701\", \"1.2.3\", \"192.0.2.1\"]\n\
-         [ppp]\nmru = 90\nauth = [\"chap\", \"pap\"]\necho_interval = 30\nbogus = 1\n[[user]]\nname = \"a\"\n",
+         [ppp]\nmru = 90\nauth = [\"chap\", \"pap\"]\necho_interval = 30\nbogus = 1\n[[user]]\nname = \"a\"\n\
+         [tun]\noffload = \"yes\"\noffloads = true\n",
         &[
             "h.toml:9: node.nmae: unknown key; did you mean \"name\"?",
             "h.toml:10: node.id: must be a whole number, not a string",
@@ -60,6 +61,8 @@ fn all_mistakes_are_named_with_line_and_key() {
             "h.toml:15: ppp.echo_interval: needs a unit: \"30s\" or \"30ms\"",
             "h.toml:16: ppp.bogus: unknown key; known here: mru, mtu, auth",
             "h.toml:17: user[0].password: is missing",
+            "h.toml:20: tun.offload: must be true or false, not a string",
+            "h.toml:21: tun.offloads: unknown key; did you mean \"offload\"?",
         ],
     );
 }
@@ -529,7 +532,7 @@ mod reload {
     fn what_was_bound_at_the_start_waits_for_the_next() {
         let reload = between(
             "",
-            "id = 2\nshards = 3\nlisten = [\"127.0.0.1:1701\"]\ndata_dir = \"/d\"\n[tun]\nmtu = 1400\n[api]\nmode = \"0600\"\n\
+            "id = 2\nshards = 3\nlisten = [\"127.0.0.1:1701\"]\ndata_dir = \"/d\"\n[tun]\nmtu = 1400\noffload = false\n[api]\nmode = \"0600\"\n\
              [log]\nformat = \"json\"\n",
         );
         let expected = [
@@ -538,6 +541,7 @@ mod reload {
             "node.listen: [0.0.0.0:1701, [::]:1701] -> [127.0.0.1:1701]",
             "node.shards: 0 -> 3",
             "tun.mtu: 1500 -> 1400",
+            "tun.offload: true -> false",
             "log.format: text -> json",
             "api.mode: 0660 -> 0600",
         ];

@@ -4,7 +4,7 @@
 //! copied. The PPP frame has `FF 03` and a protocol of two octets whatever was negotiated, which every receiver takes.
 
 use super::counters::{DropReason, SessionShared};
-use super::header::{self, SEQUENCED_DATA_HEADER};
+use super::header::{self, DATA_HEADER, SEQUENCED_DATA_HEADER};
 use super::ip::View;
 use super::mss;
 use super::sequence::Drawn;
@@ -16,6 +16,9 @@ const PPP_HEADER: usize = 4;
 
 /// Octets to leave free in front of a packet.
 pub const HEADROOM: usize = SEQUENCED_DATA_HEADER + PPP_HEADER;
+
+/// Octets in front of a packet in a data message without a number.
+pub const DATA_LEAD: usize = DATA_HEADER + PPP_HEADER;
 
 /// How a packet for a subscriber leaves.
 #[derive(Debug, PartialEq, Eq)]
@@ -70,9 +73,7 @@ pub fn judge(session: &Session, policy: &Policy, packet: &mut [u8], view: View) 
         session.shared.count_drop(policy.shard, DropReason::NotOpen);
         return Downlink::Drop(DropReason::NotOpen);
     }
-    if session.mss_clamp {
-        mss::clamp(packet, &view, session.mtu);
-    }
+    clamp_mss(session, packet, &view);
     let mtu = session.mtu;
     if view.length <= usize::from(mtu) {
         Downlink::Send(view)
@@ -84,6 +85,43 @@ pub fn judge(session: &Session, policy: &Policy, packet: &mut [u8], view: View) 
     }
 }
 
+/// Whether packets of at most `length` octets for `session` leave as they are, and without a number: then nobody need judge
+/// each by itself.
+pub fn is_plain(session: &Session, length: usize) -> bool {
+    session.open && !session.sequencing && length <= usize::from(session.mtu)
+}
+
+/// Clamps the MSS of a TCP SYN in place.
+pub fn clamp_mss(session: &Session, packet: &mut [u8], view: &View) {
+    if session.mss_clamp {
+        mss::clamp(packet, view, session.mtu);
+    }
+}
+
+/// What stands in front of each packet for a session that has no numbers.
+pub fn lead(table: &Table, session: &Session, ipv4: bool) -> [u8; DATA_LEAD] {
+    let mut lead = [0; DATA_LEAD];
+    write_lead(table, session, &mut lead, DATA_LEAD, ipv4, None);
+    lead
+}
+
+/// Writes PPP and L2TP headers right before `at`; returns where they begin.
+fn write_lead(
+    table: &Table,
+    session: &Session,
+    buffer: &mut [u8],
+    at: usize,
+    ipv4: bool,
+    ns: Option<u16>,
+) -> usize {
+    let protocol = if ipv4 { PPP_IPV4 } else { PPP_IPV6 };
+    let [high, low] = protocol.to_be_bytes();
+    let frame_at = at - PPP_HEADER;
+    buffer[frame_at..at].copy_from_slice(&[0xff, 0x03, high, low]);
+    let peer_tunnel = table.tunnel_of(session).peer_tunnel.get();
+    header::write_data(buffer, frame_at, peer_tunnel, session.peer_session.get(), ns)
+}
+
 /// Where an encapsulated packet begins in its buffer, and whether the next block of Ns is to be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Encapsulated {
@@ -93,7 +131,8 @@ pub struct Encapsulated {
     pub ask: Option<u64>,
 }
 
-/// Writes PPP and L2TP headers in front of the IP packet of `length` octets at `buffer[HEADROOM..]` and counts it.
+/// Writes PPP and L2TP headers in front of the IP packet of `length` octets at `buffer[at..]` and counts it. Before it are
+/// [`HEADROOM`] octets, or [`DATA_LEAD`] if the session has no numbers.
 ///
 /// # Errors
 /// No number is left; what to ask for, if it was not asked for yet.
@@ -102,23 +141,16 @@ pub fn encapsulate(
     session: &Session,
     policy: &Policy,
     buffer: &mut [u8],
+    at: usize,
     length: usize,
 ) -> Result<Encapsulated, Option<u64>> {
-    let protocol = if buffer[HEADROOM] >> 4 == 4 {
-        PPP_IPV4
-    } else {
-        PPP_IPV6
-    };
-    let frame_at = HEADROOM - PPP_HEADER;
+    let ipv4 = buffer[at] >> 4 == 4;
     let (ns, ask) = if session.sequencing {
         number(&session.shared, policy.shard)?
     } else {
         (None, None)
     };
-    let [high, low] = protocol.to_be_bytes();
-    buffer[frame_at..HEADROOM].copy_from_slice(&[0xff, 0x03, high, low]);
-    let peer_tunnel = table.tunnel_of(session).peer_tunnel.get();
-    let start = header::write_data(buffer, frame_at, peer_tunnel, session.peer_session.get(), ns);
+    let start = write_lead(table, session, buffer, at, ipv4, ns);
     session.shared.count_sent(policy.shard, length);
     Ok(Encapsulated { start, ask })
 }
@@ -185,7 +217,14 @@ mod tests {
     fn encapsulated(table: &Table, packet: &[u8]) -> Result<(Vec<u8>, Option<u64>), Option<u64>> {
         let (index, view) = route(table, packet).expect("a session has the address");
         let mut buffer = [&[0xee; HEADROOM], packet].concat();
-        let done = encapsulate(table, table.session(index), &POLICY, &mut buffer, view.length)?;
+        let done = encapsulate(
+            table,
+            table.session(index),
+            &POLICY,
+            &mut buffer,
+            HEADROOM,
+            view.length,
+        )?;
         Ok((buffer.split_off(done.start), done.ask))
     }
 

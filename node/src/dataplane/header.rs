@@ -129,7 +129,7 @@ fn parse_data(flags: u16, datagram: &[u8]) -> Result<Header, DropReason> {
 /// Writes the header of a data message right before `frame_at` and returns where it begins.
 ///
 /// Without Length, as the Linux kernel sends it; Nr is 0 (RFC 2661 §5.4). `buffer` must have
-/// [`SEQUENCED_DATA_HEADER`] octets before `frame_at`.
+/// [`SEQUENCED_DATA_HEADER`] octets before `frame_at`, or [`DATA_HEADER`] without Ns.
 pub fn write_data(buffer: &mut [u8], frame_at: usize, tunnel: u16, session: u16, ns: Option<u16>) -> usize {
     let ids = |out: &mut [u8]| {
         out[2..4].copy_from_slice(&tunnel.to_be_bytes());

@@ -10,7 +10,7 @@ use libc::{c_int, cmsghdr, iovec, mmsghdr, msghdr, sockaddr_storage, socklen_t};
 
 pub(crate) use receive::ReceiveBatch;
 pub(crate) use segments::Segments;
-pub(crate) use send::{Departure, SendBatch};
+pub(crate) use send::{Destination, SendBatch};
 
 /// Datagrams in one system call.
 pub(crate) const BATCH: usize = 64;

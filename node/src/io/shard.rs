@@ -119,7 +119,7 @@ impl Worker {
         let offload = shard.tun.as_ref().map(TunQueue::offload).unwrap_or_default();
         Self {
             table,
-            send: SendBatch::new(),
+            send: SendBatch::new(&shard.sockets),
             coalescer: Coalescer::new(offload.tcp, offload.udp),
             leaving: vec![Vec::new(); shard.policy.shards],
             scratch: vec![0; MAX_DATAGRAM],

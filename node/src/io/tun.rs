@@ -5,6 +5,7 @@
 //!
 //! It also carries the anycast addresses that LACs dial, so the kernel takes these away with a dead process as well.
 
+mod offload;
 mod queue;
 
 use std::ffi::c_char;
@@ -20,7 +21,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::netlink::Netlink;
 
-pub use queue::Offload;
+pub use offload::Offload;
 pub(crate) use queue::TunQueue;
 
 const CLONE_DEVICE: &str = "/dev/net/tun";
@@ -131,9 +132,7 @@ impl Tun {
                 what: "the MTU is between 68 and 9000",
             });
         }
-        let queues = (0..queues)
-            .map(|queue| open_queue(config, queue == 0))
-            .collect::<Result<_, _>>()?;
+        let queues = open_queues(config, queues)?;
         let index = nix::net::if_::if_nametoindex(config.name.as_str()).map_err(|error| TunError::Io {
             name: name(),
             step: "its index",
@@ -225,7 +224,35 @@ impl TunLink {
 
 /// The first queue makes the device. It must not exist yet: a second daemon would else get queues of the first one's
 /// device, in silence.
-fn open_queue(config: &TunConfig, first: bool) -> Result<TunQueue, TunError> {
+fn open_queues(config: &TunConfig, queues: usize) -> Result<Vec<TunQueue>, TunError> {
+    let mut header = config.offload;
+    let mut first = attach(config, header, true);
+    if header
+        && matches!(&first, Err(TunError::Io { source, .. }) if source.raw_os_error() == Some(libc::EINVAL))
+    {
+        header = false;
+        first = attach(config, header, true);
+    }
+    let mut descriptors = vec![first?];
+    for _ in 1..queues {
+        descriptors.push(attach(config, header, false)?);
+    }
+    let device = descriptors[0].as_raw_fd();
+    let offload = offload::negotiate(config.offload, header, |features| {
+        // SAFETY: TUNSETOFFLOAD takes its argument by value.
+        let result = unsafe { libc::ioctl(device, libc::TUNSETOFFLOAD as _, libc::c_ulong::from(features)) };
+        if result < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
+    });
+    let queue = |descriptor| TunQueue::new(descriptor, offload);
+    Ok(descriptors.into_iter().map(queue).collect())
+}
+
+/// Opens a queue, with a header before each packet if `header`.
+fn attach(config: &TunConfig, header: bool, first: bool) -> Result<OwnedFd, TunError> {
     let name = config.name.clone();
     let device: File = OpenOptions::new()
         .read(true)
@@ -243,7 +270,7 @@ fn open_queue(config: &TunConfig, first: bool) -> Result<TunQueue, TunError> {
         })?;
     let mut request = request(&config.name);
     let exclusive = if first { libc::IFF_TUN_EXCL } else { 0 };
-    let header = if config.offload { libc::IFF_VNET_HDR } else { 0 };
+    let header = if header { libc::IFF_VNET_HDR } else { 0 };
     let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_MULTI_QUEUE | header | exclusive;
     request.ifr_ifru.ifru_flags = flags as libc::c_short;
     // SAFETY: TUNSETIFF reads and writes one ifreq, which `request` is.
@@ -257,12 +284,7 @@ fn open_queue(config: &TunConfig, first: bool) -> Result<TunQueue, TunError> {
             source,
         },
     })?;
-    let offload = Offload {
-        header: config.offload,
-        tcp: config.offload,
-        udp: config.offload,
-    };
-    Ok(TunQueue::new(device.into(), offload))
+    Ok(device.into())
 }
 
 /// The socket by which a device is configured.

@@ -307,7 +307,7 @@ fn open_tun(config: &Config, queues: usize) -> Result<Result<Tun, String>, Start
             .anycast
             .as_ref()
             .map_or_else(Vec::new, |anycast| anycast.addresses.clone()),
-        offload: true,
+        offload: config.tun.offload,
     };
     match open_when_free(&wanted, queues) {
         Ok(tun) => {

@@ -1,4 +1,4 @@
-//! Datagrams from a LAC and packets from the core on the packet path: decapsulation, clamping, fragments, errors.
+//! Datagrams from a LAC and packets from the core on the packet path: decapsulation, clamping, fragments, errors, large packets.
 
 #![no_main]
 
@@ -8,6 +8,8 @@ use std::sync::Arc;
 use holdfast::dataplane::downlink::{self, Downlink, HEADROOM};
 use holdfast::dataplane::fragment::Fragments;
 use holdfast::dataplane::icmp::{self, MAX_ERROR};
+use holdfast::dataplane::offload::split::finish_checksum;
+use holdfast::dataplane::offload::{Split, VnetHeader};
 use holdfast::dataplane::sequence::SendSequence;
 use holdfast::dataplane::uplink::{Policy, Uplink, classify};
 use holdfast::dataplane::{Magics, SessionEntry, SessionShared, Table, TableUpdate, TunnelEntry};
@@ -42,7 +44,31 @@ fuzz_target!(|datagram: &[u8]| {
     // Whatever the datagram would carry, sent the other way.
     down(&table, &policy, datagram);
     down(&table, &policy, datagram.get(8..).unwrap_or_default());
+    large(datagram);
 });
+
+/// A packet behind the kernel's header: its parts make the whole.
+fn large(input: &[u8]) {
+    let Some((header, packet)) = input.split_first_chunk() else {
+        return;
+    };
+    let Some(header) = VnetHeader::decode(*header) else {
+        return;
+    };
+    let _ = finish_checksum(&header, &mut packet.to_vec());
+    let Ok(split) = Split::new(&header, packet) else {
+        return;
+    };
+    let mut out = vec![0; split.headers()];
+    let mut done = split.headers();
+    for number in 0..split.packets() {
+        let payload = split.write_headers(packet, number, &mut out);
+        assert_eq!(payload.start, done);
+        assert!(out.len() + payload.len() <= split.largest());
+        done = payload.end;
+    }
+    assert!(done <= packet.len());
+}
 
 fn down(table: &Table, policy: &Policy, packet: &[u8]) {
     let Ok((index, view)) = downlink::route(table, packet) else {
@@ -53,7 +79,7 @@ fn down(table: &Table, policy: &Policy, packet: &[u8]) {
     buffer.extend_from_slice(packet);
     match downlink::judge(session, policy, &mut buffer[HEADROOM..], view) {
         Downlink::Send(view) => {
-            let sent = downlink::encapsulate(table, session, policy, &mut buffer, view.length);
+            let sent = downlink::encapsulate(table, session, policy, &mut buffer, HEADROOM, view.length);
             assert!(sent.is_ok_and(|sent| sent.start < HEADROOM));
         }
         Downlink::Fragment { view, mtu } => {

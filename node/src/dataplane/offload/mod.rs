@@ -5,7 +5,9 @@
 //! same size but the last. Pure: descriptors are [`crate::io`]'s.
 
 pub mod coalesce;
+pub mod split;
 pub mod vnet;
 
 pub use coalesce::Coalescer;
+pub use split::Split;
 pub use vnet::VnetHeader;

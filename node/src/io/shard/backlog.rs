@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use super::Worker;
 use crate::dataplane::DropReason;
+use crate::dataplane::offload::Split;
+use crate::dataplane::offload::vnet::VNET_HEADER;
 use crate::io::batch::ReceiveBatch;
 use crate::io::clock;
 use crate::io::mailbox::{HAND_OVER_CAPACITY, PASSED_CAPACITY};
@@ -42,6 +44,7 @@ impl Worker {
     }
 
     fn throw_away_backlog(&mut self, stalled: Duration, receive: &mut ReceiveBatch) {
+        self.flush();
         let counters = &self.shard.counters;
         let mut received = 0;
         for socket in &self.shard.sockets {
@@ -57,7 +60,7 @@ impl Worker {
         let passed = self.shard.mailbox.passed.try_iter();
         let passed = passed.take(PASSED_CAPACITY).count() as u64;
         let tun = self.shard.tun.as_ref();
-        let from_tun = tun.map_or(0, |tun| empty_tun(tun, &mut self.scratch));
+        let from_tun = tun.map_or(0, |tun| empty_tun(tun, self.send.read_room()));
         counters.count_stall();
         counters.count_received(received);
         counters.count_taken_over(handed_over);
@@ -90,11 +93,17 @@ fn empty_socket(socket: &ShardSocket, receive: &mut ReceiveBatch) -> (u64, u64) 
     (datagrams, lost)
 }
 
-/// As [`empty_socket`], for a TUN queue. `scratch` holds the largest packet.
-fn empty_tun(tun: &TunQueue, scratch: &mut [u8]) -> u64 {
-    (0..BACKLOG_LIMIT)
-        .take_while(|_| matches!(tun.read(scratch), Ok((_, length)) if length > 0))
-        .count() as u64
+/// As [`empty_socket`], for a TUN queue. `room` holds the largest packet; a large one counts as those for which it stands.
+fn empty_tun(tun: &TunQueue, room: &mut [u8]) -> u64 {
+    let mut gone = 0;
+    for _ in 0..BACKLOG_LIMIT {
+        let Ok((header, length @ 1..)) = tun.read(room) else {
+            break;
+        };
+        let split = Split::new(&header, &room[VNET_HEADER..VNET_HEADER + length]);
+        gone += split.map_or(1, |split| split.packets() as u64);
+    }
+    gone
 }
 
 #[cfg(test)]
@@ -112,6 +121,7 @@ pub(super) mod tests {
     use crate::dataplane::{ShardCounters, TableUpdate};
     use crate::io::mailbox::{self, HandedOver, Outgoing, Remote};
     use crate::io::shard::Shard;
+    use crate::io::shard::from_core::tests::{large, worker_with_offload};
     use crate::io::stall::STALL;
     use crate::io::tun::Offload;
     use crate::io::{SocketGroup, inbound};
@@ -206,6 +216,18 @@ pub(super) mod tests {
             ),
             (0, 0, COUNT, COUNT)
         );
+    }
+
+    #[test]
+    fn a_large_packet_is_cleared_as_those_for_which_it_stands() {
+        let (worker, core) = worker_with_offload();
+        let (header, packet) = large(1);
+        for _ in 0..3 {
+            let octets = [&header.encode()[..], &packet].concat();
+            nix::unistd::write(&core, &octets).expect("there is room");
+        }
+        let tun = worker.shard.tun.as_ref().expect("it has one");
+        assert_eq!(empty_tun(tun, &mut [0; 2048]), 3 * 7);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::dataplane::downlink::{self, Downlink, HEADROOM};
 use crate::dataplane::fragment::Fragments;
 use crate::dataplane::ip::View;
 use crate::dataplane::{DropReason, SessionShared, header, icmp, lcp_echo};
-use crate::io::batch::{BATCH, Departure};
+use crate::io::batch::{BATCH, Destination};
 use crate::io::handle::PppRoute;
 use crate::io::inbound::Inbound;
 use crate::io::mailbox::{OUTGOING_CAPACITY, Outgoing};
@@ -67,13 +67,12 @@ impl Worker {
         peer: SocketAddr,
         datagram: &[u8],
     ) -> Result<(), DropReason> {
-        let (start, length) = (0, datagram.len());
-        let departure = departure(&self.shard.sockets, local, peer, start, length, 0)?;
+        let destination = destination(&self.shard.sockets, local, peer, 0)?;
         self.free_slot()
-            .get_mut(..length)
+            .get_mut(..datagram.len())
             .ok_or(DropReason::Oversize)?
             .copy_from_slice(datagram);
-        self.send.push(departure);
+        self.send.push(&destination, 0..datagram.len(), true);
         Ok(())
     }
 
@@ -89,7 +88,7 @@ impl Worker {
         if frame.len() > MAX_DATAGRAM {
             return Err(DropReason::Oversize);
         }
-        let mut departure = departure(&self.shard.sockets, route.local, route.peer, 0, 0, 0)?;
+        let destination = destination(&self.shard.sockets, route.local, route.peer, 0)?;
         let mut ns = None;
         if route.sequencing {
             let number = downlink::number(&route.shared, self.shard.policy.shard);
@@ -99,15 +98,14 @@ impl Worker {
         }
         let slot = self.free_slot();
         slot[HEADROOM..HEADROOM + frame.len()].copy_from_slice(frame);
-        departure.start = header::write_data(
+        let start = header::write_data(
             slot,
             HEADROOM,
             route.peer_tunnel.get(),
             route.peer_session.get(),
             ns,
         );
-        departure.length = HEADROOM + frame.len() - departure.start;
-        self.send.push(departure);
+        self.send.push(&destination, start..HEADROOM + frame.len(), true);
         Ok(())
     }
 
@@ -118,9 +116,8 @@ impl Worker {
         }
         let session = self.table.session(session);
         let tunnel = self.table.tunnel_of(session);
-        let departure = departure(&self.shard.sockets, tunnel.local, tunnel.peer, 0, 0, 0);
-        let mut departure = match departure {
-            Ok(departure) => departure,
+        let destination = match destination(&self.shard.sockets, tunnel.local, tunnel.peer, 0) {
+            Ok(destination) => destination,
             Err(reason) => return self.shard.counters.count_drop(reason),
         };
         let (magics, peer_session, peer_tunnel) = (session.magics, session.peer_session, tunnel.peer_tunnel);
@@ -130,9 +127,9 @@ impl Worker {
         frame.copy_from_slice(&LCP_FRAME);
         packet.copy_from_slice(request);
         lcp_echo::answer(packet, magics);
-        departure.start = header::write_data(slot, HEADROOM, peer_tunnel.get(), peer_session.get(), None);
-        departure.length = HEADROOM - departure.start + LCP_FRAME.len() + request.len();
-        self.send.push(departure);
+        let start = header::write_data(slot, HEADROOM, peer_tunnel.get(), peer_session.get(), None);
+        let end = HEADROOM + LCP_FRAME.len() + request.len();
+        self.send.push(&destination, start..end, false);
         self.shard.counters.count_lcp_echo();
     }
 
@@ -181,7 +178,7 @@ impl Worker {
     fn deliver_here(&mut self, session: u32, view: View) {
         let packet = &mut self.send.slot()[HEADROOM..HEADROOM + view.length];
         match downlink::judge(self.table.session(session), &self.shard.policy, packet, view) {
-            Downlink::Send(view) => self.depart(session, view.length, view.dscp_bits),
+            Downlink::Send(view) => self.depart(session, HEADROOM, view.length, view.dscp_bits),
             Downlink::Fragment { view, mtu } => self.fragment(session, view, mtu),
             Downlink::TooBig { view, mtu } => {
                 self.shard.counters.count_drop(DropReason::TooBig);
@@ -191,22 +188,20 @@ impl Worker {
         }
     }
 
-    /// Encapsulates the packet of `length` octets in the free slot.
-    fn depart(&mut self, session: u32, length: usize, tos: u8) {
+    /// Encapsulates the packet of `length` octets at `at` in the free slot; see [`downlink::encapsulate`].
+    pub(super) fn depart(&mut self, session: u32, at: usize, length: usize, tos: u8) {
         let session = self.table.session(session);
         let tunnel = self.table.tunnel_of(session);
-        let departure = departure(&self.shard.sockets, tunnel.local, tunnel.peer, 0, 0, tos);
-        let mut departure = match departure {
-            Ok(departure) => departure,
+        let destination = match destination(&self.shard.sockets, tunnel.local, tunnel.peer, tos) {
+            Ok(destination) => destination,
             Err(reason) => return self.shard.counters.count_drop(reason),
         };
         let policy = &self.shard.policy;
-        let result = downlink::encapsulate(&self.table, session, policy, self.send.slot(), length);
+        let result = downlink::encapsulate(&self.table, session, policy, self.send.slot(), at, length);
         let ask = match result {
             Ok(encapsulated) => {
-                departure.start = encapsulated.start;
-                departure.length = HEADROOM - encapsulated.start + length;
-                self.send.push(departure);
+                let octets = encapsulated.start..at + length;
+                self.send.push(&destination, octets, session.sequencing);
                 self.shard.counters.count_downlink();
                 encapsulated.ask
             }
@@ -224,7 +219,7 @@ impl Worker {
         match Fragments::new(&scratch[..view.length], view.header, mtu) {
             Some(mut fragments) => {
                 while let Some(length) = fragments.next_into(&mut self.free_slot()[HEADROOM..]) {
-                    self.depart(session, length, view.dscp_bits);
+                    self.depart(session, HEADROOM, length, view.dscp_bits);
                 }
             }
             None => self.shard.counters.count_drop(DropReason::TooBig),
@@ -286,14 +281,12 @@ impl Worker {
 
 /// By which socket and from which address a datagram to `peer` leaves: from where the peer sends to (RFC 2661 §8.1), or
 /// if that is not known, or no longer listened at, from the first socket of its family.
-fn departure(
+pub(super) fn destination(
     sockets: &[ShardSocket],
     local: Option<SocketAddr>,
     peer: SocketAddr,
-    start: usize,
-    length: usize,
     tos: u8,
-) -> Result<Departure, DropReason> {
+) -> Result<Destination, DropReason> {
     let local = local.filter(|local| local.is_ipv4() == peer.is_ipv4());
     let listens = |socket: &ShardSocket, local: SocketAddr| {
         let address = socket.address;
@@ -308,13 +301,11 @@ fn departure(
     let source = local
         .map(|local| local.ip())
         .filter(|source| !source.is_unspecified());
-    Ok(Departure {
+    Ok(Destination {
         socket,
         to: peer,
         source,
         tos,
-        start,
-        length,
     })
 }
 
