@@ -6,6 +6,7 @@
 //!
 //! ```text
 //!   datagram --> header --> uplink: shard? tunnel? peer? session? Ns? PPP? source? --> TUN | control | echo | drop
+//!                packets of one flow in a batch --> offload::coalesce --> one for the TUN
 //!   IP packet --> downlink: route --> numbered elsewhere? --> MSS --> size: fragment, too big --> Ns, L2TP, PPP --> datagram
 //! ```
 //!

@@ -1,7 +1,8 @@
 //! A packet thread: its sockets, its TUN queue, its forwarding table.
 //!
 //! One round: wait, take table updates, send what the control side gave, then one bounded batch from each source. No
-//! allocation and no lock per packet of user data; what goes to the control side or to another shard is copied.
+//! allocation and no lock per packet of user data; what goes to the control side or to another shard is copied. What a
+//! batch brings for the TUN is written at its end, so nothing waits for a packet that may not come.
 //!
 //! Updates are taken again after each receive and before the batch is looked at: so whatever was announced before a
 //! datagram arrived is known when it is judged.

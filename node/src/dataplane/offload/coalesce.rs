@@ -29,7 +29,7 @@ pub const CAPACITY: usize = 1024;
 /// Octets of a large packet at most: the length fields have no more.
 const MAX_LENGTH: usize = 65_535;
 /// Flows that may be open at once. A flow that falls into another's place ends the other's run.
-const FLOWS: usize = 256;
+const FLOWS: usize = 1024;
 /// No run, no piece.
 const NONE: u16 = u16::MAX;
 
@@ -76,6 +76,8 @@ struct Piece {
 #[derive(Clone, Copy, Debug)]
 struct Run {
     layout: Layout,
+    /// Where it is among the open ones, as long as it may grow.
+    slot: usize,
     first: u16,
     last: u16,
     count: u16,
@@ -102,6 +104,8 @@ pub struct Coalescer {
     open: [u16; FLOWS],
     runs: Vec<Run>,
     pieces: Vec<Piece>,
+    /// Runs, from the first, of which none grows any more.
+    closed: usize,
     /// Runs that have been taken out.
     taken: usize,
 }
@@ -140,6 +144,7 @@ impl Coalescer {
             open: [NONE; FLOWS],
             runs: Vec::with_capacity(CAPACITY),
             pieces: Vec::with_capacity(CAPACITY),
+            closed: 0,
             taken: 0,
         }
     }
@@ -160,7 +165,7 @@ impl Coalescer {
             Form::Flow(layout) => layout,
             Form::Other => return self.single(place),
             Form::Hidden => {
-                self.open = [NONE; FLOWS];
+                self.close_all();
                 return self.single(place);
             }
         };
@@ -184,7 +189,7 @@ impl Coalescer {
         } else {
             NONE
         };
-        self.begin(place, Run::new(packet, layout));
+        self.begin(place, Run::new(packet, layout, slot));
     }
 
     /// Takes out the next packet to be written and puts its header into `octets`, those of [`Coalescer::add`]. When none is
@@ -209,10 +214,19 @@ impl Coalescer {
         })
     }
 
+    /// No run grows any more. The table is larger than a batch of few packets, so only what is in use is looked at.
+    fn close_all(&mut self) {
+        for run in &self.runs[self.closed..] {
+            self.open[run.slot] = NONE;
+        }
+        self.closed = self.runs.len();
+    }
+
     fn clear(&mut self) {
-        self.open = [NONE; FLOWS];
+        self.close_all();
         self.runs.clear();
         self.pieces.clear();
+        self.closed = 0;
         self.taken = 0;
     }
 
@@ -260,6 +274,7 @@ impl Run {
     fn single(layout: Layout) -> Self {
         Self {
             layout,
+            slot: 0,
             first: NONE,
             last: NONE,
             count: 1,
@@ -272,9 +287,10 @@ impl Run {
         }
     }
 
-    fn new(packet: &[u8], layout: Layout) -> Self {
+    fn new(packet: &[u8], layout: Layout, slot: usize) -> Self {
         let segment = packet.len() - layout.headers;
         Self {
+            slot,
             segment,
             length: packet.len(),
             next_sequence: sequence(packet, layout).wrapping_add(segment as u32),
@@ -457,7 +473,7 @@ fn slot(packet: &[u8], layout: Layout) -> usize {
         let word = u32::from_ne_bytes([word[0], word[1], word[2], word[3]]);
         (mixed.rotate_left(5) ^ u64::from(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     });
-    (mixed >> 56) as usize % FLOWS
+    (mixed >> 48) as usize % FLOWS
 }
 
 /// Whether the checksums are those that GSO would compute, and the length of UDP. Of the two forms of zero it writes 0, but

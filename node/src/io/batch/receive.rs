@@ -291,6 +291,12 @@ mod tests {
                 assert_eq!(receive.receive(&socket).expect("a socket"), 1);
                 let message = receive.get(0).expect("it has an address");
                 assert_eq!(message.segments.size(), usize::from(size));
+                let flags = receive.vectors.headers[0].msg_hdr.msg_flags;
+                assert_eq!(
+                    flags & libc::MSG_CTRUNC,
+                    0,
+                    "there is room for what the kernel says"
+                );
             }
             lac.send_to(&[1; 80], socket.address).expect("loopback takes it");
             assert_eq!(receive.receive(&socket).expect("a socket"), 1);
