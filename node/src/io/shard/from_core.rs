@@ -172,14 +172,18 @@ impl Worker {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::net::UdpSocket;
     use std::os::fd::OwnedFd;
+    use std::sync::Arc;
+    use std::time::Duration;
 
     use etherparse::PacketBuilder;
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
     use super::*;
-    use crate::dataplane::TableUpdate;
+    use crate::dataplane::sequence::SendSequence;
     use crate::dataplane::table::tests::{session, tunnel};
+    use crate::dataplane::{SessionShared, TableUpdate};
     use crate::io::shard::backlog::tests::worker;
     use crate::io::tun::{Offload, TunQueue};
 
@@ -276,6 +280,41 @@ pub(super) mod tests {
         let totals = worker.shard.counters.totals();
         assert_eq!(totals.dropped(DropReason::MalformedIp), 4);
         assert_eq!(totals.downlink, 7);
+    }
+
+    /// Bursts have one TOS; numbers must not overtake one another for it.
+    #[test]
+    fn numbered_packets_of_different_tos_leave_in_their_order() {
+        let (mut worker, core) = worker_with_offload();
+        let lac = UdpSocket::bind("127.0.0.1:0").expect("a loopback socket");
+        lac.set_read_timeout(Some(Duration::from_secs(5)))
+            .expect("a timeout");
+        let mut tunnel = tunnel(4);
+        (tunnel.peer, tunnel.local) = (lac.local_addr().expect("it is bound"), None);
+        worker.table.apply(TableUpdate::Tunnel(tunnel));
+        let mut numbered = session(4, 13, [10, 0, 0, 3]);
+        numbered.sequencing = true;
+        numbered.shared = Arc::new(SessionShared::new(1, SendSequence::new(0, 4096)));
+        worker.table.apply(TableUpdate::Session(numbered));
+
+        let tos = [0, 0, 0xb8, 0, 0xb8, 0xb8, 0, 0];
+        for (number, tos) in tos.iter().enumerate() {
+            let (_, mut packet) = large(3);
+            packet[1] = *tos;
+            packet[28] = number as u8;
+            let octets = [&VnetHeader::default().encode()[..], &packet].concat();
+            nix::unistd::write(&core, &octets).expect("there is room");
+        }
+        worker.read_tun();
+        worker.flush();
+        let mut buffer = [0; 1500];
+        for number in 0..tos.len() as u8 {
+            let length = lac.recv(&mut buffer).expect("it comes");
+            assert_eq!(
+                (length, buffer[7], buffer[HEADROOM + 28]),
+                (HEADROOM + 678, number, number)
+            );
+        }
     }
 
     #[test]

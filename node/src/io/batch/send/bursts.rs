@@ -5,7 +5,8 @@
 //! sessions and tunnels they belong to does not matter.
 //!
 //! Packets for several LACs come mixed, so several bursts are open at a time: a small table, indexed by a hash of the
-//! destination, holds them. Where two destinations share a place the older burst gets no more. Bursts leave in the order in
+//! destination, holds them, a few in each place (one alone would have two LACs of ten take turns in closing each other's
+//! bursts). Where more destinations share a place the oldest burst gets no more. Bursts leave in the order in
 //! which they began, so that the order within a destination is kept. Where the order must be kept over several destinations
 //! (one session's packets differ in TOS, and its LAC drops a number that is older than the last), a datagram is added to
 //! the youngest burst or begins one.
@@ -27,7 +28,9 @@ pub(super) const SEGMENTS: usize = 64;
 /// Octets of one burst: what fits into an IPv4 packet behind its own header and that of UDP.
 const BURST_OCTETS: usize = 65_507;
 /// Bursts to which datagrams may still be added. A power of two.
-const OPEN_BURSTS: usize = 64;
+const OPEN_BURSTS: usize = 128;
+/// How many of them share a place. A power of two.
+const WAYS: usize = 4;
 const NONE: u16 = u16::MAX;
 
 /// Where a datagram goes, and how.
@@ -97,7 +100,7 @@ impl Bursts {
         in_order: bool,
     ) {
         let size = pieces.iter().map(Range::len).sum();
-        let place = place(destination);
+        let place = self.place(destination);
         let open = self.open[place];
         let joins = self.bursts.get(usize::from(open)).is_some_and(|burst| {
             let youngest = usize::from(open) + 1 == self.bursts.len();
@@ -125,6 +128,20 @@ impl Bursts {
         for piece in pieces {
             self.add_piece(index, piece);
         }
+    }
+
+    /// Its place in the table of open bursts: that of its open burst, a free one, or that of the oldest.
+    fn place(&self, destination: &Destination) -> usize {
+        let first = hash(destination) & !(WAYS - 1);
+        let ways = first..first + WAYS;
+        let is_same = |at: &usize| {
+            let burst = self.bursts.get(usize::from(self.open[*at]));
+            burst.is_some_and(|burst| burst.destination == *destination)
+        };
+        let same = ways.clone().find(is_same);
+        same.or_else(|| ways.clone().find(|at| self.open[*at] == NONE))
+            .or_else(|| ways.min_by_key(|at| self.open[*at]))
+            .expect("there are several ways")
     }
 
     fn add_piece(&mut self, index: usize, piece: &Range<usize>) {
@@ -228,8 +245,8 @@ impl Datagram {
     }
 }
 
-/// Its place in the table of open bursts.
-fn place(destination: &Destination) -> usize {
+/// A number below [`OPEN_BURSTS`].
+fn hash(destination: &Destination) -> usize {
     let address = match destination.to.ip() {
         IpAddr::V4(address) => u64::from(u32::from(address)),
         IpAddr::V6(address) => {
@@ -296,6 +313,14 @@ mod tests {
             bursts.add(&destination, &[10..20], SEGMENTS, false);
             assert_eq!(bursts.all().len(), expected);
         }
+    }
+
+    #[test]
+    fn sixteen_lacs_do_not_close_each_others_bursts() {
+        let mixed: Vec<_> = (0..64).map(|number| (40_000 + 7 * (number % 16), 100)).collect();
+        let all = bursts(&mixed);
+        assert_eq!(all.len(), 16);
+        assert!(all.iter().all(|burst| burst.2 == 4));
     }
 
     #[test]
