@@ -1,0 +1,24 @@
+//! The data path beside l2tpns's: both servers in turn on the same cores, in namespaces of one machine.
+
+mod bed;
+mod cell;
+mod cores;
+mod counter;
+mod cpu;
+mod l2tpns;
+mod load;
+mod options;
+mod packet;
+mod pump;
+mod radius;
+pub mod results;
+mod run;
+mod search;
+mod server;
+mod sessions;
+mod steering;
+mod table;
+mod tcp;
+mod udp;
+
+pub use options::PathOptions;
