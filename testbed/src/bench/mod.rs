@@ -17,7 +17,7 @@ use crate::simulator::{Command, Plan, Simulator};
 
 pub use cluster::{ClusterResult, cluster};
 pub use hold::{HoldResult, hold};
-pub use path::{PathOptions, results};
+pub use path::{Kind, PathOptions, quick_cells, results};
 pub use setup::{SetupResult, setup};
 
 /// How long the ends of all calls may take to be acknowledged.

@@ -130,6 +130,8 @@ pub fn lac_address(number: u16) -> SocketAddr {
 
 fn sysctl() -> Result<()> {
     for (path, value) in [
+        // Nobody solicits routers between the packets that are counted.
+        ("ipv6/conf/all/disable_ipv6", "1"),
         ("ipv4/ip_forward", "1"),
         ("ipv4/conf/all/rp_filter", "0"),
         ("ipv4/conf/default/rp_filter", "0"),

@@ -14,8 +14,10 @@ use nix::sys::time::TimeVal;
 use super::cores;
 use crate::lab::error::{LabError, Result};
 
-/// Messages in one sendmmsg at most: a router's train on one link is no longer.
+/// Messages in one sendmmsg at most, single datagrams: a router's train on one link is no longer.
 const BATCH: usize = 16;
+/// The same of bursts, which are trains themselves.
+const BATCH_OF_BURSTS: usize = 1;
 
 /// What one socket sends, round and round.
 #[derive(Debug)]
@@ -68,7 +70,7 @@ impl Load {
                         let mut sender = Sender::new(self, number);
                         barrier.wait();
                         pinned?;
-                        sender.run(share, time)
+                        sender.run(share, number as f64 / places.len() as f64, time)
                     })
                 })
                 .collect();
@@ -131,15 +133,17 @@ impl<'a> Sender<'a> {
         }
     }
 
-    fn run(&mut self, rate: f64, time: Duration) -> Result<Sent> {
+    /// `behind`: the part of the time between two messages by which the first one is put off, so that threads are out of step.
+    fn run(&mut self, rate: f64, behind: f64, time: Duration) -> Result<Sent> {
+        let batch = self.segment.map_or(BATCH, |_| BATCH_OF_BURSTS);
         let messages_a_second = rate / f64::from(self.datagrams);
         let user_before = user_seconds();
         let start = Instant::now();
         let (mut messages, mut payload) = (0u64, 0u64);
         let mut elapsed = 0.0;
         while elapsed < time.as_secs_f64() {
-            let due = ((messages_a_second * elapsed) as u64).saturating_add(1);
-            let due = due.saturating_sub(messages).min(BATCH as u64) as usize;
+            let due = (messages_a_second * elapsed + 1.0 - behind) as u64;
+            let due = due.saturating_sub(messages).min(batch as u64) as usize;
             if due == 0 {
                 std::hint::spin_loop();
             } else {

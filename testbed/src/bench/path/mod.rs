@@ -1,11 +1,13 @@
 //! The data path beside l2tpns's: both servers in turn on the same cores, in namespaces of one machine.
 
 mod bed;
+mod calls;
 mod cell;
 mod cores;
 mod counter;
 mod cpu;
 mod l2tpns;
+mod latency;
 mod load;
 mod options;
 mod packet;
@@ -16,9 +18,12 @@ mod run;
 mod search;
 mod server;
 mod sessions;
+mod stand;
 mod steering;
 mod table;
 mod tcp;
 mod udp;
 
+pub use cell::quick_cells;
 pub use options::PathOptions;
+pub use server::Kind;

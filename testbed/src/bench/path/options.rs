@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::cell::{self, Sending};
-use super::results::{Document, FORMAT, Machine, Results};
+use super::results::{Document, FORMAT, Machine, Results, comparisons};
 use super::run::{self, Plan};
 use super::server::Kind;
 use super::udp::Times;
@@ -69,6 +69,7 @@ impl PathOptions {
         let versions = versions(&plan)?;
         let (results, settings) = run::run(&plan)?;
         println!("\n{}", table::render(results.rows()));
+        print!("{}", table::render_comparisons(&comparisons(results.rows())));
         if let Some(file) = json {
             let document = document(results, settings, versions);
             let text = serde_json::to_string_pretty(&document).expect("a document is plain data");
@@ -95,6 +96,7 @@ impl PathOptions {
             rounds: self.rounds,
             times: if self.quick { QUICK } else { FULL },
             tcp_seconds: if self.quick { 2 } else { 5 },
+            latency: Duration::from_secs(if self.quick { 1 } else { 3 }),
             servers,
             lacs: self.lacs,
         }
@@ -127,6 +129,7 @@ fn document(results: Results, settings: Vec<String>, versions: Vec<(Kind, String
         versions,
         settings,
         rows: results.rows().to_vec(),
+        comparisons: comparisons(results.rows()),
     }
 }
 

@@ -126,7 +126,7 @@ impl Results {
             values
                 .notes
                 .extend(reading.note.filter(|note| !values.notes.contains(note)));
-            row.ratio = ratio(row);
+            row.ratio = ratio(row, Kind::Holdfast, row, Kind::L2tpns);
         }
     }
 
@@ -150,8 +150,9 @@ impl Results {
     }
 }
 
-fn ratio(row: &Row) -> Option<Range> {
-    let (ours, theirs) = (row.of(Kind::Holdfast)?, row.of(Kind::L2tpns)?);
+/// Of one server's value in one row to another's in another, round by round.
+fn ratio(row: &Row, server: Kind, other_row: &Row, other: Kind) -> Option<Range> {
+    let (ours, theirs) = (row.of(server)?, other_row.of(other)?);
     let pairs = ours.values.iter().zip(&theirs.values);
     let ratios: Vec<f64> = pairs
         .map(|(ours, theirs)| ours / theirs)
@@ -172,6 +173,38 @@ pub struct Document {
     /// What was set on the machine and its interfaces, for all servers alike.
     pub settings: Vec<String>,
     pub rows: Vec<Row>,
+    pub comparisons: Vec<Comparison>,
+}
+
+/// One figure of Holdfast's to another that is no figure of l2tpns's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    pub cell: String,
+    /// What it is compared with.
+    pub against: String,
+    pub ratio: Range,
+}
+
+/// Holdfast's TCP against the bare forwarder's of the same round, and several shards against one.
+pub fn comparisons(rows: &[Row]) -> Vec<Comparison> {
+    let against_bare = rows.iter().filter_map(|row| {
+        let ratio = ratio(row, Kind::Holdfast, row, Kind::Bare)?;
+        Some(Comparison {
+            cell: row.cell.clone(),
+            against: "the bare forwarder".into(),
+            ratio,
+        })
+    });
+    let against_one_shard = rows.iter().filter_map(|row| {
+        let (_, cell) = row.cell.split_once("-shards/")?;
+        let one = rows.iter().find(|row| row.cell == cell)?;
+        Some(Comparison {
+            cell: row.cell.clone(),
+            against: "one shard on one core".into(),
+            ratio: ratio(row, Kind::Holdfast, one, Kind::Holdfast)?,
+        })
+    });
+    against_bare.chain(against_one_shard).collect()
 }
 
 /// Where it was measured.
@@ -227,6 +260,25 @@ mod tests {
         assert_eq!(results.rows()[0].ratio, None);
         results.add("up", Kind::L2tpns, reading(0.0));
         assert_eq!(results.rows()[0].ratio, None);
+    }
+
+    #[test]
+    fn more_shards_are_compared_with_one_and_tcp_with_the_bare_forwarder() {
+        let mut results = Results::default();
+        results.add("tcp-up-f1", Kind::Holdfast, reading(8.0));
+        results.add("tcp-up-f1", Kind::Bare, reading(10.0));
+        results.add("2-shards/tcp-up-f1", Kind::Holdfast, reading(12.0));
+        let found: Vec<(String, f64)> = comparisons(results.rows())
+            .into_iter()
+            .map(|comparison| (comparison.cell, comparison.ratio.median))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("tcp-up-f1".to_owned(), 0.8),
+                ("2-shards/tcp-up-f1".to_owned(), 1.5)
+            ]
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::results::{Range, Row};
+use super::results::{Comparison, Range, Row};
 
 /// A line for each row: each server's median, and smallest, middle and largest ratio.
 pub fn render(rows: &[Row]) -> String {
@@ -30,6 +30,22 @@ pub fn render(rows: &[Row]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// A line for each comparison that is none with l2tpns.
+pub fn render_comparisons(comparisons: &[Comparison]) -> String {
+    let line = |comparison: &Comparison| {
+        let Range {
+            minimum,
+            median,
+            maximum,
+        } = comparison.ratio;
+        format!(
+            "{}: holdfast to {}: ratio {median:.2} ({minimum:.2} to {maximum:.2})\n",
+            comparison.cell, comparison.against
+        )
+    };
+    comparisons.iter().map(line).collect()
 }
 
 /// Three figures and a prefix.

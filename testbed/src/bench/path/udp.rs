@@ -13,6 +13,7 @@ use super::search::{Found, Search, Step};
 use super::sessions::{Sessions, Subscriber};
 use super::steering::LacSockets;
 use crate::lab::error::{LabError, Result, expect_that};
+use crate::simulator::CallIds;
 
 /// The port that subscribers have.
 const SUBSCRIBER_PORT: u16 = 4000;
@@ -182,7 +183,16 @@ pub fn bare_path<'a>(
     shape: Shape,
     places: &'a [usize],
 ) -> Result<Path<'a>> {
-    let octets = shape.size.sequence()[0] - HEADERS;
+    // What a LAC sends and gets, or its sockets would not know it for load.
+    let ids = CallIds {
+        lac: 0,
+        tunnel: 1,
+        session: 1,
+        peer_tunnel: 1,
+        peer_session: 1,
+    };
+    let datagram = data_message(&ids, &udp(SINK, SINK, 0, shape.size.sequence()[0], &[]));
+    let octets = datagram.len();
     let (namespace, to, arrivals) = match shape.direction {
         Direction::Up => (&bed.lac, SINK, &bed.at_core),
         Direction::Down => {
@@ -201,7 +211,7 @@ pub fn bare_path<'a>(
         Sending::Gso => burst(octets),
     };
     let message = Message {
-        octets: vec![0; octets * datagrams],
+        octets: datagram.repeat(datagrams),
         to,
     };
     let lane = Lane {
@@ -349,7 +359,6 @@ pub fn overhead(bed: &Bed, sessions: &Sessions) -> Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulator::CallIds;
 
     fn subscriber(lac: u16, session: u16) -> Subscriber {
         Subscriber {
