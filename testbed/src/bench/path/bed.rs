@@ -110,6 +110,18 @@ impl Bed {
         Ok(())
     }
 
+    /// Whether bursts cross the veths uncut, or are cut by the sender's kernel.
+    pub fn set_sender_segmentation(&self, uncut: bool) -> Result<()> {
+        let feature = if uncut {
+            "tx-udp-segmentation on"
+        } else {
+            "tx-udp-segmentation off"
+        };
+        [&self.lac, &self.core]
+            .into_iter()
+            .try_for_each(|namespace| offload(namespace, "eth0", feature))
+    }
+
     /// The settings that bear on the figures, one a line.
     pub fn settings(&self) -> Vec<String> {
         vec![

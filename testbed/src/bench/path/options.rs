@@ -50,6 +50,10 @@ pub struct PathOptions {
     /// LACs over which 1,000 sessions are spread; up to 100 always come from one.
     #[arg(long, default_value_t = 10)]
     pub lacs: u16,
+    /// Datagrams that reach the server's interface back to back in plain load, as from a network card that interrupts once for
+    /// so many; 1: each by itself.
+    #[arg(long, default_value_t = 16)]
+    pub train: usize,
     /// Measure this server alone; may be given twice.
     #[arg(long, value_enum, value_name = "SERVER")]
     pub server: Vec<Kind>,
@@ -97,6 +101,7 @@ impl PathOptions {
             times: if self.quick { QUICK } else { FULL },
             tcp_seconds: if self.quick { 2 } else { 5 },
             latency: Duration::from_secs(if self.quick { 1 } else { 3 }),
+            train: self.train,
             servers,
             lacs: self.lacs,
         }

@@ -7,13 +7,14 @@ use super::bed::{Bed, LACS};
 use super::calls;
 use super::cell::{Cell, L2TPNS_CROWD, Size, Stage};
 use super::cores::{self, Cores};
+use super::lanes::{self, Shape};
 use super::results::{Reading, Results};
 use super::server::{Kind, Server};
 use super::sessions::{Layout, Sessions};
 use super::stand::{BITS, RATE, Stand, reading};
 use super::table::short;
 use super::tcp;
-use super::udp::{self, Shape, Times};
+use super::udp::{self, Times};
 use crate::lab::error::{LabError, Result};
 
 /// Octets of an ARP or two, which may pass by while packets are counted.
@@ -33,6 +34,8 @@ pub struct Plan {
     pub tcp_seconds: u64,
     /// How long probes of latency are sent.
     pub latency: Duration,
+    /// Datagrams of a train of plain load.
+    pub train: usize,
     pub servers: Vec<Kind>,
     /// LACs over which the tunnels are spread.
     pub lacs: u16,
@@ -51,6 +54,10 @@ pub fn run(plan: &Plan) -> Result<(Results, Vec<String>)> {
         let bed = Bed::build()?;
         if settings.is_empty() {
             settings = bed.settings();
+            settings.push(format!(
+                "plain load: single datagrams on the veths, in trains of up to {} where they have one size and one destination",
+                plan.train
+            ));
             settings.iter().for_each(|line| println!("{line}"));
         }
         println!(
@@ -106,12 +113,13 @@ fn ceilings(plan: &Plan, stage: &Stage, bed: &Bed, cores: &Cores, results: &mut 
             direction,
             sending,
             size: Size::Octets(octets),
+            train: plan.train,
         };
         if done.contains(&shape) {
             continue;
         }
         done.push(shape);
-        let path = udp::bare_path(bed, &lacs, shape, &cores.others)?;
+        let path = lanes::bare_path(bed, &lacs, shape, &cores.others)?;
         expect_exact(&path)?;
         let found = path.search(plan.times)?;
         let name = format!("ceiling-{direction}-{sending}-{octets}");

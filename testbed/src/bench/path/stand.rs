@@ -5,13 +5,15 @@ use std::time::Duration;
 use super::bed::{Bed, LACS};
 use super::cell::{Beside, Cell, Direction, Sending, Size};
 use super::cores::Cores;
+use super::first_packet;
+use super::lanes::{self, Shape};
 use super::latency;
 use super::results::{Better, Metric, Reading};
 use super::run::Plan;
 use super::server::{Kind, Server};
 use super::sessions::Sessions;
 use super::tcp;
-use super::udp::{self, Shape};
+use super::udp;
 use crate::daemon::Memory;
 use crate::lab::error::{LabError, Result, expect_that};
 
@@ -80,7 +82,7 @@ impl Stand<'_> {
             self.memory = Some((self.memory_now()? - before) / f64::from(sessions - few));
         }
         self.sessions.expect_forwarding()?;
-        self.overhead = udp::overhead(self.bed, &self.sessions)?;
+        self.overhead = first_packet::overhead(self.bed, &self.sessions)?;
         Ok(())
     }
 
@@ -107,6 +109,7 @@ impl Stand<'_> {
                     direction,
                     sending,
                     size,
+                    train: self.plan.train,
                 };
                 self.udp(shape, sessions)
             }
@@ -126,7 +129,7 @@ impl Stand<'_> {
     fn path<'b>(&'b self, shape: Shape, sessions: usize, places: &'b [usize]) -> Result<udp::Path<'b>> {
         let lacs = if sessions > 100 { LACS } else { 1 };
         let subscribers = self.sessions.some(lacs, sessions);
-        udp::path(
+        lanes::path(
             self.bed,
             &self.sessions,
             &subscribers,
@@ -179,6 +182,7 @@ impl Stand<'_> {
                     direction,
                     sending: BESIDE.0,
                     size: BESIDE.1,
+                    train: self.plan.train,
                 };
                 let path = self.path(shape, 1, places)?;
                 let rate = path.search(self.plan.times)?.rate / 2.0;

@@ -56,6 +56,7 @@ impl<'a> Endpoint<'a> {
             subscriber.address
         ))?;
         bed.set_far_offload(true)?;
+        bed.set_sender_segmentation(true)?;
         Ok(Self {
             bed,
             address: subscriber.address,
