@@ -289,13 +289,14 @@ mod tests {
     fn a_burst_is_of_one_session_and_fits_a_datagram() {
         let all = [subscriber(0, 1)];
         let all: Vec<&Subscriber> = all.iter().collect();
-        for (octets, datagrams) in [(64, 64), (1400, 46)] {
-            let messages = messages(
-                &all,
-                shape(Direction::Down, Sending::Gso, Size::Octets(octets)),
-                message,
-            );
-            assert_eq!(messages[0].octets.len(), usize::from(octets) * datagrams);
+        for (octets, datagrams) in [(64, 64), (1400, 47)] {
+            let shape = shape(Direction::Down, Sending::Gso, Size::Octets(octets));
+            let payload = usize::from(octets) - HEADERS;
+            let messages = messages(&all, shape, |subscriber, octets| {
+                message(subscriber, octets - HEADERS)
+            });
+            assert_eq!(messages[0].octets.len(), payload * datagrams);
+            assert!(payload * datagrams <= BURST_OCTETS);
         }
     }
 

@@ -11,7 +11,7 @@ use super::lanes::{self, Shape};
 use super::results::{Reading, Results};
 use super::server::{Kind, Server};
 use super::sessions::{Layout, Sessions};
-use super::stand::{BITS, RATE, Stand, reading};
+use super::stand::{RATE, Stand, reading, tcp_reading};
 use super::table::short;
 use super::tcp;
 use super::udp::{self, Times};
@@ -50,7 +50,6 @@ pub fn run(plan: &Plan) -> Result<(Results, Vec<String>)> {
         let cores = Cores::divide(&all, stage.cores);
         // What is started from here on stays off the server's cores, unless it is the server.
         cores::pin(&cores.others)?;
-        let stage = &affordable(stage, &cores);
         let bed = Bed::build()?;
         if settings.is_empty() {
             settings = bed.settings();
@@ -79,16 +78,6 @@ pub fn run(plan: &Plan) -> Result<(Results, Vec<String>)> {
     }
     cores::pin(&all)?;
     Ok((results, settings))
-}
-
-/// The stage without what the cores that are left cannot offer: TCP takes two for its ends.
-fn affordable(stage: &Stage, cores: &Cores) -> Stage {
-    let mut stage = stage.clone();
-    if cores.others.len() < 2 && !cores.others.iter().any(|core| cores.server.contains(core)) {
-        println!("one core is left for the load: TCP is left out of this stage");
-        stage.cells.retain(|cell| !matches!(cell, Cell::Tcp { .. }));
-    }
-    stage
 }
 
 /// What generator, veths and counters can do where the kernel forwards, without a server.
@@ -144,7 +133,7 @@ fn bare_tcp(plan: &Plan, stage: &Stage, bed: &Bed, cores: &Cores, results: &mut 
             results,
             &stage.name_of(cell),
             Kind::Bare,
-            vec![reading(BITS, value)],
+            tcp_reading(cores, value),
         );
     }
     Ok(())

@@ -23,7 +23,7 @@ const REST: Duration = Duration::from_secs(5);
 const BESIDE: (Sending, Size) = (Sending::Plain, Size::Octets(512));
 
 pub(super) const RATE: Metric = higher("packets/s");
-pub(super) const BITS: Metric = higher("bit/s");
+const BITS: Metric = higher("bit/s");
 pub(super) const CALLS: Metric = higher("sessions/s");
 const OCTETS: Metric = lower("", "octets/session");
 
@@ -50,6 +50,15 @@ pub(super) fn reading(metric: Metric, value: f64) -> Reading {
         value,
         note: None,
     }
+}
+
+/// Bits a second. The two ends of TCP, and what stands between them and the tunnel, want two cores.
+pub(super) fn tcp_reading(cores: &Cores, value: f64) -> Vec<Reading> {
+    let note = (cores.others.len() < 2).then(|| "both ends on one core are the limit".to_owned());
+    vec![Reading {
+        note,
+        ..reading(BITS, value)
+    }]
 }
 
 /// See the module.
@@ -163,7 +172,7 @@ impl Stand<'_> {
     fn tcp(&self, direction: Direction, flows: u32) -> Result<Vec<Reading>> {
         let seconds = self.plan.tcp_seconds;
         let value = tcp::through(self.bed, self.cores, &self.sessions, direction, flows, seconds)?;
-        Ok(vec![reading(BITS, value)])
+        Ok(tcp_reading(self.cores, value))
     }
 
     fn latency(&self, direction: Direction, beside: Beside) -> Result<Vec<Reading>> {
