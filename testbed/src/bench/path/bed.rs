@@ -11,9 +11,11 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
 use std::process::Command;
 
 use super::counter::Counter;
+use crate::cleanup::ChangedSetting;
 use crate::lab::error::{LabError, Result};
 use crate::lab::namespace::Namespace;
 use crate::lab::process::run;
@@ -54,13 +56,13 @@ pub struct Bed {
     pub at_lac: Counter,
     pub at_core: Counter,
     /// Put back as they were when the bed is dropped.
-    _buffers: SocketBuffers,
+    _buffers: Vec<ChangedSetting>,
 }
 
 impl Bed {
     /// Builds the namespaces; nothing runs in them yet.
     pub fn build() -> Result<Self> {
-        let buffers = SocketBuffers::raise()?;
+        let buffers = raise_buffers()?;
         let (lac, server, core) = (
             Namespace::create("lac")?,
             Namespace::create("srv")?,
@@ -161,30 +163,12 @@ fn offload(namespace: &Namespace, interface: &str, features: &str) -> Result<()>
     run(&mut command).map(drop)
 }
 
-/// The machine's sizes of socket buffers while the bench runs; those of a program that asks for none are among them.
-#[derive(Debug)]
-struct SocketBuffers {
-    before: Vec<(String, String)>,
-}
-
-impl SocketBuffers {
-    fn raise() -> Result<Self> {
-        let mut before = Vec::new();
-        for name in BUFFER_SETTINGS {
-            let path = format!("/proc/sys/net/core/{name}");
-            let value = fs::read_to_string(&path).map_err(|source| LabError::io(&path, source))?;
-            fs::write(&path, SOCKET_BUFFER.to_string()).map_err(|source| LabError::io(&path, source))?;
-            before.push((path, value));
-        }
-        Ok(Self { before })
-    }
-}
-
-impl Drop for SocketBuffers {
-    fn drop(&mut self) {
-        for (path, value) in &self.before {
-            // Larger buffers harm nobody.
-            let _ = fs::write(path, value);
-        }
-    }
+/// The machine's sizes of socket buffers; those of a program that asks for none are among them.
+fn raise_buffers() -> Result<Vec<ChangedSetting>> {
+    let raise = |name: &str| {
+        let path = PathBuf::from(format!("/proc/sys/net/core/{name}"));
+        ChangedSetting::new(path.clone(), &SOCKET_BUFFER.to_string())
+            .map_err(|source| LabError::io(&path, source))
+    };
+    BUFFER_SETTINGS.into_iter().map(raise).collect()
 }

@@ -3,6 +3,7 @@
 mod bed;
 mod calls;
 mod cell;
+mod coalesce;
 mod cores;
 mod counter;
 mod cpu;

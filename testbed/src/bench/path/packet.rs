@@ -88,12 +88,26 @@ pub fn address(first: Ipv4Addr, number: u32) -> Ipv4Addr {
 /// The sum over pseudo-header and datagram of an IPv4 packet with UDP (RFC 768).
 fn udp_sum(packet: &[u8]) -> u16 {
     let length = u16::try_from(packet.len() - IP_HEADER).expect("a packet of the load is short");
-    let pseudo = u32::from(PROTOCOL_UDP) + u32::from(length);
-    sum(pseudo + u32::from(sum(0, &packet[12..20])), &packet[IP_HEADER..])
+    sum(
+        u32::from(pseudo_sum(&packet[..IP_HEADER], length)),
+        &packet[IP_HEADER..],
+    )
+}
+
+/// The sum of the pseudo-header of so many octets behind this IPv4 header.
+pub fn pseudo_sum(ip: &[u8], length: u16) -> u16 {
+    sum(u32::from(ip[9]) + u32::from(length), &ip[12..20])
+}
+
+/// Whether the checksum of an IPv4 packet with TCP, no options before that, is right.
+pub fn tcp_checksum_holds(packet: &[u8]) -> bool {
+    let length = u16::try_from(packet.len() - IP_HEADER).expect("no packet is longer");
+    let pseudo = pseudo_sum(&packet[..IP_HEADER], length);
+    sum(u32::from(pseudo), &packet[IP_HEADER..]) == 0xffff
 }
 
 /// RFC 1071's sum, not complemented.
-fn sum(start: u32, data: &[u8]) -> u16 {
+pub fn sum(start: u32, data: &[u8]) -> u16 {
     let words = data
         .chunks(2)
         .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)])));

@@ -14,8 +14,10 @@ use std::thread::JoinHandle;
 use nix::cmsg_space;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, sendmsg};
-use tun_rs::{DeviceBuilder, GROTable, IDEAL_BATCH_SIZE, SyncDevice, VIRTIO_NET_HDR_LEN};
+use nix::sys::uio::writev;
+use tun_rs::{DeviceBuilder, IDEAL_BATCH_SIZE, SyncDevice, VIRTIO_NET_HDR_LEN};
 
+use super::coalesce::{self, Run, first_run};
 use super::cores;
 use super::packet::{ENCAPSULATION, inner_packet};
 use crate::lab::error::{LabError, Result};
@@ -174,30 +176,36 @@ fn send(socket: &UdpSocket, peer: &SockaddrIn, segments: &[Vec<u8>], sizes: &[us
 /// From the peer to the device.
 fn inward(device: &SyncDevice, socket: &UdpSocket, stop: &AtomicBool) -> io::Result<()> {
     let mut burst = vec![0; SUPER_PACKET];
-    let mut packets: Vec<Vec<u8>> = Vec::new();
-    let mut table = GROTable::new();
     while !stop.load(Ordering::Relaxed) {
         let Some((length, segment)) = receive(socket, &mut burst)? else {
             wait(socket.as_fd())?;
             continue;
         };
         let messages = burst[..length].chunks(segment.max(1));
-        let inner: Vec<&[u8]> = messages.filter_map(inner_packet).collect();
-        packets.resize_with(inner.len().max(packets.len()), || {
-            Vec::with_capacity(SUPER_PACKET)
-        });
-        for (packet, inner) in packets.iter_mut().zip(&inner) {
-            packet.clear();
-            packet.resize(VIRTIO_NET_HDR_LEN, 0);
-            packet.extend_from_slice(inner);
-        }
-        match device.send_multiple(&mut table, &mut packets[..inner.len()], VIRTIO_NET_HDR_LEN) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+        let packets: Vec<&[u8]> = messages.filter_map(inner_packet).collect();
+        let mut written = 0;
+        while written < packets.len() {
+            let run = first_run(&packets[written..]).map_err(io::Error::other)?;
+            let of_run = &packets[written..written + run.packets];
+            write(device, &run, of_run)?;
+            written += run.packets;
         }
     }
     Ok(())
+}
+
+/// Hands one run to the device in one call.
+fn write(device: &SyncDevice, run: &Run, packets: &[&[u8]]) -> io::Result<()> {
+    let mut slices = [IoSlice::new(&[]); 1 + coalesce::SEGMENTS];
+    slices[0] = IoSlice::new(&run.header);
+    for (slice, packet) in slices[1..].iter_mut().zip(packets) {
+        *slice = IoSlice::new(&packet[run.skip..]);
+    }
+    match writev(device.as_fd(), &slices[..=packets.len()]) {
+        // A full queue loses, as on any network; what the kernel takes for no packet too.
+        Ok(_) | Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINVAL) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A burst and the octets of each of its datagrams but the last; `None` if there is none.
