@@ -41,6 +41,50 @@ impl Used {
     }
 }
 
+/// Ticks of some cores up to a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cores {
+    busy: f64,
+    all: f64,
+}
+
+impl Cores {
+    /// Up to now.
+    pub fn now(cores: &[usize]) -> Result<Self> {
+        let path = "/proc/stat";
+        let stat = fs::read_to_string(path).map_err(|source| LabError::io(path, source))?;
+        Ok(of_cores(&stat, cores))
+    }
+
+    /// Percent of the time since then that they were busy.
+    pub fn busy_since(self, before: Self) -> f64 {
+        100.0 * (self.busy - before.busy) / (self.all - before.all).max(1.0)
+    }
+}
+
+fn of_cores(stat: &str, cores: &[usize]) -> Cores {
+    let mut sum = Cores::default();
+    for line in stat.lines() {
+        let Some((name, rest)) = line.split_once(' ') else {
+            continue;
+        };
+        let number = name.strip_prefix("cpu").and_then(|number| number.parse().ok());
+        if !number.is_some_and(|number| cores.contains(&number)) {
+            continue;
+        }
+        let ticks: Vec<f64> = rest
+            .split_whitespace()
+            .map_while(|field| field.parse().ok())
+            .collect();
+        if let Some([user, nice, system, idle, iowait, irq, softirq, steal]) = ticks.first_chunk() {
+            let busy = user + nice + system + irq + softirq + steal;
+            sum.busy += busy;
+            sum.all += busy + idle + iowait;
+        }
+    }
+    sum
+}
+
 /// utime and stime of a `/proc/PID/stat`, whose second field may hold anything.
 fn process(stat: &str) -> Option<(f64, f64)> {
     let (_, rest) = stat.rsplit_once(") ")?;
@@ -70,6 +114,14 @@ mod tests {
         let stat = "42 (a) b) S 1 42 42 0 -1 4194560 500 0 0 0 150 250 0 0 20 0 3 0 100 1 1";
         assert_eq!(process(stat), Some((1.5, 2.5)));
         assert_eq!(process("42 (a"), None);
+    }
+
+    #[test]
+    fn the_cores_asked_for_are_summed_up() {
+        let stat =
+            "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 10 0 10 60 0 0 20 0 0 0\ncpu1 0 0 0 100 0 0 0 0 0 0\nintr 7\n";
+        let busy = |cores: &[usize]| of_cores(stat, cores).busy_since(Cores::default());
+        assert_eq!([busy(&[0]), busy(&[1]), busy(&[0, 1])], [40.0, 0.0, 20.0]);
     }
 
     #[test]

@@ -187,6 +187,8 @@ pub struct Comparison {
 
 /// Holdfast's TCP against the bare forwarder's of the same round, and several shards against one.
 pub fn comparisons(rows: &[Row]) -> Vec<Comparison> {
+    // The further figures of a cell are behind a blank.
+    let rows: Vec<&Row> = rows.iter().filter(|row| !row.cell.contains(' ')).collect();
     let against_bare = rows.iter().filter_map(|row| {
         let ratio = ratio(row, Kind::Holdfast, row, Kind::Bare)?;
         Some(Comparison {

@@ -128,13 +128,8 @@ fn bare_tcp(plan: &Plan, stage: &Stage, bed: &Bed, cores: &Cores, results: &mut 
         let Cell::Tcp { direction, flows } = *cell else {
             continue;
         };
-        let value = tcp::bare(bed, cores, direction, flows, plan.tcp_seconds)?;
-        record(
-            results,
-            &stage.name_of(cell),
-            Kind::Bare,
-            tcp_reading(cores, value),
-        );
+        let transfer = tcp::bare(bed, cores, direction, flows, plan.tcp_seconds)?;
+        record(results, &stage.name_of(cell), Kind::Bare, tcp_reading(transfer));
     }
     Ok(())
 }

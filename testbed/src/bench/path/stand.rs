@@ -52,13 +52,13 @@ pub(super) fn reading(metric: Metric, value: f64) -> Reading {
     }
 }
 
-/// Bits a second. The two ends of TCP, and what stands between them and the tunnel, want two cores.
-pub(super) fn tcp_reading(cores: &Cores, value: f64) -> Vec<Reading> {
-    let note = (cores.others.len() < 2).then(|| "both ends on one core are the limit".to_owned());
-    vec![Reading {
-        note,
-        ..reading(BITS, value)
-    }]
+/// Bits a second, and who was busy: a server that was not is not the limit.
+pub(super) fn tcp_reading(transfer: tcp::Transfer) -> Vec<Reading> {
+    vec![
+        reading(BITS, transfer.bits_per_second),
+        reading(lower("server-cores", "% busy"), transfer.server_busy),
+        reading(lower("other-cores", "% busy"), transfer.others_busy),
+    ]
 }
 
 /// See the module.
@@ -171,8 +171,8 @@ impl Stand<'_> {
 
     fn tcp(&self, direction: Direction, flows: u32) -> Result<Vec<Reading>> {
         let seconds = self.plan.tcp_seconds;
-        let value = tcp::through(self.bed, self.cores, &self.sessions, direction, flows, seconds)?;
-        Ok(tcp_reading(self.cores, value))
+        let transfer = tcp::through(self.bed, self.cores, &self.sessions, direction, flows, seconds)?;
+        Ok(tcp_reading(transfer))
     }
 
     fn latency(&self, direction: Direction, beside: Beside) -> Result<Vec<Reading>> {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::bed::{Bed, CORE, FIRST_SUBSCRIBER, POOL, SERVER, lac_address};
 use super::cell::Direction;
 use super::cores::Cores;
+use super::cpu;
 use super::packet::data_header;
 use super::pump::{Ends, Pump};
 use super::sessions::{Sessions, Subscriber};
@@ -26,17 +27,28 @@ const WARM_UP: u64 = 1;
 /// How long the iperf3 server may take to listen.
 const LISTEN: Duration = Duration::from_millis(300);
 
+/// What one transfer showed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Transfer {
+    /// That arrived.
+    pub bits_per_second: f64,
+    /// Percent of the time that the server's cores were busy, and the others.
+    pub server_busy: f64,
+    pub others_busy: f64,
+}
+
 /// A subscriber whose packets come from the kernel.
 #[derive(Debug)]
 pub struct Endpoint<'a> {
     bed: &'a Bed,
+    cores: &'a Cores,
     address: Ipv4Addr,
     pump: Pump,
 }
 
 impl<'a> Endpoint<'a> {
     /// Puts the kernel into this subscriber's place.
-    pub fn start(bed: &'a Bed, cores: &Cores, lac: &LacSockets, subscriber: &Subscriber) -> Result<Self> {
+    pub fn start(bed: &'a Bed, cores: &'a Cores, lac: &LacSockets, subscriber: &Subscriber) -> Result<Self> {
         let io = |source| LabError::io("a LAC's socket", source);
         lac.receive_load().map_err(io)?;
         let ends = Ends {
@@ -59,13 +71,13 @@ impl<'a> Endpoint<'a> {
         bed.set_sender_segmentation(true)?;
         Ok(Self {
             bed,
+            cores,
             address: subscriber.address,
             pump,
         })
     }
 
-    /// Bits a second that arrived.
-    pub fn transfer(&mut self, direction: Direction, flows: u32, seconds: u64) -> Result<f64> {
+    fn transfer(&mut self, direction: Direction, flows: u32, seconds: u64) -> Result<Transfer> {
         let mut server = self.bed.core.command("iperf3");
         server.args(["--server", "--one-off", "--port", PORT]);
         let _server = ProcessGroup::spawn(server.stdin(Stdio::null()).stdout(Stdio::null()))?;
@@ -79,11 +91,21 @@ impl<'a> Endpoint<'a> {
         if direction == Direction::Down {
             client.arg("--reverse");
         }
+        let before = (
+            cpu::Cores::now(&self.cores.server)?,
+            cpu::Cores::now(&self.cores.others)?,
+        );
         let text = run(&mut client)?;
+        let server_busy = cpu::Cores::now(&self.cores.server)?.busy_since(before.0);
+        let others_busy = cpu::Cores::now(&self.cores.others)?.busy_since(before.1);
         self.pump.check()?;
         let report: Report = serde_json::from_str(&text)
             .map_err(|error| LabError::unmet(format!("iperf3: {error}: {text}")))?;
-        Ok(report.end.sum_received.bits_per_second)
+        Ok(Transfer {
+            bits_per_second: report.end.sum_received.bits_per_second,
+            server_busy,
+            others_busy,
+        })
     }
 
     /// Back to counted UDP.
@@ -119,7 +141,7 @@ pub fn through(
     direction: Direction,
     flows: u32,
     seconds: u64,
-) -> Result<f64> {
+) -> Result<Transfer> {
     let subscriber = sessions
         .subscribers
         .first()
@@ -132,7 +154,7 @@ pub fn through(
 }
 
 /// One transfer with the bare forwarder in the server's place, both of its threads on the server's first core.
-pub fn bare(bed: &Bed, cores: &Cores, direction: Direction, flows: u32, seconds: u64) -> Result<f64> {
+pub fn bare(bed: &Bed, cores: &Cores, direction: Direction, flows: u32, seconds: u64) -> Result<Transfer> {
     let io = |source| LabError::io("the bare forwarder", source);
     let ids = CallIds {
         lac: 0,
