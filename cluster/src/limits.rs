@@ -189,6 +189,10 @@ pub const WAY_BACK_LOOKS: u32 = 10;
 /// begins with the machine.
 pub const WAY_GRACE_LOOKS: u32 = 75;
 
+/// Looks in a row, five seconds or more, to which the kernel gave no answer before this is said, and before a doubt that nobody can settle
+/// is dropped.
+pub const WAY_FAILED_LOOKS: u32 = 25;
+
 /// Relays held of one tunnel. The next one is dropped.
 pub const HELD_PER_TUNNEL_MAX: usize = 8;
 

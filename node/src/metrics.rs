@@ -89,6 +89,7 @@ counters! {
     TunnelRebirths => "tunnel_rebirths_total", "Tunnels born again from their row because a change was refused.";
     Takeovers => "takeovers_total", "Proposals of this node, as the leader, to give the groups of a node that is down, or has lost its way to the LACs, to others.";
     WaysLost => "lac_ways_lost_total", "Times that this node lost its way to the LACs.";
+    WayLooksFailed => "lac_way_looks_failed_total", "Looks at the routes to the LACs to which the kernel gave no answer; what was known of the way stays.";
     ProbesMalformed => "probes_malformed_total", "Probes of other members that were dropped: malformed, or from a node that is no member here.";
     RelaysSent => "relays_sent_total", "Control messages and PPP control frames sent to the node that owns their tunnel.";
     RelaysReceived => "relays_received_total", "Control messages and PPP control frames that another node relayed here.";
@@ -101,6 +102,9 @@ counters! {
     GroupsKept => "groups_kept_total", "Groups that were to be handed over and stayed, because nobody took them in time.";
     PassedDropped => "passed_dropped_total", "Packets of sequenced sessions that another node passed here, dropped: the packet thread had too many waiting, or was not there yet.";
     OrdersDropped => "orders_dropped_total", "Orders of other nodes' operators dropped: too many waited.";
+    OrdersLate => "orders_late_total", "Orders of other nodes' operators dropped: whoever gave them waited no longer when their turn came.";
+    ReportsRefused => "reports_refused_total", "Sessions in other nodes' traffic reports that were passed over: an accounting id that can be none, or more sessions than a table has.";
+    ReportsUnknown => "reports_unknown_total", "Sessions in other nodes' traffic reports that are forgotten because this node's table never had them.";
     GroupsTaken => "groups_taken_total", "Groups of tunnels that this node became the owner of while it ran.";
     Snapshots => "table_snapshots_total", "Snapshots of the session table written.";
     DiskFull => "disk_full_total", "Times that the disk became full and the reserve had to be used.";
@@ -177,6 +181,7 @@ limits! {
     PeerPassed => "peer_passed", "octets", "Octets waiting for one member beyond which no packets of sequenced sessions are passed to it; they are dropped.";
     PeerHandshakes => "peer_handshakes", "connections", "Connections from members' or from other addresses being set up; beyond it a new one is closed.";
     Isolation => "isolation_limit", "s", "How long this node forwards without following the cluster; beyond it all user data is dropped.";
+    FreeSpace => "free_space_min", "MiB", "Free space of the data folder's volume; below it the log and `cluster status` warn.";
     ApiConnections => "api_connections", "connections", "Operators' connections; beyond it a new one is told so and closed.";
 }
 

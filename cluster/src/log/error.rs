@@ -50,7 +50,11 @@ pub enum LogError {
         known: u32,
     },
     /// The folder belongs to another node.
-    #[error("the data folder {path} belongs to node {found}, this is node {expected}. Name the right folder")]
+    #[error(
+        "the data folder {path} belongs to node {found}, and the configuration is that of node {expected}: no \
+         node may speak from another one's memory. Remedy: name the folder of node {expected} ([node] data_dir), or, if this is \
+         the host of node {found}, put its id back ([node] id)"
+    )]
     OtherNode {
         /// The folder.
         path: PathBuf,

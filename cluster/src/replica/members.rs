@@ -3,6 +3,8 @@
 //! More than one change at once goes by way of a joint configuration (Raft thesis §4.3), in which both the old and
 //! the new voters must agree; it is left by itself. The leader cannot remove itself: it passes leadership on first.
 
+use std::collections::BTreeSet;
+
 use raft::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState};
 
 use crate::limits::MEMBERS_MAX;
@@ -42,6 +44,15 @@ impl Members {
     /// Whether an exchange of members is under way.
     pub fn is_joint(&self) -> bool {
         !self.outgoing.is_empty()
+    }
+
+    /// Whether these are enough to decide: more than half of the voters, and of those before an exchange that is under way.
+    pub(super) fn is_quorum(&self, nodes: &BTreeSet<u64>) -> bool {
+        let majority = |voters: &Vec<u64>| {
+            let there = voters.iter().filter(|voter| nodes.contains(voter)).count();
+            voters.is_empty() || there * 2 > voters.len()
+        };
+        majority(&self.voters) && majority(&self.outgoing)
     }
 
     /// How many voters have a lower id. Elections are staggered by it.

@@ -43,7 +43,7 @@ pub use batcher::{Batcher, ProposeError};
 pub use consensus::{Committed, Consensus, Leadership, NoTransport, Transport};
 pub use lineage::Lineage;
 pub use members::{MemberChange, Members, MembersError, Progress, TransferError};
-pub use recover::{RecoverError, Survivor};
+pub use recover::{Others, RecoverError, Survivor};
 
 use self::raft_group::RaftGroup;
 use crate::commands::command::Kind;

@@ -7,6 +7,8 @@
 //! The outcome is one snapshot behind the last entry, in a later term and with a later generation ([`super::lineage`]). It
 //! takes the log's place by a single rename: a crash leaves the old group or the new one.
 
+use std::collections::BTreeSet;
+
 use prost::Message as _;
 use raft::eraftpb::{ConfChangeType, ConfChangeV2, ConfState, Entry, EntryType};
 
@@ -37,6 +39,17 @@ pub enum RecoverError {
          another node"
     )]
     Removed(u64),
+}
+
+/// What it means that members of a group answer which is said to be lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// None does.
+    Silent,
+    /// Too few to decide anything, also with this node. They have to be stopped first.
+    Running,
+    /// With this node they can decide: the quorum is not lost, and recovering would end it.
+    Quorum,
 }
 
 /// A node whose peers are lost, with all that its log holds. Its process must not run.
@@ -80,6 +93,17 @@ impl<L: LogStore> Survivor<L> {
     /// Who belonged to the group, by the last word on it in the log.
     pub fn members(&self) -> &Members {
         &self.members
+    }
+
+    /// What is to be thought of the members that answer.
+    pub fn others(&self, answering: &BTreeSet<u64>) -> Others {
+        let mut with_us = answering.clone();
+        with_us.insert(self.node);
+        match () {
+            () if answering.is_empty() => Others::Silent,
+            () if self.members.is_quorum(&with_us) => Others::Quorum,
+            () => Others::Running,
+        }
     }
 
     /// The table with every entry of the log applied.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use prost::Message as _;
 use raft::eraftpb::{ConfState, Entry, HardState};
 
-use super::{Lineage, NoTransport, RecoverError, Replica, ReplicaConfig, Survivor};
+use super::{Lineage, Members, NoTransport, Others, RecoverError, Replica, ReplicaConfig, Survivor};
 use crate::commands::CommandBatch;
 use crate::log::{DiskLog, DiskLogOptions, LogStore};
 use crate::testing::{create, take};
@@ -109,6 +109,38 @@ fn who_has_nothing_to_recover_or_must_not_is_refused() {
         matches!(Survivor::read(log, 4), Err(RecoverError::Log(_))),
         "of another node"
     );
+}
+
+#[test]
+fn a_quorum_that_answers_is_not_lost_and_one_that_does_not_is_to_be_stopped() {
+    let cases: [(&[u64], &[u64], Others); 7] = [
+        (&[1, 2, 3], &[], Others::Silent),
+        (&[1, 2, 3], &[2], Others::Quorum),
+        (&[1, 2, 3], &[2, 3], Others::Quorum),
+        (&[1, 2, 3], &[9], Others::Running),
+        (&[1, 2, 3, 4], &[4], Others::Running),
+        (&[1, 2, 3, 4, 5], &[2], Others::Running),
+        (&[1, 2, 3, 4, 5], &[2, 5], Others::Quorum),
+    ];
+    for (members, answering, expected) in cases {
+        let folder = tempfile::tempdir().expect("a folder");
+        lost(folder.path(), members);
+        let found = survivor(folder.path()).expect("a survivor");
+        let said = found.others(&answering.iter().copied().collect());
+        assert_eq!(said, expected, "{answering:?} of {members:?}");
+    }
+}
+
+#[test]
+fn during_an_exchange_of_members_both_groups_have_to_agree() {
+    let members = Members {
+        voters: vec![1, 2, 3],
+        learners: vec![6],
+        outgoing: vec![3, 4, 5],
+    };
+    let is_quorum = |nodes: &[u64]| members.is_quorum(&nodes.iter().copied().collect());
+    assert!(is_quorum(&[1, 3, 4]));
+    assert!(!is_quorum(&[1, 2, 3]) && !is_quorum(&[3, 4, 5]) && !is_quorum(&[1, 6, 4, 5]));
 }
 
 #[test]

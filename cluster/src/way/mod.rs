@@ -21,6 +21,10 @@
 //! Not seen: a route that stays although it leads nowhere. A dead router's goes with BGP and BFD; a static one needs its link
 //! to go down.
 //!
+//! A look to which the kernel gives no answer is none: what was known stays. When that goes on ([`WAY_FAILED_LOOKS`]), a doubt is
+//! dropped, for nobody can settle it: a node that cannot ask is as good an owner as one that never looked, and keeps its groups.
+//! One that has lost its way is not believed to have it back before a look says so.
+//!
 //! The routes are the caller's to ask for; there are no sockets or clocks here.
 
 mod sample;
@@ -30,7 +34,7 @@ use std::net::IpAddr;
 
 pub use sample::Sample;
 
-use crate::limits::{WAY_BACK_LOOKS, WAY_GRACE_LOOKS, WAY_LOST_LOOKS};
+use crate::limits::{WAY_BACK_LOOKS, WAY_FAILED_LOOKS, WAY_GRACE_LOOKS, WAY_LOST_LOOKS};
 
 /// What the kernel said of one LAC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +67,8 @@ pub struct Way {
     state: State,
     /// Looks in a row that spoke against the state.
     against: u32,
+    /// Looks in a row that failed.
+    failed: u32,
     /// The LACs of the last look that have had a better route than the default one.
     specific: BTreeSet<IpAddr>,
 }
@@ -72,6 +78,7 @@ impl Default for Way {
         Self {
             state: State::Unproven,
             against: 0,
+            failed: 0,
             specific: BTreeSet::new(),
         }
     }
@@ -80,6 +87,7 @@ impl Default for Way {
 impl Way {
     /// One look at all LACs of the sample. Tells whether it has just been lost (`true`) or come back (`false`).
     pub fn handle_look(&mut self, looked: &BTreeMap<IpAddr, Found>) -> Option<bool> {
+        self.failed = 0;
         let was_lost = self.is_lost();
         let seen = self.see(looked);
         let (next, patience) = match (self.state, seen) {
@@ -101,6 +109,21 @@ impl Way {
             self.against = 0;
         }
         (self.is_lost() != was_lost).then_some(self.is_lost())
+    }
+
+    /// The kernel gave no answer. Tells whether that has just become too often to be passed over.
+    pub fn handle_failure(&mut self) -> bool {
+        self.failed = self.failed.saturating_add(1);
+        let too_often = self.failed == WAY_FAILED_LOOKS;
+        if too_often {
+            self.against = 0;
+        }
+        too_often
+    }
+
+    /// Whether looks have failed for so long that this was said.
+    pub fn is_unknown(&self) -> bool {
+        self.failed >= WAY_FAILED_LOOKS
     }
 
     /// Whether this node cannot answer LACs.
@@ -216,6 +239,25 @@ mod tests {
             looks(&mut way, WAY_BACK_LOOKS, &[Found::Specific; 2]),
             [(WAY_BACK_LOOKS, false)]
         );
+    }
+
+    #[test]
+    fn who_cannot_ask_keeps_what_it_knew_but_no_doubt() {
+        let fail = |way: &mut Way| (0..1_000).filter(|_| way.handle_failure()).count();
+        let mut way = there();
+        looks(&mut way, WAY_LOST_LOOKS - 1, &[Found::Nothing; 2]);
+        assert!((1..WAY_FAILED_LOOKS).all(|_| !way.handle_failure()));
+        assert!(way.is_doubtful() && !way.is_unknown(), "too early");
+        assert!(way.handle_failure() && way.is_unknown());
+        assert!(!way.is_doubtful() && !way.is_lost());
+        assert_eq!(fail(&mut way), 0, "said once");
+        assert_eq!(looks(&mut way, WAY_LOST_LOOKS - 1, &[Found::Nothing; 2]), []);
+        assert!(!way.is_unknown());
+        assert_eq!(fail(&mut way), 1, "said anew");
+
+        let mut way = lost();
+        assert_eq!(fail(&mut way), 1);
+        assert!(way.is_lost() && way.is_doubtful());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::limits::WAY_LACS_MAX;
 
 /// At most [`WAY_LACS_MAX`] LACs, each with the address of ours that it speaks to. Chosen by a hash of the address, so that all
 /// nodes ask for the same ones and these lie in different networks.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Sample(BTreeMap<IpAddr, IpAddr>);
 
 impl Sample {

@@ -197,8 +197,8 @@ impl Difference {
             ),
             Self::Members => format!(
                 "node {node} has other members or another isolation limit: make [[member]] and [cluster] isolation_limit \
-                 alike in the files of all members, and restart one after \
-                 the other"
+                 alike in the files of all members, then \"holdfast reload\" on each; the isolation limit, and what a node is itself, \
+                 need its restart"
             ),
             Self::Subscribers => format!(
                 "node {node} has other LACs, users or secrets: make [[lac]] and [[user]] alike in the files of all \

@@ -31,7 +31,7 @@ use crate::lns::entropy::Entropy;
 use crate::lns::timers::TimerTable;
 use crate::lns::tunnel::CallRefusal;
 use crate::metrics::{Limit, Metrics};
-use crate::server::Checkpoint;
+use crate::server::{Checkpoint, Space};
 
 /// One per node, reachable from every Arbiter.
 #[derive(Debug)]
@@ -72,6 +72,8 @@ pub struct Shared {
     pub tun_text: String,
     /// Traffic counters as last written.
     pub checkpoint: Checkpoint,
+    /// What the log's volume has left.
+    pub space: Space,
     /// The other members of the cluster; `None` for a node alone.
     pub members: Option<Arc<Members>>,
     /// Whether faults may be injected.

@@ -16,6 +16,12 @@ use crate::api::{ApiError, ClusterOrder};
 /// Orders of other nodes that wait to be carried out. More are dropped and counted.
 const ORDERS_MAX: usize = 16;
 
+/// How long the asker of an order waits for the answer, where it does not say: an older version.
+const PATIENCE_UNSAID: Duration = Duration::from_secs(26);
+
+/// The longest that an asker can say that it waits.
+const PATIENCE_MAX: Duration = Duration::from_secs(60);
+
 /// A word that a node is no member counts for so long: it is said again each second while it is so.
 const WORD: Duration = Duration::from_secs(5);
 
@@ -60,6 +66,20 @@ pub struct Asked {
     pub token: u64,
     /// What to do.
     pub order: ClusterOrder,
+    /// How long the asker still waits, in milliseconds. Not said by older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remaining_ms: Option<u64>,
+}
+
+/// An order that waits for its turn.
+#[derive(Debug)]
+pub struct Waiting {
+    /// The node that asked.
+    pub from: u64,
+    /// For what.
+    pub asked: Asked,
+    /// Its asker waits no longer then, and has told its operator so.
+    pub until: Instant,
 }
 
 /// The answer on its way back.
@@ -69,6 +89,13 @@ pub struct Answered {
     pub token: u64,
     /// What became of it.
     pub answer: Answer,
+}
+
+impl Asked {
+    fn remaining(&self) -> Duration {
+        let said = self.remaining_ms.map(Duration::from_millis);
+        said.unwrap_or(PATIENCE_UNSAID).min(PATIENCE_MAX)
+    }
 }
 
 impl Message {
@@ -101,8 +128,8 @@ impl Message {
 pub struct Desk {
     next: AtomicU64,
     waiting: Mutex<BTreeMap<u64, oneshot::Sender<Answer>>>,
-    asked: mpsc::Sender<(u64, Asked)>,
-    inbox: Mutex<Option<mpsc::Receiver<(u64, Asked)>>>,
+    asked: mpsc::Sender<Waiting>,
+    inbox: Mutex<Option<mpsc::Receiver<Waiting>>>,
     /// Who said last that this node is no member, and when.
     no_member: Mutex<Option<(u64, Instant)>>,
 }
@@ -124,7 +151,10 @@ impl Desk {
     /// What came from another node. `false`: dropped, too many wait.
     pub fn take(&self, from: u64, message: Message) -> bool {
         match message {
-            Message::Ask(asked) => return self.asked.try_send((from, asked)).is_ok(),
+            Message::Ask(asked) => {
+                let until = Instant::now() + asked.remaining();
+                return self.asked.try_send(Waiting { from, asked, until }).is_ok();
+            }
             Message::Answered(Answered { token, answer }) => {
                 if let Some(waiter) = self.waiting().remove(&token) {
                     // Who gave up needs no answer.
@@ -139,7 +169,7 @@ impl Desk {
     }
 
     /// The orders of others, for the one who carries them out; `None` when taken already.
-    pub fn inbox(&self) -> Option<mpsc::Receiver<(u64, Asked)>> {
+    pub fn inbox(&self) -> Option<mpsc::Receiver<Waiting>> {
         self.inbox.lock().expect("held for a take").take()
     }
 
@@ -177,6 +207,7 @@ mod tests {
             Message::Ask(Asked {
                 token: 7,
                 order: ClusterOrder::Add { node: 4 },
+                remaining_ms: Some(900),
             }),
             Message::Answered(Answered {
                 token: 7,
@@ -201,9 +232,32 @@ mod tests {
         let desk = Desk::default();
         let ask = |token| {
             let order = ClusterOrder::Remove { node: 2 };
-            desk.take(3, Message::Ask(Asked { token, order }))
+            let asked = Asked {
+                token,
+                order,
+                remaining_ms: None,
+            };
+            desk.take(3, Message::Ask(asked))
         };
         assert!((0..ORDERS_MAX as u64).all(ask));
         assert!(!ask(99));
+    }
+
+    #[test]
+    fn an_order_waits_no_longer_than_its_asker() {
+        let remaining = |more: &str| {
+            let text = format!("{{\"token\":7,\"order\":{{\"add\":{{\"node\":4}}}}{more}}}");
+            let octets = [&[ASK], text.as_bytes()].concat();
+            match Message::decode(&octets) {
+                Some(Message::Ask(asked)) => asked.remaining(),
+                other => panic!("{text}: {other:?}"),
+            }
+        };
+        assert_eq!(remaining(""), PATIENCE_UNSAID, "of an older version");
+        assert_eq!(remaining(",\"remaining_ms\":900"), Duration::from_millis(900));
+        assert_eq!(
+            remaining(&format!(",\"remaining_ms\":{}", u64::MAX)),
+            PATIENCE_MAX
+        );
     }
 }

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 
 use holdfast_cluster::hold::HoldQueue;
+use holdfast_cluster::records::{SessionRow, SessionState};
 use holdfast_protocol::{SessionId, TunnelId};
 
 use super::context::ShardContext;
@@ -186,7 +187,15 @@ fn is_of_unfinished_ppp(shard: &ShardContext, packet: &Inbound) -> bool {
         return false;
     };
     let known = shard.shared.directory.session(*tunnel, *session);
-    !known.is_some_and(|facts| facts.row.is_open())
+    known.is_none_or(|facts| is_unfinished(&facts.row))
+}
+
+/// Whether PPP has begun and is not open. It has not begun while the ICCN waits, as a rule in front of the client's first frame.
+fn is_unfinished(row: &SessionRow) -> bool {
+    match row.state() {
+        SessionState::WaitConnect => false,
+        SessionState::Connected => !row.is_open(),
+    }
 }
 
 /// The tunnel that a packet is for; `None` for an SCCRQ.
@@ -272,4 +281,29 @@ pub fn from_relay(relay: Relay) -> Option<Inbound> {
         epoch: u32::try_from(relay.epoch).ok()?,
         message: Box::new(message),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use holdfast_cluster::records::{NcpRow, PppRow};
+
+    use super::*;
+
+    #[test]
+    fn a_first_frame_waits_with_its_call_and_one_of_an_open_link_too() {
+        let mut row = SessionRow::default();
+        row.set_state(SessionState::WaitConnect);
+        assert!(!is_unfinished(&row));
+        row.set_state(SessionState::Connected);
+        assert!(is_unfinished(&row));
+        let ncps = vec![NcpRow {
+            open: true,
+            ..NcpRow::default()
+        }];
+        row.ppp = Some(PppRow {
+            ncps,
+            ..PppRow::default()
+        });
+        assert!(!is_unfinished(&row));
+    }
 }

@@ -2,11 +2,15 @@
 //!
 //! Each node tells every other the totals of what it forwarded itself, cumulative over all its processes, never differences: a
 //! report that is lost, doubled or late does no harm. Of each field the highest is kept, so a sum never goes back.
+//!
+//! A session that the table does not have here may be one that is yet to be applied: its report is kept until it is next looked
+//! which sessions live, every five seconds, and then forgotten and counted.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use holdfast_cluster::limits::SESSIONS_MAX;
 use prost::Message;
 
 use crate::peers::proto::{Counters, SessionCounters};
@@ -16,23 +20,47 @@ use crate::server::sheet::{read_totals, write_line};
 /// Sessions in one frame: some 25 kB.
 const SESSIONS_PER_FRAME: usize = 500;
 
+/// Octets of an accounting id; ours have 24.
+const ID_OCTETS_MAX: usize = 64;
+
 /// First line of the file that they are kept in.
 const HEADER: &str = "holdfast counters of others 1";
 
-/// By accounting id and node.
-type Known = HashMap<String, Vec<(u64, Totals)>>;
+/// By accounting id.
+type Known = HashMap<String, Session>;
+
+#[derive(Clone, Debug, Default)]
+struct Session {
+    by_node: Vec<(u64, Totals)>,
+    /// The table here has or had it.
+    found: bool,
+}
+
+/// A report that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The other node's wall clock since 1970; zero if it does not say.
+    pub clock: Duration,
+    /// Its sessions that were passed over: an id that can be none, or more of them than a table has.
+    pub refused: u64,
+}
 
 /// What others have reported.
 #[derive(Debug, Default)]
 pub struct Reports(Mutex<Known>);
 
 impl Reports {
-    /// Takes a report of another node. Gives that one's wall clock since 1970, zero if it does not say; `None`: the report makes no
-    /// sense.
-    pub fn take(&self, node: u64, report: &[u8]) -> Option<Duration> {
+    /// Takes a report of another node; `None`: it makes no sense.
+    pub fn take(&self, node: u64, report: &[u8]) -> Option<Taken> {
         let report = Counters::decode(report).ok()?;
         let mut known = self.known();
+        let mut refused = 0;
         for session in report.sessions {
+            let has_room = known.len() < SESSIONS_MAX || known.contains_key(&session.acct_session_id);
+            if !has_room || !is_id(&session.acct_session_id) {
+                refused += 1;
+                continue;
+            }
             let totals = Totals {
                 rx_packets: session.rx_packets,
                 rx_octets: session.rx_octets,
@@ -42,7 +70,10 @@ impl Reports {
             };
             note(&mut known, session.acct_session_id, node, totals);
         }
-        Some(Duration::from_millis(report.unix_ms))
+        Some(Taken {
+            clock: Duration::from_millis(report.unix_ms),
+            refused,
+        })
     }
 
     /// As it is now, apart from what comes.
@@ -55,7 +86,7 @@ impl Reports {
     pub fn to_text(&self) -> String {
         let mut text = format!("{HEADER}\n");
         for (id, of_session) in &*self.known() {
-            for (node, totals) in of_session {
+            for (node, totals) in &of_session.by_node {
                 write_line(&mut text, &[id, &node.to_string()], *totals);
             }
         }
@@ -78,7 +109,7 @@ impl Reports {
         };
         let mut known = self.known();
         for (id, node, totals) in read {
-            note(&mut known, id, node, totals);
+            note(&mut known, id, node, totals).found = true;
         }
         true
     }
@@ -86,13 +117,23 @@ impl Reports {
     /// What all others have counted for a session.
     pub fn of(&self, acct_session_id: &str) -> Totals {
         let known = self.known();
-        let of_session = known.get(acct_session_id).into_iter().flatten();
-        of_session.fold(Totals::default(), |sum, (_, totals)| sum.plus(*totals))
+        let of_session = known.get(acct_session_id).map(|session| &session.by_node);
+        of_session
+            .into_iter()
+            .flatten()
+            .fold(Totals::default(), |sum, (_, totals)| sum.plus(*totals))
     }
 
-    /// Forgets the sessions for which `lives` does not hold.
-    pub fn retain(&self, lives: impl Fn(&str) -> bool) {
-        self.known().retain(|id, _| lives(id));
+    /// Forgets the sessions for which `lives` does not hold. Gives how many of them never did.
+    pub fn retain(&self, lives: impl Fn(&str) -> bool) -> u64 {
+        let mut never = 0;
+        self.known().retain(|id, session| {
+            let lives = lives(id);
+            never += u64::from(!lives && !session.found);
+            session.found |= lives;
+            lives
+        });
+        never
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -101,12 +142,19 @@ impl Reports {
     }
 }
 
-fn note(known: &mut Known, id: String, node: u64, totals: Totals) {
-    let of_session = known.entry(id).or_default();
-    match of_session.iter_mut().find(|(reporter, _)| *reporter == node) {
+fn note(known: &mut Known, id: String, node: u64, totals: Totals) -> &mut Session {
+    let session = known.entry(id).or_default();
+    let reporter = session.by_node.iter_mut().find(|(reporter, _)| *reporter == node);
+    match reporter {
         Some((_, before)) => *before = before.highest(totals),
-        None => of_session.push((node, totals)),
+        None => session.by_node.push((node, totals)),
     }
+    session
+}
+
+/// Whether it can be one: it goes into a file of words and lines.
+fn is_id(text: &str) -> bool {
+    (1..=ID_OCTETS_MAX).contains(&text.len()) && text.bytes().all(|octet| octet.is_ascii_graphic())
 }
 
 /// Reports of these sessions, ready to be sent: one at least, for it tells our wall clock, too.
@@ -151,7 +199,11 @@ mod tests {
         let reports = Reports::default();
         for (node, octets) in [(2, 100), (3, 7), (2, 130), (2, 110)] {
             let frames = encode(NOW, [("a", totals(octets))].into_iter());
-            assert_eq!(reports.take(node, &frames[0]), Some(NOW));
+            let taken = Taken {
+                clock: NOW,
+                refused: 0,
+            };
+            assert_eq!(reports.take(node, &frames[0]), Some(taken));
         }
         assert_eq!(reports.of("a"), totals(137));
         assert_eq!(reports.of("b"), Totals::default());
@@ -196,5 +248,37 @@ mod tests {
         assert!(frames.iter().all(|frame| reports.take(9, frame).is_some()));
         assert_eq!(reports.of("1000"), totals(1));
         assert_eq!(reports.take(9, &[0xff; 7]), None);
+    }
+
+    #[test]
+    fn what_can_be_no_id_is_passed_over_and_damages_nothing() {
+        let long = "f".repeat(ID_OCTETS_MAX + 1);
+        let ids = ["0000002a00000000deadbeef", "", "a b", "a\n", "\u{e9}", &long];
+        let frames = encode(NOW, ids.iter().map(|id| (*id, totals(1))));
+        let reports = Reports::default();
+        let taken = reports.take(2, &frames[0]).expect("decodes");
+        assert_eq!(taken.refused, 5);
+        assert_eq!(reports.of(ids[0]), totals(1));
+        assert!(Reports::default().restore(&reports.to_text()), "it is read again");
+    }
+
+    #[test]
+    fn a_session_that_the_table_never_had_is_forgotten_and_counted() {
+        let reports = Reports::default();
+        let frames = encode(NOW, ["ours", "nobodys"].into_iter().map(|id| (id, totals(1))));
+        assert!(reports.take(2, &frames[0]).is_some());
+        assert_eq!(reports.retain(|id| id == "ours"), 1);
+        assert_eq!(
+            (reports.of("ours"), reports.of("nobodys")),
+            (totals(1), Totals::default())
+        );
+        let kept = reports.to_text();
+        assert_eq!(reports.retain(|_| false), 0, "it has ended");
+        assert!(reports.restore(&kept));
+        assert_eq!(
+            reports.retain(|_| false),
+            0,
+            "it ended while this node did not run"
+        );
     }
 }

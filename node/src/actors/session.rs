@@ -355,7 +355,8 @@ impl SessionActor {
             return;
         };
         if let Some(from) = self.waits_for_former_owner(&row).filter(|_| !begins) {
-            // It is asked for again then, as after a panic.
+            // It is asked for again then, as after a panic. An earlier core is over with its tunnel's, which nothing answers any more.
+            self.core = None;
             let key = TimerKey::Session(self.tunnel, self.id);
             return self.shard.timers.borrow_mut().set(key, Some(from));
         }

@@ -337,6 +337,8 @@ impl ShardActor {
         let published = self.context.shared.table.published();
         if published.own_groups().any(|own| own == group) {
             self.context.taken.borrow_mut().insert(group, self.context.now());
+        } else {
+            self.pass_early_on(group);
         }
         let of_group: Vec<_> = {
             let tunnels = self.context.tunnels.borrow();
@@ -348,6 +350,20 @@ impl ShardActor {
         };
         for tunnel in of_group {
             tunnel::stop(&self.context, tunnel);
+        }
+    }
+
+    /// First frames of sessions that will be born at the next owner.
+    fn pass_early_on(&self, group: u8) {
+        let now = self.context.now().monotonic;
+        let early = self.context.early.borrow_mut().take_group(now, group);
+        for ((tunnel, session), frame) in early {
+            let packet = Inbound::Ppp {
+                tunnel,
+                session,
+                frame,
+            };
+            relay::away(&self.context, tunnel, packet);
         }
     }
 

@@ -46,7 +46,8 @@ pub enum ClusterCommand {
     /// Have a stopped node go on as a cluster of its own, when the quorum is gone for good
     ///
     /// What the lost nodes decided without this one is lost. They must not come back with their data: each is to be added
-    /// anew. Without --force it only says what it would do.
+    /// anew. Without --force it only says what it would do. While any other member's cluster address takes connections it is
+    /// refused, with --force too: with a majority there is nothing to recover, and fewer are to be stopped first.
     Recover(RecoverArgs),
 }
 

@@ -1,12 +1,15 @@
 //! `holdfast cluster recover`: a stopped node goes on as a cluster of its own when the quorum is gone for good.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use holdfast_cluster::log::DiskLog;
-use holdfast_cluster::replica::{RecoverError, Survivor};
+use holdfast_cluster::replica::{Others, RecoverError, Survivor};
 use rand::RngExt;
 use serde_json::json;
 
@@ -15,6 +18,9 @@ use crate::config::Config;
 
 /// The files of the session table in a data folder begin with one of these.
 const TABLE_FILES: [&str; 2] = ["segment-", "snapshot-"];
+
+/// How long a member's cluster address may take to answer: one lost packet is sent again after a second.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Which node goes on.
 #[derive(Debug, Args)]
@@ -36,6 +42,10 @@ struct Plan {
     folder: PathBuf,
     /// The others of the group that is given up.
     lost: Vec<u64>,
+    /// Those of them that run, as it seems, and where.
+    answering: BTreeMap<u64, SocketAddr>,
+    /// What that means.
+    others: Others,
     term: u64,
     index: u64,
     tunnels: usize,
@@ -60,13 +70,15 @@ pub fn recover(args: &RecoverArgs) -> Result<(), CliError> {
         .map_err(RecoverError::from)
         .and_then(|log| Survivor::read(log, config.node.id))
         .map_err(|error| failure(&folder, &error))?;
-    let plan = plan(&config, &survivor);
+    let plan = plan(&config, &survivor)?;
     if !args.force {
         show(args, &plan, None)?;
+        plan.refuse_if_others_run()?;
         return Err(CliError::Failure(
             "nothing was changed: it is done with --force".to_owned(),
         ));
     }
+    plan.refuse_if_others_run()?;
     if !args.json {
         output::print(plan.text())?;
     }
@@ -80,26 +92,84 @@ fn failure(folder: &Path, error: &dyn std::fmt::Display) -> CliError {
     CliError::Failure(format!("cannot recover from {}: {error}", folder.display()))
 }
 
-fn plan(config: &Config, survivor: &Survivor<DiskLog>) -> Plan {
+fn plan(config: &Config, survivor: &Survivor<DiskLog>) -> Result<Plan, CliError> {
     let node = config.node.id;
     let members = survivor.members();
-    let all = members.voters.iter().chain(&members.learners);
+    let all = [&members.voters, &members.learners, &members.outgoing];
+    let lost: BTreeSet<u64> = all.into_iter().flatten().copied().collect();
+    let lost: Vec<u64> = lost.into_iter().filter(|member| *member != node).collect();
+    let answering = who_answers(&addresses(config, &lost)?);
     let (term, index) = survivor.last();
-    Plan {
+    Ok(Plan {
         node,
         folder: config.node.data_dir.clone(),
-        lost: all.copied().filter(|member| *member != node).collect(),
+        lost,
+        others: survivor.others(&answering.keys().copied().collect()),
+        answering,
         term,
         index,
         tunnels: survivor.table().tunnel_count(),
         sessions: survivor.table().session_count(),
-    }
+    })
+}
+
+/// Where the others are. Of whom nobody knows that, nobody can tell whether it runs.
+fn addresses(config: &Config, nodes: &[u64]) -> Result<BTreeMap<u64, SocketAddr>, CliError> {
+    let address = |node: &u64| {
+        let member = config.members.iter().find(|member| member.id == *node);
+        member.map(|member| (*node, member.address)).ok_or_else(|| {
+            CliError::Failure(format!(
+                "cannot look whether node {node} still runs: it is a member by the log of node {}, and no [[member]] has its \
+                 address. Put that back; it has to stay after the recovery, too",
+                config.node.id
+            ))
+        })
+    };
+    nodes.iter().map(address).collect()
+}
+
+/// Those whose cluster address takes a connection, all asked at once.
+fn who_answers(addresses: &BTreeMap<u64, SocketAddr>) -> BTreeMap<u64, SocketAddr> {
+    let connects = |address: &SocketAddr| TcpStream::connect_timeout(address, ANSWER_PATIENCE).is_ok();
+    thread::scope(|scope| {
+        let asked: Vec<_> = addresses
+            .iter()
+            .map(|(node, address)| (*node, *address, scope.spawn(move || connects(address))))
+            .collect();
+        let answered = asked
+            .into_iter()
+            // Who cannot be asked is not known to be silent.
+            .filter_map(|(node, address, asked)| asked.join().unwrap_or(true).then_some((node, address)));
+        answered.collect()
+    })
 }
 
 impl Plan {
     fn lost(&self) -> String {
         let ids: Vec<String> = self.lost.iter().map(ToString::to_string).collect();
         ids.join(", ")
+    }
+
+    /// A group of which members still run is not recovered from under them.
+    fn refuse_if_others_run(&self) -> Result<(), CliError> {
+        let node = self.node;
+        let answering: Vec<String> = self
+            .answering
+            .iter()
+            .map(|(node, address)| format!("node {node} answers at {address}"))
+            .collect();
+        let answering = answering.join(", ");
+        let why = match self.others {
+            Others::Silent => return Ok(()),
+            Others::Quorum => format!(
+                "the quorum is not lost, and a recovery would end it: {answering}, and with node {node} that is a majority. \
+                 Start node {node}, nothing has to be recovered"
+            ),
+            Others::Running => format!(
+                "{answering}: stop what runs there first. Of the nodes that are left, recover the one whose log reaches furthest"
+            ),
+        };
+        Err(CliError::Failure(format!("nothing was changed: {why}")))
     }
 
     fn text(&self) -> String {
@@ -141,6 +211,7 @@ fn show(args: &RecoverArgs, plan: &Plan, done: Option<(u64, &Path)>) -> Result<(
         return output::print_json(&json!({
             "node": plan.node,
             "lost": plan.lost,
+            "answering": plan.answering.keys().collect::<Vec<_>>(),
             "last_term": plan.term,
             "last_index": plan.index,
             "tunnels": plan.tunnels,

@@ -2,6 +2,7 @@
 //!
 //! Texts name keys and lists, never a secret: a changed password is "user ada: password changed".
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Display};
 use std::path::Path;
 use std::time::Duration;
@@ -31,10 +32,14 @@ impl Reload {
         config.anycast = running.anycast.clone();
         config.log.format = running.log.format;
         config.cluster = running.cluster.clone();
-        config.members = running.members.clone();
+        config.members = members(running, file);
+        let mut applied = applied(running, file);
+        applied.extend(member_changes(&running.members, &config.members));
+        let mut needs_restart = needs_restart(running, file);
+        needs_restart.extend(member_changes(&config.members, &file.members));
         Self {
-            applied: applied(running, file),
-            needs_restart: needs_restart(running, file),
+            applied,
+            needs_restart,
             config,
         }
     }
@@ -105,14 +110,50 @@ fn cluster(d: &mut Differences, old: &Config, new: &Config) {
         (None, Some(_)) => d.0.push("[cluster]: added".to_owned()),
         (Some(_), None) => d.0.push("[cluster]: removed".to_owned()),
     }
-    let member = |members: &Vec<MemberConfig>| {
-        let text = |m: &MemberConfig| {
-            let witness = if m.witness { " (witness)" } else { "" };
-            format!("{}={}{witness}", m.id, m.address)
-        };
-        members.iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
+/// Whom to run with: the file's members, but what this node is itself, and who is a witness, waits for the next start.
+fn members(running: &Config, file: &Config) -> Vec<MemberConfig> {
+    let own = running.node.id;
+    let cluster = |config: &Config| config.cluster.as_ref().map(|cluster| cluster.id.clone());
+    if file.node.id != own || cluster(file).is_none() || cluster(file) != cluster(running) {
+        // The list is meant for another node, or for another cluster.
+        return running.members.clone();
+    }
+    let to_run_with = |member: &MemberConfig| {
+        let earlier = running.members.iter().find(|earlier| earlier.id == member.id);
+        match earlier {
+            Some(earlier) if earlier.id == own => earlier.clone(),
+            Some(earlier) => MemberConfig {
+                witness: earlier.witness,
+                ..member.clone()
+            },
+            None => member.clone(),
+        }
     };
-    d.shown("member", &old.members, &new.members, member);
+    file.members.iter().map(to_run_with).collect()
+}
+
+/// What was added, removed or changed, in the order of the ids.
+fn member_changes(old: &[MemberConfig], new: &[MemberConfig]) -> Vec<String> {
+    let index = |members: &[MemberConfig]| -> BTreeMap<u64, MemberConfig> {
+        members.iter().map(|member| (member.id, member.clone())).collect()
+    };
+    let (old, new) = (index(old), index(new));
+    let ids: BTreeSet<&u64> = old.keys().chain(new.keys()).collect();
+    let mut d = Differences::default();
+    for id in ids {
+        match (old.get(id), new.get(id)) {
+            (Some(old), Some(new)) => {
+                d.plain(&format!("member {id}: address"), &old.address, &new.address);
+                d.plain(&format!("member {id}: witness"), &old.witness, &new.witness);
+            }
+            (None, Some(new)) => d.0.push(format!("member {id}: added, {}", new.address)),
+            (Some(_), None) => d.0.push(format!("member {id}: removed")),
+            (None, None) => {}
+        }
+    }
+    d.0
 }
 
 /// The section as a whole: its addresses are on the interface, its routers in BIRD's configuration.
@@ -245,7 +286,7 @@ fn named<'c, T>(
     name: impl Fn(&'c T) -> &'c str,
     changes: impl Fn(&T, &T) -> Vec<&'static str>,
 ) -> Vec<String> {
-    let index = |items: &'c [T]| -> std::collections::BTreeMap<&'c str, &'c T> {
+    let index = |items: &'c [T]| -> BTreeMap<&'c str, &'c T> {
         items.iter().map(|item| (name(item), item)).collect()
     };
     let (before, after) = (index(old), index(new));
@@ -262,7 +303,7 @@ fn named<'c, T>(
             Some(_) => {}
         }
     }
-    let order = |items: &'c [T], other: &std::collections::BTreeMap<&str, &T>| -> Vec<&'c str> {
+    let order = |items: &'c [T], other: &BTreeMap<&str, &T>| -> Vec<&'c str> {
         items
             .iter()
             .map(&name)

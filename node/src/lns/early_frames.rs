@@ -1,7 +1,8 @@
 //! What a subscriber says before its session is born.
 //!
 //! Many LACs pass a client's first frame on right behind the ICCN, whose acceptance takes a commit. Dropped, it costs that client its
-//! restart timer, three seconds as a rule. So the newest frame of such a session waits: PPP repeats the others.
+//! restart timer, three seconds as a rule. So the newest frame of such a session waits: PPP repeats the others. If its group changes
+//! hands meanwhile, it goes to the next owner, where the session will be born.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -36,6 +37,13 @@ impl EarlyFrames {
         let (since, frame) = self.0.remove(&session)?;
         is_fresh(now, since).then_some(frame)
     }
+
+    /// The group is another node's: what was said just now for its sessions, all of which will be born there.
+    pub fn take_group(&mut self, now: Duration, group: u8) -> Vec<((TunnelId, SessionId), Vec<u8>)> {
+        let of_group = self.0.extract_if(|(tunnel, _), _| tunnel.group() == group);
+        let fresh = of_group.filter(|(_, (since, _))| is_fresh(now, *since));
+        fresh.map(|(session, (_, frame))| (session, frame)).collect()
+    }
 }
 
 fn is_fresh(now: Duration, since: Duration) -> bool {
@@ -69,6 +77,18 @@ mod tests {
         let mut early = EarlyFrames::default();
         assert!(early.keep(T0, session(1), vec![1]));
         assert_eq!(early.take(LATER, session(1)), None);
+    }
+
+    #[test]
+    fn a_group_takes_its_fresh_frames_along() {
+        let other = TunnelId::new(0x0201).expect("not zero");
+        let of_other = |number| (other, session(number).1);
+        let mut early = EarlyFrames::default();
+        assert!(early.keep(T0, of_other(1), vec![1]) && early.keep(LATER, of_other(2), vec![2]));
+        assert!(early.keep(LATER, session(1), vec![3]));
+        assert_eq!(early.take_group(LATER, 2), [(of_other(2), vec![2])]);
+        assert_eq!(early.take(LATER, of_other(2)), None);
+        assert_eq!(early.take_group(LATER, 0), [(session(1), vec![3])]);
     }
 
     #[test]

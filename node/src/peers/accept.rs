@@ -42,6 +42,13 @@ pub(super) struct Inbound {
     from: IpAddr,
 }
 
+impl Inbound {
+    /// Ends the stream.
+    pub(super) fn end(&self) {
+        self.task.abort();
+    }
+}
+
 impl Acceptor {
     /// Room for [`HANDSHAKES_MAX`] of each kind.
     pub(super) fn room() -> [Arc<Semaphore>; 2] {
@@ -67,8 +74,9 @@ impl Acceptor {
         let is_known = self
             .shared
             .members
+            .load()
             .values()
-            .any(|member| member.config.address.ip() == ip);
+            .any(|member| member.address().ip() == ip);
         let Ok(permit) = self.room[usize::from(is_known)].clone().try_acquire_owned() else {
             let metrics = &self.shared.metrics;
             metrics.hit(Limit::PeerHandshakes);
@@ -122,16 +130,20 @@ impl Acceptor {
     /// Puts the stream in the place of an earlier one of the same member, which is dead: unless it is another process at another
     /// address, which is then refused. The earlier one, if it is dead, ends within [`super::limits::SILENCE_MAX`].
     fn admit(self: &Arc<Self>, stream: TlsStream<TcpStream>, hello: Hello, address: SocketAddr) {
-        let Some(member) = self.shared.members.get(&hello.node) else {
+        let Some(member) = self.shared.member(hello.node) else {
             return;
         };
         let from = address.ip().to_canonical();
         let mut inbound = member.inbound.lock().expect("never poisoned: held for a swap");
+        if self.shared.member(hello.node).is_none() {
+            // Hung up on just now.
+            return;
+        }
         let is_double = |earlier: &&Inbound| {
             earlier.boot != hello.boot && earlier.from != from && !earlier.task.is_finished()
         };
         if let Some(earlier) = inbound.as_ref().filter(is_double) {
-            self.refuse_double(member, &hello, earlier.from, from);
+            self.refuse_double(&member, &hello, earlier.from, from);
             return;
         }
         let key = match Key::export(stream.get_ref().1) {
@@ -142,7 +154,7 @@ impl Acceptor {
             }
         };
         let (node, boot) = (hello.node, hello.boot);
-        let task = tokio::spawn(self.clone().listen_to(node, stream, address, key));
+        let task = tokio::spawn(self.clone().listen_to(member.clone(), stream, address, key));
         let entry = Inbound {
             task: task.abort_handle(),
             key,
@@ -185,16 +197,14 @@ impl Acceptor {
 
     async fn listen_to(
         self: Arc<Self>,
-        node: u64,
+        member: Arc<Member>,
         mut stream: TlsStream<TcpStream>,
         address: SocketAddr,
         key: u64,
     ) {
-        let Some(member) = self.shared.members.get(&node) else {
-            return;
-        };
+        let node = member.config.load().id;
         let _gone = Gone {
-            member,
+            member: &member,
             shared: &self.shared,
             key,
         };

@@ -29,26 +29,43 @@ const TOGETHER_OCTETS: usize = 32 * 1024;
 /// All that it takes to dial one member.
 pub(super) struct Dialler {
     pub(super) node: u64,
+    pub(super) member: Arc<Member>,
     pub(super) shared: Arc<Shared>,
     pub(super) events: Arc<dyn PeerEvents>,
 }
 
 impl Dialler {
-    /// For ever.
+    /// Until the member is one no more.
     pub(super) async fn run(&self) {
-        let Some(member) = self.shared.members.get(&self.node) else {
-            return;
+        let hung_up = async {
+            self.member.hang_up.notified().await;
+            self.member.line.load().is_some()
         };
+        let was_up = tokio::select! {
+            () = self.dial() => return,
+            was_up = hung_up => was_up,
+        };
+        tracing::info!(node = self.node, "hung up on a node that is no member any more");
+        if was_up {
+            self.shared.metrics.count(Counter::PeersLost);
+            self.events.on_down(self.node, false);
+        }
+    }
+
+    /// For ever.
+    async fn dial(&self) {
+        let member = &*self.member;
         // Whether `on_down` has said that nobody listens there.
         let mut told = false;
         let mut wait = REDIAL.0;
         loop {
-            let attempt = timeout(SETUP_TIMEOUT, self.connect(member.config.address)).await;
+            let address = member.address();
+            let attempt = timeout(SETUP_TIMEOUT, self.connect(address)).await;
             let began = Instant::now();
             match attempt.unwrap_or(Err(Ended::Silent)) {
                 Ok((stream, hello, sealer)) => {
-                    let ended = self.carry(member, stream, hello, sealer).await;
-                    self.lost(member, &ended);
+                    let ended = self.carry(address, stream, hello, sealer).await;
+                    self.lost(address, &ended);
                     told = false;
                     if began.elapsed() >= REDIAL.1 {
                         wait = REDIAL.0;
@@ -57,7 +74,7 @@ impl Dialler {
                     }
                 }
                 Err(ended) => {
-                    self.failed(member, &ended);
+                    self.failed(address, &ended);
                     if matches!(ended, Ended::Nobody) && !told {
                         told = true;
                         self.events.on_down(self.node, true);
@@ -112,18 +129,19 @@ impl Dialler {
     /// Writes what is sent, until the stream ends.
     async fn carry(
         &self,
-        member: &Member,
+        address: SocketAddr,
         stream: TlsStream<TcpStream>,
         hello: Hello,
         sealer: Sealer,
     ) -> Ended {
+        let member = &*self.member;
         let (frames, queue) = unbounded_channel();
         let (long, long_queue) = unbounded_channel();
-        let line = Arc::new(Line::new(frames, long, sealer));
+        let line = Arc::new(Line::new(frames, long, address, sealer));
         member.line.store(Some(line.clone()));
         let _down = Down(member);
         let node = self.node;
-        tracing::info!(node, address = %member.config.address, program = hello.program, "connected to a member");
+        tracing::info!(node, %address, program = hello.program, "connected to a member");
         member.note(|notes| {
             notes.hello = Some(hello.clone());
             notes.last_error = None;
@@ -138,16 +156,17 @@ impl Dialler {
         }
     }
 
-    fn lost(&self, member: &Member, ended: &Ended) {
+    fn lost(&self, address: SocketAddr, ended: &Ended) {
         let node = self.node;
-        tracing::warn!(node, address = %member.config.address, "lost the connection to a member: {ended}");
-        member.note(|notes| notes.last_error = Some(ended.to_string()));
+        tracing::warn!(node, %address, "lost the connection to a member: {ended}");
+        self.member
+            .note(|notes| notes.last_error = Some(ended.to_string()));
         self.shared.metrics.count(Counter::PeersLost);
         self.events.on_down(node, false);
     }
 
-    fn failed(&self, member: &Member, ended: &Ended) {
-        let (node, address) = (self.node, member.config.address);
+    fn failed(&self, address: SocketAddr, ended: &Ended) {
+        let node = self.node;
         let metrics = &self.shared.metrics;
         if let Ended::Refused(refusal) = ended {
             self.shared.refusals.note(metrics, address, refusal);
@@ -155,7 +174,7 @@ impl Dialler {
         metrics.count(Counter::PeersDialFailed);
         // A new reason is worth a line, the same one again is not.
         let text = ended.to_string();
-        let is_news = member.note(|notes| {
+        let is_news = self.member.note(|notes| {
             let is_news = notes.last_error.as_ref() != Some(&text);
             notes.last_error = Some(text);
             is_news

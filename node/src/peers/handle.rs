@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use holdfast_cluster::replica::Lineage;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot};
 
 use super::accept::Inbound;
@@ -46,8 +46,10 @@ struct Running {
 /// What the handle and the peers thread share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// All but this node.
-    pub(super) members: BTreeMap<u64, Member>,
+    /// All but this node. A reload swaps it.
+    pub(super) members: ArcSwap<BTreeMap<u64, Arc<Member>>>,
+    /// Those who are to be dialled from now on. Locked while the members change.
+    newcomers: Mutex<UnboundedSender<Arc<Member>>>,
     /// Who we are.
     pub(super) own: Identity,
     /// Our certificate and what we trust. A reload swaps it, for connections made from then on.
@@ -65,13 +67,16 @@ pub(super) struct Shared {
 /// Another member.
 #[derive(Debug)]
 pub(super) struct Member {
-    pub(super) config: MemberConfig,
+    /// Its address may change: for streams that are dialled from then on.
+    pub(super) config: ArcSwap<MemberConfig>,
     /// The stream to it, while it is ready.
     pub(super) line: ArcSwapOption<Line>,
     /// The stream from it, while it is ready.
     pub(super) inbound: Mutex<Option<Inbound>>,
     /// It has reached us, and so can be reached.
     pub(super) heard_of: Notify,
+    /// It is no member any more: its dialler ends.
+    pub(super) hang_up: Notify,
     notes: Mutex<Notes>,
 }
 
@@ -91,6 +96,8 @@ pub(super) struct Line {
     pub(super) frames: Lane,
     /// Raft messages that go in parts.
     pub(super) long: Lane,
+    /// Where it leads, and its datagrams go, even if the member is to be dialled elsewhere by now.
+    address: SocketAddr,
     sealer: Sealer,
     since: Instant,
 }
@@ -114,15 +121,14 @@ impl Peers {
             source,
         })?;
         let udp = sockets.udp.try_clone().map_err(StartError::Thread)?;
-        let members = config.members.iter().filter(|member| member.id != config.node);
         let metrics = config.metrics.clone();
         metrics.set_limit(Limit::PeerQueue, QUEUE_OCTETS_MAX as u64);
         metrics.set_limit(Limit::PeerPassed, PASSED_OCTETS_MAX as u64);
         metrics.set_limit(Limit::PeerHandshakes, HANDSHAKES_MAX as u64);
+        let (newcomers, to_dial) = unbounded_channel();
         let shared = Arc::new(Shared {
-            members: members
-                .map(|member| (member.id, Member::new(member.clone())))
-                .collect(),
+            members: ArcSwap::default(),
+            newcomers: Mutex::new(newcomers),
             own: Identity {
                 cluster_id: config.cluster.id.clone(),
                 node: config.node,
@@ -135,8 +141,9 @@ impl Peers {
             refusals: Refusals::default(),
             metrics,
         });
+        shared.set_members(&config.members);
         let (stop, stopped) = oneshot::channel();
-        let thread = thread::start(shared.clone(), sockets, Arc::new(events), stopped)?;
+        let thread = thread::start(shared.clone(), sockets, Arc::new(events), to_dial, stopped)?;
         Ok(PeersHandle {
             shared,
             running: Arc::new(Mutex::new(Some(Running { stop, thread }))),
@@ -184,11 +191,10 @@ impl PeersHandle {
     /// Seals and sends a datagram of 1,200 octets at most. `false`: not sent; counted.
     pub fn send_datagram(&self, to: u64, octets: Vec<u8>) -> bool {
         let shared = &self.shared;
-        let sent = shared.members.get(&to).is_some_and(|member| {
-            let line = member.line.load();
-            let sealed = line.as_ref().and_then(|line| line.sealer.seal(&octets));
-            let target = reachable_from(shared.listen, member.config.address);
+        let sent = shared.line(to).is_some_and(|line| {
+            let target = reachable_from(shared.listen, line.address);
             // An error may be ICMP's word on an earlier one; a datagram that is lost comes again.
+            let sealed = line.sealer.seal(&octets);
             sealed.is_some_and(|sealed| shared.udp.send_to(&sealed, target).is_ok())
         });
         let counter = if sent {
@@ -202,13 +208,20 @@ impl PeersHandle {
 
     /// The members to which frames can be sent now, in the order of their ids.
     pub fn connected(&self) -> Vec<u64> {
-        let connected = |(id, member): (&u64, &Member)| member.line.load().is_some().then_some(*id);
-        self.shared.members.iter().filter_map(connected).collect()
+        let connected = |(id, member): (&u64, &Arc<Member>)| member.line.load().is_some().then_some(*id);
+        self.shared.members.load().iter().filter_map(connected).collect()
     }
 
     /// All other members, in the order of their ids.
     pub fn status(&self) -> Vec<PeerStatus> {
-        self.shared.members.values().map(Member::status).collect()
+        let members = self.shared.members.load();
+        members.values().map(|member| member.status()).collect()
+    }
+
+    /// Who the members are from now on, this node perhaps among them: who is new is dialled, who is gone is hung up on. Streams that
+    /// stand stay, also where a member's address is another one now: that is for the next one.
+    pub fn set_members(&self, members: &[MemberConfig]) {
+        self.shared.set_members(members);
     }
 
     /// From now on we say that this is the digest of our configuration.
@@ -275,13 +288,44 @@ impl Shared {
     pub(super) fn expected(&self, dialled: Option<u64>) -> Expected {
         Expected {
             own: self.own.clone(),
-            members: self.members.keys().copied().collect(),
+            members: self.members.load().keys().copied().collect(),
             dialled,
         }
     }
 
+    /// A member, unless it is this node or none.
+    pub(super) fn member(&self, node: u64) -> Option<Arc<Member>> {
+        self.members.load().get(&node).cloned()
+    }
+
     fn line(&self, to: u64) -> Option<Arc<Line>> {
-        self.members.get(&to)?.line.load_full()
+        self.members.load().get(&to)?.line.load_full()
+    }
+
+    fn set_members(&self, configured: &[MemberConfig]) {
+        let newcomers = self.newcomers.lock().expect("nothing panics with it locked");
+        let earlier = self.members.load_full();
+        let others = configured.iter().filter(|member| member.id != self.own.node);
+        let members: BTreeMap<u64, Arc<Member>> = others
+            .map(|config| {
+                let member = earlier.get(&config.id).cloned();
+                let member = member.unwrap_or_else(|| Arc::new(Member::new(config.clone())));
+                member.configure(config);
+                (config.id, member)
+            })
+            .collect();
+        // Before anyone is hung up on, so that nobody of those is let in again.
+        self.members.store(Arc::new(members.clone()));
+        for (_, gone) in earlier.iter().filter(|(node, _)| !members.contains_key(node)) {
+            gone.hang_up();
+        }
+        for (_, member) in members
+            .into_iter()
+            .filter(|(node, _)| !earlier.contains_key(node))
+        {
+            // Without the thread, which is being stopped, nobody is dialled.
+            let _ = newcomers.send(member);
+        }
     }
 
     /// Whether a member belongs to the cluster that we belong to. Who has been left behind hears of it by `events`.
@@ -303,11 +347,34 @@ impl Shared {
 impl Member {
     fn new(config: MemberConfig) -> Self {
         Self {
-            config,
+            config: ArcSwap::from_pointee(config),
             line: ArcSwapOption::empty(),
             inbound: Mutex::default(),
             heard_of: Notify::new(),
+            hang_up: Notify::new(),
             notes: Mutex::default(),
+        }
+    }
+
+    /// Where it is to be dialled.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.config.load().address
+    }
+
+    fn configure(&self, config: &MemberConfig) {
+        if **self.config.load() != *config {
+            self.config.store(Arc::new(config.clone()));
+            // Who could not be reached is tried there at once.
+            self.heard_of.notify_one();
+        }
+    }
+
+    /// Ends the streams both ways.
+    fn hang_up(&self) {
+        self.hang_up.notify_one();
+        let inbound = self.inbound.lock().expect("never poisoned: held for a swap");
+        if let Some(inbound) = inbound.as_ref() {
+            inbound.end();
         }
     }
 
@@ -320,7 +387,7 @@ impl Member {
         let line = self.line.load();
         let notes = self.notes.lock().expect("never poisoned: held for assignments");
         PeerStatus {
-            member: self.config.clone(),
+            member: MemberConfig::clone(&self.config.load()),
             hello: notes.hello.clone(),
             connected: line.as_ref().map(|line| line.since.elapsed()),
             heard: notes.heard,
@@ -342,6 +409,7 @@ impl Line {
     pub(super) fn new(
         frames: UnboundedSender<Vec<u8>>,
         long: UnboundedSender<Vec<u8>>,
+        address: SocketAddr,
         sealer: Sealer,
     ) -> Self {
         let lane = |octets| Lane {
@@ -351,6 +419,7 @@ impl Line {
         Self {
             frames: lane(frames),
             long: lane(long),
+            address,
             sealer,
             since: Instant::now(),
         }

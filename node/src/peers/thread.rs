@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
 use super::accept::Acceptor;
 use super::datagram::{Dropped, SEALED_OCTETS_MAX};
 use super::dial::Dialler;
-use super::handle::Shared;
+use super::handle::{Member, Shared};
 use super::limits::REDIAL;
 use super::{PeerEvents, StartError};
 use crate::metrics::Counter;
@@ -32,11 +33,12 @@ impl Sockets {
     }
 }
 
-/// Starts it. It ends when the other end of `stop` is dropped.
+/// Starts it: who comes by `to_dial` is dialled until he is hung up on. It ends when the other end of `stop` is dropped.
 pub(super) fn start(
     shared: Arc<Shared>,
     sockets: Sockets,
     events: Arc<dyn PeerEvents>,
+    mut to_dial: UnboundedReceiver<Arc<Member>>,
     stop: oneshot::Receiver<()>,
 ) -> Result<JoinHandle<()>, StartError> {
     let acceptor = Arc::new(Acceptor {
@@ -44,14 +46,6 @@ pub(super) fn start(
         events: events.clone(),
         room: Acceptor::room(),
     });
-    let dialler = |node: &u64| {
-        Arc::new(Dialler {
-            node: *node,
-            shared: shared.clone(),
-            events: events.clone(),
-        })
-    };
-    let diallers: Vec<_> = shared.members.keys().map(dialler).collect();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -64,12 +58,15 @@ pub(super) fn start(
     };
     let body = move || {
         runtime.block_on(async {
-            for dialler in diallers {
-                tokio::spawn(keep("dial", move || {
-                    let dialler = dialler.clone();
-                    async move { dialler.run().await }
-                }));
-            }
+            let dial = {
+                let (shared, events) = (shared.clone(), events.clone());
+                async move {
+                    while let Some(member) = to_dial.recv().await {
+                        dial(member, shared.clone(), events.clone());
+                    }
+                }
+            };
+            tokio::spawn(dial);
             tokio::spawn(keep("accept", move || acceptor.clone().run(tcp.clone())));
             tokio::spawn(keep("datagrams", move || {
                 receive(udp.clone(), shared.clone(), events.clone())
@@ -83,6 +80,19 @@ pub(super) fn start(
         .name("peers".to_owned())
         .spawn(body)
         .map_err(StartError::Thread)
+}
+
+fn dial(member: Arc<Member>, shared: Arc<Shared>, events: Arc<dyn PeerEvents>) {
+    let dialler = Arc::new(Dialler {
+        node: member.config.load().id,
+        member,
+        shared,
+        events,
+    });
+    tokio::spawn(keep("dial", move || {
+        let dialler = dialler.clone();
+        async move { dialler.run().await }
+    }));
 }
 
 /// Begins a task anew when it panics: one broken peer must not silence the others.

@@ -52,8 +52,9 @@ impl NodeBackend {
     pub async fn reload_now(&self) -> Result<ReloadReport, ApiError> {
         let source = self.source.clone();
         let read = tokio::task::spawn_blocking(move || source()).await;
-        match read.unwrap_or_else(|_| Err("the configuration could not be read".into())) {
-            Ok(config) => Ok(reload::apply(&self.shared, &self.log, &config)),
+        let read = read.unwrap_or_else(|_| Err("the configuration could not be read".into()));
+        match read.and_then(|config| reload::apply(&self.shared, &self.log, &config)) {
+            Ok(report) => Ok(report),
             Err(mistakes) => {
                 self.shared.metrics.count(Counter::ReloadsFailed);
                 tracing::error!("reload: nothing has changed: {mistakes}");
@@ -229,6 +230,7 @@ impl Backend for NodeBackend {
             warnings
                 .push("the disk of the data folder is full: new calls are refused; free some space".into());
         }
+        warnings.extend(shared.space.warning());
         Ok(StatusReport {
             version: env!("CARGO_PKG_VERSION").into(),
             node: config.node.name.clone(),

@@ -20,6 +20,7 @@ use super::sheet::{self, Sheet, Totals};
 use crate::actors::context::Shared;
 use crate::actors::reports::{self, Reports};
 use crate::io::clock;
+use crate::metrics::Counter;
 use crate::peers::Frame;
 
 /// How often the totals are written.
@@ -128,7 +129,8 @@ pub async fn write(shared: &Arc<Shared>) {
 /// Tells the other members what has changed since they were last told.
 fn report(shared: &Shared, totals: HashMap<String, Totals>) {
     let Some(members) = &shared.members else { return };
-    members.reports().retain(|id| totals.contains_key(id));
+    let unknown = members.reports().retain(|id| totals.contains_key(id));
+    shared.metrics.add(Counter::ReportsUnknown, unknown);
     let mut reported = lock(&shared.checkpoint.reported);
     if members.has_newcomer() {
         reported.clear();

@@ -1,6 +1,5 @@
 //! A node as a member of a cluster: its connections, its failure detector.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use holdfast_cluster::limits::{COMMAND_VERSION, OLDEST_COMMAND_VERSION};
@@ -8,7 +7,7 @@ use holdfast_cluster::replica::{Lineage, Replica};
 use tokio::sync::mpsc;
 
 use crate::actors::agreement::{Agreement, Agreements};
-use crate::actors::members::{Heard, Incoming, Members, Membership};
+use crate::actors::members::{Heard, Incoming, Members, Membership, witnesses};
 use crate::actors::table::TableHandle;
 use crate::config::Config;
 use crate::io::Inbound;
@@ -36,15 +35,9 @@ pub fn join(
     let agreements = Agreements::new(ours, (OLDEST_COMMAND_VERSION, COMMAND_VERSION));
     let heard = Arc::new(Heard::new(agreements));
     let incoming = Incoming::new(table.clone(), shards.to_vec(), heard.clone(), metrics.clone());
-    let witnesses: BTreeSet<u64> = config
-        .members
-        .iter()
-        .filter(|member| member.witness)
-        .map(|member| member.id)
-        .collect();
     Ok(Some(Arc::new(Members::new(
         Peers::start(peers, incoming)?,
-        witnesses,
+        witnesses(&config.members),
         cluster.isolation_limit,
         heard,
     ))))

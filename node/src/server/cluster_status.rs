@@ -68,7 +68,10 @@ pub async fn show(shared: &Shared, members: &Members) -> Result<ClusterStatus, A
         rows_of_next_version: shared.table.ask(rows_of_next_version).await.unwrap_or_default(),
         groups_without_owner: owned.get(&0).map_or(0, |(groups, _, _)| *groups),
         groups_moved: 0,
-        warnings: all_warnings(&config, members, &group, table_version, &nodes),
+        warnings: all_warnings(&config, members, &group, table_version, &nodes)
+            .into_iter()
+            .chain(shared.space.warning())
+            .collect(),
         nodes,
     })
 }
@@ -165,8 +168,8 @@ fn warnings(config: &Config, group: &replica::Members) -> impl Iterator<Item = S
     });
     let unknown = unconfigured(config, group).map(|id| {
         format!(
-            "node {id} is a member and not in this node's configuration: add its [[member]] and restart, or \"holdfast \
-             cluster remove {id}\""
+            "node {id} is a member and not in this node's configuration: add its [[member]] and \"holdfast reload\", or \
+             \"holdfast cluster remove {id}\""
         )
     });
     missing.chain(learning).chain(unknown)

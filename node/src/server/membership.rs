@@ -18,7 +18,7 @@ use crate::actors::orders::Outcome;
 use crate::actors::table::TableHandle;
 use crate::api::{ApiError, ClusterOrder, ErrorCode};
 
-/// How long one order may take; the client waits for 30 s.
+/// How long one order may take, however long its giver waits.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How often it is looked whether what was ordered is so.
@@ -27,8 +27,8 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How long a node that stops waits until another one leads.
 const HANDOVER: Duration = Duration::from_secs(1);
 
-/// Learner first, then voter.
-pub async fn add(shared: &Shared, members: &Members, node: u64) -> Result<(), ApiError> {
+/// Learner first, then voter. Nothing is changed any more after `given_up`, when whoever gave the order waits no longer.
+pub async fn add(shared: &Shared, members: &Members, node: u64, given_up: Instant) -> Result<(), ApiError> {
     if members.group().voters.contains(&node) {
         return Err(ApiError::new(
             ErrorCode::NotAllowed,
@@ -37,7 +37,7 @@ pub async fn add(shared: &Shared, members: &Members, node: u64) -> Result<(), Ap
     }
     must_be_there(shared, members, node)?;
     must_know_the_table(shared, members, node).await?;
-    let until = Instant::now() + PATIENCE;
+    let until = given_up.min(Instant::now() + PATIENCE);
     change(shared, members, MemberChange::Learner(node), until, |group| {
         group.contains(node)
     })
@@ -63,7 +63,13 @@ pub async fn add(shared: &Shared, members: &Members, node: u64) -> Result<(), Ap
 }
 
 /// Moves its groups away, then removes it. If it is this node, another one takes the lead instead, which can remove it.
-pub async fn remove(shared: &Shared, members: &Members, node: u64) -> Result<Outcome, ApiError> {
+/// `given_up`: as for [`add`].
+pub async fn remove(
+    shared: &Shared,
+    members: &Members,
+    node: u64,
+    given_up: Instant,
+) -> Result<Outcome, ApiError> {
     let group = members.group();
     if !group.contains(node) {
         let text = format!("node {node} is no member");
@@ -80,7 +86,7 @@ pub async fn remove(shared: &Shared, members: &Members, node: u64) -> Result<Out
             )),
         };
     }
-    let until = Instant::now() + PATIENCE;
+    let until = given_up.min(Instant::now() + PATIENCE);
     change(shared, members, MemberChange::Remove(node), until, |group| {
         !group.contains(node)
     })
@@ -129,7 +135,7 @@ fn must_be_there(shared: &Shared, members: &Members, node: u64) -> Result<(), Ap
     let config = shared.config.load();
     if !config.members.iter().any(|member| member.id == node) {
         let text = format!(
-            "no [[member]] has the id {node}: add it to the files of all members, restart one after the other, and give the \
+            "no [[member]] has the id {node}: add it to the files of all members, \"holdfast reload\" on each, and give the \
              order again"
         );
         return Err(ApiError::new(ErrorCode::NotFound, text));

@@ -23,12 +23,15 @@ pub mod past;
 mod reload;
 mod shards;
 pub mod sheet;
+mod space;
 mod start;
 mod stop;
+mod waiting;
 mod way;
 
 pub use checkpoint::Checkpoint;
 pub use sheet::Totals;
+pub use space::Space;
 pub use start::StartError;
 
 use std::process::ExitCode;
@@ -76,11 +79,11 @@ pub fn run(
         // Before anything can be seen from outside: whoever sees the node may want to stop it.
         let mut signals = Signals::install();
         let (stop, stops) = mpsc::channel(4);
-        let node = tokio::select! {
+        let mut node = tokio::select! {
             node = Node::start(config, stop.clone(), leash) => node?,
             () = signals.stop() => return Ok(ExitCode::SUCCESS),
         };
-        let listener = node.api_listener()?;
+        let listener = node.listener.take().expect("taken once");
         let backend = Arc::new(NodeBackend::new(node.shared.clone(), stop.clone(), source, log));
         let serving = {
             let (backend, metrics) = (backend.clone(), node.shared.metrics.clone());
@@ -98,9 +101,11 @@ pub fn run(
             tokio::spawn(announce::keep(shared, presence))
         });
         let looking = tokio::spawn(way::keep(node.shared.clone()));
+        let measuring = tokio::spawn(space::keep(node.shared.clone()));
         let why = wait(&backend, &mut signals, stops).await;
         checkpoints.abort();
         looking.abort();
+        measuring.abort();
         cluster.iter().for_each(tokio::task::JoinHandle::abort);
         if let Some(announcing) = announcing {
             announcing.abort();

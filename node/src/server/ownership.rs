@@ -7,6 +7,7 @@ use holdfast_cluster::{Refusal, Verdict};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::waiting::waits_for;
 use crate::actors::members::Members;
 use crate::actors::table::{ReplyTo, TableHandle};
 use crate::config::Config;
@@ -66,22 +67,7 @@ pub async fn take(table: &TableHandle, config: &Config, members: Option<&Members
 }
 
 fn remind(node: u64, waited: Duration, members: Option<&Members>) {
-    let waited_seconds = waited.as_secs();
-    match members {
-        Some(members) if members.is_removed(node) && members.group().contains(node) => tracing::warn!(
-            waited_seconds,
-            "waiting to be added: this node was removed from the cluster while it did not run; \"holdfast cluster add {node}\" at \
-             another node, or stop it and take it out of the configuration of all members"
-        ),
-        Some(members) if !members.group().contains(node) => tracing::warn!(
-            waited_seconds,
-            "waiting to be added to the cluster: \"holdfast cluster add {node}\" at one of its members"
-        ),
-        _ => tracing::warn!(
-            waited_seconds,
-            "waiting for a quorum of the cluster: start the other members, or see why they cannot be reached"
-        ),
-    }
+    tracing::warn!(waited_seconds = waited.as_secs(), "{}", waits_for(node, members));
 }
 
 /// `None`: ask again.

@@ -4,20 +4,30 @@ use std::sync::Arc;
 
 use super::start::admission_limits;
 use crate::aaa::LocalUsers;
-use crate::actors::agreement::Agreement;
 use crate::actors::context::Shared;
 use crate::api::ReloadReport;
-use crate::config::{Config, Reload};
+use crate::config::{Config, MemberConfig, Reload};
 use crate::logging::LogControl;
 use crate::metrics::Counter;
 
 /// Carries a reload out. Sessions that are up keep what they have; users, secrets and limits count from their next use.
-pub fn apply(shared: &Shared, log: &LogControl, file: &Config) -> ReloadReport {
+///
+/// # Errors
+/// Why the members of the file cannot be those of a cluster that runs; nothing has changed then.
+pub fn apply(shared: &Shared, log: &LogControl, file: &Config) -> Result<ReloadReport, String> {
     let Reload {
         config,
         mut applied,
         mut needs_restart,
     } = Reload::between(&shared.config.load(), file);
+    if let Some(members) = &shared.members {
+        let own = config.node.id;
+        let group = members.group();
+        let stays = |node| group.contains(node) && !members.is_removed(own);
+        if let Some(why) = contradiction(own, &shared.config.load().members, &config.members, stays) {
+            return Err(why);
+        }
+    }
     {
         let mut pools = shared.pools.lock().expect("nothing panics with the pools locked");
         pools.configure(&config.pools, &config.users);
@@ -34,7 +44,7 @@ pub fn apply(shared: &Shared, log: &LogControl, file: &Config) -> ReloadReport {
     }
     shared.users.store(Arc::new(LocalUsers::new(&config.users)));
     if let Some(members) = &shared.members {
-        members.reconfigure(Agreement::of(&config));
+        members.reconfigure(&config);
         match config
             .cluster
             .as_ref()
@@ -63,8 +73,69 @@ pub fn apply(shared: &Shared, log: &LogControl, file: &Config) -> ReloadReport {
     if applied.is_empty() && needs_restart.is_empty() {
         tracing::info!("reload: nothing has changed");
     }
-    ReloadReport {
+    Ok(ReloadReport {
         applied,
         needs_restart,
+    })
+}
+
+/// What is wrong with the members as they would be, `own` being this node: who `stays` in the Raft group must stay in the list.
+fn contradiction(
+    own: u64,
+    running: &[MemberConfig],
+    members: &[MemberConfig],
+    stays: impl Fn(u64) -> bool,
+) -> Option<String> {
+    let is_listed = |id: u64| members.iter().any(|member| member.id == id);
+    let missing = running
+        .iter()
+        .find(|member| !is_listed(member.id) && stays(member.id));
+    if let Some(MemberConfig { id, address, .. }) = missing {
+        return Some(format!(
+            "member: there is no [[member]] with id = {id} ({address}) any more, but node {id} belongs to the cluster: write it as it \
+             was, or give the order \"holdfast cluster remove {id}\" first"
+        ));
+    }
+    // The file's own addresses differ from each other; that of this node may not be in use yet.
+    let of_own = members.iter().find(|member| member.id == own)?.address;
+    let taken = members
+        .iter()
+        .find(|member| member.id != own && member.address == of_own)?;
+    Some(format!(
+        "member: {of_own} is this node's address until it is started again, and node {} cannot have it before",
+        taken.id
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(id: u64, host: u8) -> MemberConfig {
+        MemberConfig {
+            id,
+            address: ([10, 0, 0, host], 1710).into(),
+            witness: false,
+        }
+    }
+
+    #[test]
+    fn who_belongs_to_the_cluster_stays_in_the_list() {
+        let running = [member(1, 1), member(2, 2), member(3, 3)];
+        let mistyped = [member(1, 1), member(2, 2), member(33, 3)];
+        let why = contradiction(1, &running, &mistyped, |id| id <= 3).expect("a mistake");
+        assert!(why.contains("no [[member]] with id = 3 (10.0.0.3:1710)"), "{why}");
+        assert!(why.contains("holdfast cluster remove 3"), "{why}");
+        assert_eq!(contradiction(1, &running, &mistyped, |id| id < 3), None);
+        let grown = [member(1, 1), member(2, 2), member(3, 9), member(4, 4)];
+        assert_eq!(contradiction(1, &running, &grown, |id| id <= 3), None);
+    }
+
+    #[test]
+    fn nobody_takes_an_address_that_this_node_has() {
+        let running = [member(1, 1), member(2, 2)];
+        let swapped = [member(1, 1), member(2, 1)];
+        let why = contradiction(1, &running, &swapped, |_| true).expect("a mistake");
+        assert!(why.contains("10.0.0.1:1710 is this node's address"), "{why}");
     }
 }

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use tokio::sync::mpsc;
 
 use super::ownership::{self, TakeError};
-use super::{Stop, checkpoint, cluster, past, shards};
+use super::{Stop, checkpoint, cluster, past, shards, waiting};
 use crate::aaa::{LocalUsers, Pools};
 use crate::actors::context::Shared;
 use crate::actors::directory::Directory;
@@ -80,10 +80,12 @@ pub struct Node {
     pub(super) table_thread: Option<JoinHandle<()>>,
     pub(super) shards: shards::Supervisor,
     pub(super) presence: Option<Arc<Presence>>,
+    /// The operator's socket, until it is served.
+    pub(super) listener: Option<Listener>,
 }
 
 impl Node {
-    /// Starts everything but the operator's socket. `stop` is told if the table's thread ends.
+    /// Starts everything; until all is ready, the operator's socket says what is waited for. `stop` is told if the table's thread ends.
     pub async fn start(
         config: Config,
         stop: mpsc::Sender<Stop>,
@@ -149,12 +151,15 @@ impl Node {
             metrics.clone(),
         )?;
         let table_thread = watch_table(thread, stop)?;
-        let incarnation = ownership::take(&table, &config, members.as_deref())
-            .await
-            .map_err(|error| match error {
-                TakeError::NotReady(why) => StartError::NotReady(data_dir, why),
-                TakeError::Disagrees(why) => StartError::Disagrees(why),
-            })?;
+        let listener = Listener::bind(&config.api.socket, config.api.mode)?;
+        let taken = tokio::select! {
+            taken = ownership::take(&table, &config, members.as_deref()) => taken,
+            never = waiting::answer(&listener, config.node.id, members.clone(), metrics.clone()) => match never {},
+        };
+        let incarnation = taken.map_err(|error| match error {
+            TakeError::NotReady(why) => StartError::NotReady(data_dir, why),
+            TakeError::Disagrees(why) => StartError::Disagrees(why),
+        })?;
         table.published().set_incarnation(incarnation);
         let shared = Arc::new(Shared {
             users: ArcSwap::from_pointee(LocalUsers::new(&config.users)),
@@ -177,6 +182,7 @@ impl Node {
             members,
             fault_injection: std::env::var_os("HOLDFAST_FAULT_INJECTION").is_some(),
             checkpoint: checkpoint::Checkpoint::default(),
+            space: super::Space::default(),
         });
         shared.publish_limits();
         let reports = shared.members.as_ref().map(|members| members.reports());
@@ -196,13 +202,8 @@ impl Node {
             table_thread: Some(table_thread),
             shards,
             presence,
+            listener: Some(listener),
         })
-    }
-
-    /// Binds the operator's socket.
-    pub fn api_listener(&self) -> Result<Listener, BindError> {
-        let config = self.shared.config.load();
-        Listener::bind(&config.api.socket, config.api.mode)
     }
 }
 

@@ -208,3 +208,35 @@ fn a_leader_that_dies_during_a_drain_does_not_end_it() {
     site.until_whole(asked, &[drained, asked]);
     assert_eq!(caller.lac.first().client.downs, 0);
 }
+
+/// Its tunnel is born again within a second of the takeover, in which frames of the former owner are waited for.
+#[test]
+fn a_call_whose_address_is_refused_right_after_a_takeover_gets_another() {
+    let site = Site::new();
+    let _daemons = site.start_three();
+    let earlier = caller(&site, 1);
+    let address = earlier.lac.first().client.address().to_vec();
+    let octets = <[u8; 4]>::try_from(&address[..]).expect("an IPv4 address");
+    // Another LAC, with a subscriber of the same name.
+    let mut caller = Caller::new(&site.address(1), 1);
+    caller.until("the tunnel is up", |caller| caller.lac.established);
+    let first = begin_call(&mut caller, 2);
+    let drain = drain(&site, 2, 1);
+    until_rest_has_gone(&site, &mut caller, 1);
+    // It is kept waiting, and answered by the next owner; the one that all wait for may finish.
+    let second = caller.place_call(1);
+    caller.silent = Some(second);
+    caller.until("the node has begun PPP", |caller| {
+        caller.lac.call(second).client.lcp_requests > 0
+    });
+    [2, 3]
+        .iter()
+        .for_each(|node| site.forget_address(*node, octets.into()));
+    caller.silent = None;
+    until_up(&mut caller, second);
+    assert_ne!(caller.lac.call(second).client.address(), address);
+    until_up(&mut caller, first);
+    succeeds(&site, drain);
+    let refused = [2, 3].map(|node| counter(&site, node, "auth_address_refused_total"));
+    assert_eq!(refused.iter().sum::<u64>(), 1, "by the next owner");
+}

@@ -72,6 +72,30 @@ fn a_folder_of_a_member_is_not_served_alone() {
 }
 
 #[test]
+fn a_folder_of_another_member_is_refused() {
+    let site = Site::new();
+    let mut daemons = without_the_third(&site);
+    daemons.remove(1).stop(Signal::SIGTERM);
+    let (own, aside) = (site.path("3"), site.path("3-aside"));
+    fs::rename(&own, &aside).expect("moved");
+    fs::rename(site.path("2"), &own).expect("mistaken");
+    let log = refused(&site);
+    assert!(
+        log.contains("belongs to node 2, and the configuration is that of node 3"),
+        "{log}"
+    );
+    assert!(
+        log.contains("name the folder of node 3 ([node] data_dir)"),
+        "{log}"
+    );
+
+    fs::rename(&own, site.path("2")).expect("moved back");
+    fs::rename(&aside, &own).expect("moved back");
+    let _others = [2, 3].map(|node| site.start(node));
+    site.until_whole(3, &[1, 2, 3]);
+}
+
+#[test]
 fn a_folder_of_another_cluster_is_refused() {
     let site = Site::new();
     let _daemons = without_the_third(&site);

@@ -45,6 +45,16 @@ fn a_node_that_was_removed_says_so_and_comes_back_when_it_is_added() {
     site.until("it waits to be added", || {
         site.log(removed).contains("waiting to be added")
     });
+    for command in [&["cluster", "status"][..], &["sessions"], &["reload"]] {
+        let file = format!("{removed}.toml");
+        let answer = site.holdfast(&[command, &["--config", &file]].concat());
+        let said = text(&answer.stderr);
+        assert_eq!(answer.status.code(), Some(1), "{answer:?}");
+        assert!(
+            said.contains("waiting to be added") && said.contains(&format!("holdfast cluster add {id}")),
+            "{said}"
+        );
+    }
     site.until_ordered(asked, &["add", &id]);
     site.until("it is whole", || {
         member(&site.status(removed), removed, "membership") == "voter"

@@ -124,6 +124,8 @@ fn what_cannot_be_recovered_is_refused_and_left_as_it_is() {
     );
     assert!(!site.path("1").exists());
     let mut daemons: Vec<Daemon> = site.start_three().into();
+    daemons.remove(0).stop(Signal::SIGTERM);
+    a_healthy_cluster_is_left_alone(&site);
     stop_all(daemons.drain(..), Signal::SIGTERM);
 
     let segment = fs::read_dir(site.path("2"))
@@ -143,6 +145,13 @@ fn what_cannot_be_recovered_is_refused_and_left_as_it_is() {
     );
     assert_eq!(fs::read(&segment).expect("read"), broken);
 
+    site.configure(1, &[1, 2], POOL, "");
+    let nowhere = recover(&site, 1, &["--force"]);
+    assert!(
+        text(&nowhere.stderr).contains("cannot look whether node 3 still runs"),
+        "{nowhere:?}"
+    );
+    site.configure(1, &[1, 2, 3], POOL, "");
     let done = recover(&site, 1, &["--force", "--json"]);
     let said: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
     assert_eq!(said["recovered"], true);
@@ -154,4 +163,25 @@ fn what_cannot_be_recovered_is_refused_and_left_as_it_is() {
         text(&again.stderr).contains("the only voter of its cluster already"),
         "{again:?}"
     );
+}
+
+/// Node 1 is stopped, the others run: they are a majority.
+fn a_healthy_cluster_is_left_alone(site: &Site) {
+    let refused = recover(site, 1, &["--force"]);
+    let said = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("the quorum is not lost"), "{said}");
+    for node in [2, 3] {
+        let answers = format!("node {node} answers at {}:1710", site.address(node));
+        assert!(said.contains(&answers), "{said}");
+    }
+    let begins = |entry: fs::DirEntry| {
+        entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with("before-recovery-")
+    };
+    let folder = fs::read_dir(site.path("1")).expect("its data");
+    assert!(!folder.flatten().any(begins), "nothing was written");
+    site.until_whole(2, &[2, 3]);
 }

@@ -1,12 +1,14 @@
 //! A folder with everything that a cluster of up to four nodes needs, and its processes.
 
 use std::fs::{self, File};
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
+use holdfast::api::{Client, ClientError, Fault, Request};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -123,8 +125,17 @@ impl Site {
     pub fn start(&self, node: u8) -> Daemon {
         let log = File::create(self.path(&format!("{node}.log"))).expect("a log");
         let mut command = self.command(&["run", "--config", &format!("{node}.toml")]);
+        command.env("HOLDFAST_FAULT_INJECTION", "1");
         let daemon = command.stdout(Stdio::null()).stderr(log).spawn();
         Daemon(daemon.expect("started"))
+    }
+
+    /// A node takes an address that is in use for free.
+    pub fn forget_address(&self, node: u8, address: Ipv4Addr) {
+        let fault = Fault::ForgetAddress(address);
+        let mut api = Client::connect(&self.path(&format!("{node}.sock"))).expect("the node runs");
+        let asked = api.request::<ClientError>(Request::Inject { fault }, |_| Ok(()));
+        asked.expect("faults may be injected");
     }
 
     pub fn start_three(&self) -> [Daemon; 3] {

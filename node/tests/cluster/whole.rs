@@ -106,19 +106,24 @@ fn a_second_process_under_one_id_is_refused_and_named() {
 #[test]
 fn members_come_and_go() {
     let site = Site::new();
-    let mut daemons: Vec<Daemon> = site.start_three().into();
-    for node in 1..=3 {
-        site.configure(node, &[1, 2, 3, 4], POOL, "");
+    let daemons = site.start_three();
+    site.configure(1, &[1, 2, 4], POOL, "");
+    let refused = site.holdfast(&["reload", "--config", "1.toml"]);
+    assert!(!refused.status.success(), "{refused:?}");
+    let said = text(&refused.stderr);
+    assert!(said.contains("node 3 belongs to the cluster"), "{said}");
+    assert_eq!(member(&site.status(1), 3, "connected"), true);
+    assert_eq!(site.status(1)["nodes"].as_array().map(Vec::len), Some(3));
+    let reload = |node: u8, members: &[u8], says: &str| {
+        site.configure(node, members, POOL, "");
         let reload = site.holdfast(&["reload", "--config", &format!("{node}.toml")]);
         let said = text(&reload.stdout);
         assert!(
-            said.contains("waits for the next start") && said.contains("member: 1="),
-            "{said}"
+            said.contains(says) && !said.contains("waits for the next start"),
+            "{reload:?}"
         );
-        daemons.remove(0).stop(Signal::SIGTERM);
-        daemons.push(site.start(node));
-        (1..=3).for_each(|node| site.until("all answer", || site.status(node)["leader"].as_u64() > Some(0)));
-    }
+    };
+    (1..=3).for_each(|node| reload(node, &[1, 2, 3, 4], "member 4: added"));
     site.until("the fourth is missed", || {
         site.status(1)["warnings"]
             .to_string()
@@ -143,6 +148,15 @@ fn members_come_and_go() {
     site.until_whole(2, &[1, 2, 3]);
     assert_eq!(member(&site.status(site.leader(1)), 4, "membership"), "none");
     drop(fourth);
+    for node in 1..=3 {
+        site.until("it has heard", || {
+            member(&site.status(node), 4, "membership") == "none"
+        });
+        reload(node, &[1, 2, 3], "member 4: removed");
+    }
+    site.until("nothing is left of it", || {
+        (1..=3).all(|node| site.status(node)["warnings"] == serde_json::json!([]))
+    });
 
     // The leader itself, asked of itself: it hands the lead over first.
     let leader = site.leader(1);
@@ -150,6 +164,7 @@ fn members_come_and_go() {
     let removed = site.cluster(leader, &["remove", &leader.to_string()]);
     assert!(removed.status.success(), "{}", text(&removed.stderr));
     site.until_whole(rest[0], &rest);
+    drop(daemons);
 }
 
 #[test]
@@ -173,9 +188,8 @@ fn a_node_that_lost_its_disk_says_how_to_come_back_and_does() {
     let members = [living[0], living[1], 4];
     for node in &living {
         site.configure(*node, &members, POOL, "");
-        daemons.remove(0).stop(Signal::SIGTERM);
-        daemons.push(site.start(*node));
-        site.until_whole(*node, &living);
+        let reload = site.holdfast(&["reload", "--config", &format!("{node}.toml")]);
+        assert!(reload.status.success(), "{}", text(&reload.stderr));
     }
     site.configure(4, &members, POOL, "join = true");
     daemons.push(site.start(4));

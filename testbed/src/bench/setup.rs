@@ -1,5 +1,6 @@
 //! `bench --setup`: sessions a second at full speed, and the time from ICRQ to IPCP open.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub struct SetupResult {
     /// Open sessions that did not answer a ping and an LCP echo afterwards.
     pub sessions_silent: u64,
     pub sessions_failed: u64,
+    /// Why, as the LACs saw it, and how often.
+    pub failures: BTreeMap<String, u64>,
     /// Control messages that the LACs had to send again.
     pub retransmitted: u64,
 }
@@ -56,7 +59,11 @@ impl fmt::Display for SetupResult {
             self.sessions_silent,
             self.sessions_failed,
             self.retransmitted
-        )
+        )?;
+        for (reason, calls) in &self.failures {
+            write!(f, "\n    {calls} failed: {reason}")?;
+        }
+        Ok(())
     }
 }
 
@@ -95,8 +102,17 @@ pub(super) fn measure(simulator: &mut Simulator, setting: &Setting) -> Result<Se
         sessions_open: report.sessions_open,
         sessions_silent: checked.sessions_silent(),
         sessions_failed: report.sessions_failed - before.sessions_failed,
+        failures: failures_since(&before, &report),
         retransmitted: report.retransmitted - before.retransmitted,
     })
+}
+
+fn failures_since(before: &Report, report: &Report) -> BTreeMap<String, u64> {
+    let since = |(reason, calls): (&String, &u64)| {
+        let earlier = before.failures.get(reason).copied().unwrap_or_default();
+        (*calls > earlier).then(|| (reason.clone(), calls - earlier))
+    };
+    report.failures.iter().filter_map(since).collect()
 }
 
 fn is_over(report: &Report, before: &Report, all: u64) -> bool {

@@ -205,6 +205,17 @@ impl Bed {
         Ok(())
     }
 
+    /// Takes a node, dead or alive, and its links away.
+    pub fn remove_node(&mut self, id: u8) -> Result<()> {
+        for router in [&self.r1, &self.r2] {
+            router.ip(&format!("link del n{id}"))?;
+        }
+        self.mesh.disconnect(id);
+        let node = self.nodes.remove(&id);
+        node.map(drop)
+            .ok_or_else(|| Error::Unmet(format!("there is no node {id}")))
+    }
+
     /// What the LACs of the lab are to do: ten of them, each with an address of its own.
     pub fn plan(&self) -> Plan {
         Plan {

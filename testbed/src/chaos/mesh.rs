@@ -110,6 +110,13 @@ impl Mesh {
         Ok(())
     }
 
+    /// Takes a node's device away. As long as it is open the node's namespace lives.
+    pub fn disconnect(&self, node: u8) {
+        let mut state = self.shared.lock();
+        state.ports.remove(&node);
+        state.links.retain(|(from, to), _| *from != node && *to != node);
+    }
+
     /// What `from` sends to `to` is treated so.
     pub fn impair(&self, from: u8, to: u8, impairment: Impairment) {
         if let Some(link) = self.shared.lock().links.get_mut(&(from, to)) {

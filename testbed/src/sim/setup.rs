@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::ops::Range;
 use std::time::Duration;
 
+use holdfast_cluster::limits::ISOLATION_LIMIT_S;
 use ipnet::Ipv4Net;
 
 use super::bugs::Bug;
@@ -48,6 +49,9 @@ pub struct Setup {
     pub pool: Vec<Ipv4Net>,
     /// Whether the pool has hardly more addresses than there are subscribers.
     pub tight: bool,
+    /// How long a node forwards without following the group. Where addresses are scarce, short enough that those which a removed
+    /// node may still forward for are free again before the run ends.
+    pub isolation_limit: Duration,
     /// Whether all nodes pick addresses from the same slice, so that the table has to refuse many.
     pub crowded: bool,
     pub bug: Option<Bug>,
@@ -105,6 +109,7 @@ impl Setup {
             snapshot_entries: 50 + dice.index(400),
             pool: vec![pool(tight, (lacs + 1) * (subscribers - 1))],
             tight,
+            isolation_limit: Duration::from_secs(if tight { 60 } else { ISOLATION_LIMIT_S }),
             crowded,
             bug,
             trace: None,

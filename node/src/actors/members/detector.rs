@@ -144,7 +144,9 @@ impl Membership {
             };
         }
         let groups: Vec<Group> = (0..=u8::MAX).map(|group| replica.table().group(group)).collect();
-        let due = self.liveness.reassign(now, &groups, &self.members.witnesses);
+        let due = self
+            .liveness
+            .reassign(now, &groups, &self.members.witnesses.load());
         let assign = |reassign| self.assign(reassign, leadership.term);
         Judged {
             assigns: due.into_iter().map(assign).collect(),

@@ -1,6 +1,6 @@
 //! What other members send, sorted by whom it is for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
@@ -12,7 +12,7 @@ use crate::actors::agreement::{Agreement, Agreements};
 use crate::actors::handover::{self, HandOver};
 use crate::actors::orders::{Desk, Message};
 use crate::actors::relay;
-use crate::actors::reports::Reports;
+use crate::actors::reports::{Reports, Taken};
 use crate::actors::table::TableHandle;
 use crate::io::{Entrance, Inbound, clock};
 use crate::metrics::{Counter, Metrics};
@@ -44,6 +44,8 @@ pub struct Heard {
     pub(super) newcomer: AtomicBool,
     /// Members that are being stopped.
     pub(super) stopping: ArcSwap<BTreeSet<u64>>,
+    /// By member, the process that was last connected.
+    boots: Mutex<BTreeMap<u64, u64>>,
     hand_overs: mpsc::Sender<HandOver>,
     /// Until the server takes it.
     pub(super) ordered: Mutex<Option<mpsc::Receiver<HandOver>>>,
@@ -57,6 +59,7 @@ impl Heard {
         let (hand_overs, ordered) = mpsc::channel(HAND_OVERS_MAX);
         Self {
             stopping: ArcSwap::default(),
+            boots: Mutex::default(),
             hand_overs,
             ordered: Mutex::new(Some(ordered)),
             agreements,
@@ -64,6 +67,15 @@ impl Heard {
             desk: Desk::default(),
             newcomer: AtomicBool::new(false),
             entrance: OnceLock::new(),
+        }
+    }
+
+    /// A member was connected. A process that is being stopped stays so, however often it is connected anew; another one of the
+    /// same member is not.
+    fn came_up(&self, node: u64, boot: u64) {
+        let mut boots = self.boots.lock().expect("nothing panics with the map locked");
+        if boots.insert(node, boot) != Some(boot) {
+            self.set_stopping(node, false);
         }
     }
 
@@ -179,8 +191,15 @@ impl PeerEvents for Incoming {
             Frame::Passed(passed) => self.on_passed(passed),
             Frame::Counters(report) => match self.heard.reports.take(from, &report) {
                 None => tracing::debug!(from, "a report that makes no sense is passed over"),
-                Some(theirs) if theirs.is_zero() => {}
-                Some(theirs) => self.heard.agreements.clock(from, theirs, clock::unix()),
+                Some(Taken {
+                    clock: theirs,
+                    refused,
+                }) => {
+                    self.metrics.add(Counter::ReportsRefused, refused);
+                    if !theirs.is_zero() {
+                        self.heard.agreements.clock(from, theirs, clock::unix());
+                    }
+                }
             },
         }
     }
@@ -191,8 +210,7 @@ impl PeerEvents for Incoming {
 
     fn on_up(&self, node: u64, hello: Hello) {
         self.seen().insert(node);
-        // Perhaps it was started again.
-        self.heard.set_stopping(node, false);
+        self.heard.came_up(node, hello.boot);
         self.heard.newcomer.store(true, Relaxed);
         tracing::info!(node, program = hello.program, "connected to a member");
         self.heard.agreements.hello(node, &hello);
@@ -211,5 +229,28 @@ impl PeerEvents for Incoming {
         } else {
             tracing::info!(node, "disconnected from a member");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_being_stopped_stays_so_until_another_process_of_it_comes() {
+        let own = Agreement::decode(&[&[1_u8][..], &[0; 48]].concat()).expect("three digests");
+        let heard = Heard::new(Agreements::new(own, (1, 1)));
+        let is_stopping = |node| heard.stopping.load().contains(&node);
+        heard.came_up(2, 70);
+        heard.came_up(3, 80);
+        heard.set_stopping(2, true);
+        heard.came_up(2, 70);
+        heard.came_up(3, 81);
+        assert!(is_stopping(2), "its stream alone is another one");
+        heard.came_up(2, 71);
+        assert!(!is_stopping(2));
+        heard.set_stopping(4, true);
+        heard.came_up(4, 90);
+        assert!(!is_stopping(4), "nobody knows which process said so");
     }
 }

@@ -26,6 +26,7 @@ use super::agreement::{Agreement, Agreements};
 use super::handover::{self, HandOver};
 use super::orders::Desk;
 use super::reports::Reports;
+use crate::config::{Config, MemberConfig};
 use crate::io::Entrance;
 use crate::peers::{Frame, PeersHandle};
 
@@ -33,7 +34,7 @@ use crate::peers::{Frame, PeersHandle};
 #[derive(Debug)]
 pub struct Members {
     peers: PeersHandle,
-    witnesses: BTreeSet<u64>,
+    witnesses: ArcSwap<BTreeSet<u64>>,
     heard: Arc<Heard>,
     /// The Raft group as last decided; the configuration may say otherwise.
     group: ArcSwap<replica::Members>,
@@ -70,7 +71,7 @@ impl Members {
     ) -> Self {
         Self {
             peers,
-            witnesses,
+            witnesses: ArcSwap::from_pointee(witnesses),
             heard,
             group: ArcSwap::default(),
             alive: ArcSwap::default(),
@@ -103,8 +104,11 @@ impl Members {
         &self.heard.agreements
     }
 
-    /// This node has another configuration: the others are told.
-    pub fn reconfigure(&self, agreement: Agreement) {
+    /// This node has another configuration: who is new in it is dialled, who is gone hung up on, and the others are told.
+    pub fn reconfigure(&self, config: &Config) {
+        self.witnesses.store(Arc::new(witnesses(&config.members)));
+        self.peers.set_members(&config.members);
+        let agreement = Agreement::of(config);
         self.heard.agreements.reconfigure(agreement);
         self.peers.set_configuration(agreement.encode());
         for node in self.peers.connected() {
@@ -219,7 +223,8 @@ impl Members {
     pub fn unwilling_leaders(&self) -> BTreeSet<u64> {
         let full = self.full.load();
         let stopping = self.heard.stopping.load();
-        let unwilling = self.witnesses.iter().chain(full.iter()).chain(stopping.iter());
+        let witnesses = self.witnesses.load();
+        let unwilling = witnesses.iter().chain(full.iter()).chain(stopping.iter());
         unwilling.copied().collect()
     }
 
@@ -250,8 +255,14 @@ impl Members {
 
     /// Whether a member owns no groups.
     pub fn is_witness(&self, node: u64) -> bool {
-        self.witnesses.contains(&node)
+        self.witnesses.load().contains(&node)
     }
+}
+
+/// Those who own no groups.
+pub fn witnesses(members: &[MemberConfig]) -> BTreeSet<u64> {
+    let witnesses = members.iter().filter(|member| member.witness);
+    witnesses.map(|member| member.id).collect()
 }
 
 /// Those who can; all, where nobody can.

@@ -1,7 +1,7 @@
 //! Members among themselves.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 
@@ -122,30 +122,18 @@ fn one_of_three_dies_and_comes_back() {
     for node in &nodes {
         node.heard.clear();
     }
-    let began = Instant::now();
     drop(nodes.pop());
     for node in &nodes {
         wait("refused", || node.heard.has(&Event::Down(3, true)));
         assert!(node.heard.has(&Event::Down(3, false)));
     }
-    assert!(
-        began.elapsed() < Duration::from_millis(1000),
-        "{:?}",
-        began.elapsed()
-    );
     assert_eq!(nodes[0].handle.connected(), [2]);
     assert!(nodes[0].handle.status()[1].last_error.is_some());
-    let began = Instant::now();
     let third = world.start(3, 2);
     for node in &nodes {
         wait("up again", || node.heard.has(&Event::Up(3, 2)));
     }
     wait("up there", || third.handle.connected() == [1, 2]);
-    assert!(
-        began.elapsed() < Duration::from_millis(1500),
-        "{:?}",
-        began.elapsed()
-    );
     assert!(nodes[0].handle.send(3, Frame::Order(vec![3])));
     assert!(nodes[0].handle.send_datagram(3, vec![3]));
     wait("frame and datagram", || {
@@ -208,9 +196,57 @@ fn a_peer_that_does_not_read_is_bounded_and_dropped() {
     wait("the other hears", || {
         second.heard.has(&Event::Frame(1, Frame::Order(vec![1])))
     });
-    let began = Instant::now();
     wait("dropped", || first.heard.has(&Event::Down(3, false)));
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     assert!(!first.heard.has(&Event::Down(3, true)), "it still listens");
     drop(stalled);
+}
+
+#[test]
+fn members_come_go_and_move_while_the_others_run() {
+    let mut world = World::new(3);
+    let newcomer = world.members[2].clone();
+    world.members.pop();
+    let nodes = world.start_all();
+    world.members.push(newcomer);
+    let third = world.start(3, 1);
+    let told = |members: &[crate::config::MemberConfig]| {
+        nodes.iter().for_each(|node| node.handle.set_members(members));
+    };
+    told(&world.members);
+    wait("the third has come", || {
+        let status = nodes.iter().flat_map(|node| node.handle.status());
+        third.handle.connected() == [1, 2]
+            && status
+                .into_iter()
+                .all(|peer| peer.heard && peer.connected.is_some())
+    });
+    let boot = |node: &super::world::Running| node.handle.status()[0].connected;
+    let before = boot(&nodes[0]);
+    // Where the second is dialled next; the stream that stands, and its datagrams, are not disturbed.
+    let mut moved = world.members.clone();
+    moved[1].address.set_ip("127.0.0.1".parse().expect("an address"));
+    nodes[0].handle.set_members(&moved);
+    assert_eq!(nodes[0].handle.status()[0].member, moved[1]);
+    assert!(nodes[0].handle.send_datagram(2, vec![7]));
+    wait("the datagram", || {
+        nodes[1].heard.has(&Event::Datagram(1, vec![7]))
+    });
+    assert!(boot(&nodes[0]) >= before && before.is_some());
+    told(&world.members[..2]);
+    wait("the third is gone", || {
+        third.handle.connected().is_empty()
+            && third.handle.status().iter().all(|peer| !peer.heard)
+            && nodes.iter().all(|node| node.count(Counter::PeersLost) == 1)
+    });
+    assert_eq!(
+        (nodes[0].handle.connected(), nodes[1].handle.connected()),
+        (vec![2], vec![1])
+    );
+    assert!(!nodes[0].handle.send(3, Frame::Order(vec![1])));
+    wait("the third is a stranger", || {
+        nodes[0].count(Counter::PeersRefusedNode) > 0
+    });
+    // And again, as if nothing had been.
+    told(&world.members);
+    wait("the third is back", || third.handle.connected() == [1, 2]);
 }

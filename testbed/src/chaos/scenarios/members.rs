@@ -1,13 +1,8 @@
 //! Case 8: members come and go.
 
-use std::time::Duration;
-
 use super::super::error::{Error, Result};
 use super::super::stage::Stage;
 use super::restart::{CALL_RATE, order};
-
-/// The nodes settle between two restarts.
-const PAUSE: Duration = Duration::from_secs(2);
 
 /// Two more than at the beginning, and back.
 pub fn grow_and_shrink(stage: &mut Stage) -> Result<()> {
@@ -35,7 +30,7 @@ fn next_id(stage: &Stage) -> u8 {
 fn join(stage: &mut Stage, id: u8) -> Result<()> {
     let mut members: Vec<u8> = stage.bed.nodes.keys().copied().collect();
     members.push(id);
-    restart_with(stage, &members)?;
+    reload_with(stage, &members)?;
     stage.bed.start_newcomer(id, &members)?;
     let leader = stage.leader()?;
     stage.event_under_load(CALL_RATE, |bed| {
@@ -54,27 +49,26 @@ fn leave(stage: &mut Stage, id: u8) -> Result<()> {
         bed.node(leader)?.ask(&["cluster", "remove", &id.to_string()])?;
         Ok(())
     })?;
-    stage
-        .bed
-        .nodes
-        .remove(&id)
-        .ok_or_else(|| Error::Unmet(format!("there is no node {id}")))?;
+    stage.bed.remove_node(id)?;
     let members: Vec<u8> = stage.bed.nodes.keys().copied().collect();
-    restart_with(stage, &members)?;
+    reload_with(stage, &members)?;
     stage.restore()
 }
 
-/// The members learn their list by a restart, one after the other.
-fn restart_with(stage: &mut Stage, members: &[u8]) -> Result<()> {
+/// The members learn their list by a reload, one after the other.
+fn reload_with(stage: &mut Stage, members: &[u8]) -> Result<()> {
     stage.bed.set_members(members)?;
     let nodes: Vec<u8> = stage.bed.nodes.keys().copied().collect();
     for id in nodes {
         stage.event_under_load(CALL_RATE, |bed| {
-            bed.node(id)?.terminate()?;
-            bed.node(id)?.start()
+            let report = bed.node(id)?.ask(&["reload"])?;
+            let applied = report["applied"].as_array().into_iter().flatten();
+            let mut texts = applied.filter_map(|text| text.as_str());
+            match texts.any(|text| text.starts_with("member ")) {
+                true => Ok(()),
+                false => Err(Error::Unmet(format!("node {id} took no members over: {report}"))),
+            }
         })?;
-        stage.bed.wait_routes()?;
-        std::thread::sleep(PAUSE);
     }
     Ok(())
 }

@@ -8,12 +8,12 @@ use std::time::Duration;
 use holdfast::aaa::{PickError, Pools, Seat};
 use holdfast::actors::forwarding::address;
 use holdfast::config::PoolConfig;
-use holdfast_cluster::limits::ISOLATION_LIMIT_S;
 use holdfast_cluster::liveness::isolation;
 use holdfast_cluster::records::SessionRow;
 use holdfast_cluster::{Effect, Table};
 use holdfast_protocol::{SessionId, TunnelId};
-use ipnet::Ipv4Net;
+
+use crate::sim::setup::Setup;
 
 type Key = (TunnelId, SessionId);
 
@@ -36,11 +36,12 @@ pub(super) struct Addresses {
 
 impl Addresses {
     /// As a process begins that finds this table.
-    pub(super) fn new(prefixes: &[Ipv4Net], table: &Table, now: Duration) -> Self {
+    pub(super) fn new(setup: &Setup, table: &Table, now: Duration) -> Self {
         let pool = PoolConfig {
             name: "pool".into(),
-            prefixes: prefixes.to_vec(),
-            gateway: prefixes
+            prefixes: setup.pool.clone(),
+            gateway: setup
+                .pool
                 .iter()
                 .find_map(|prefix| prefix.hosts().next())
                 .expect("a pool has a prefix"),
@@ -53,7 +54,7 @@ impl Addresses {
             applied: 0,
         };
         this.pools
-            .set_isolation_wait(isolation::wait(Duration::from_secs(ISOLATION_LIMIT_S)));
+            .set_isolation_wait(isolation::wait(setup.isolation_limit));
         this.pools.seed(table, now);
         this.replace(now, table);
         this

@@ -176,7 +176,7 @@ impl Process {
         if setup.bug == Some(Bug::BlockLeasedTwice) {
             replica.leave_addresses_unchecked();
         }
-        let addresses = Addresses::new(&setup.pool, replica.table(), now);
+        let addresses = Addresses::new(setup, replica.table(), now);
         let echo_interval = if setup.echoes { 20 } else { 0 };
         let link = LinkConfig {
             auth: vec![AuthMethod::Pap],
@@ -184,6 +184,8 @@ impl Process {
             ..LinkConfig::default()
         };
         let group = voting(&replica.members());
+        let mut liveness = Liveness::new(id, boot, group, now);
+        liveness.set_isolation_limit(setup.isolation_limit);
         let mut process = Self {
             witnesses: setup.witness.into_iter().collect(),
             led_ticks: 0,
@@ -218,7 +220,7 @@ impl Process {
             counters: Counters::read(files, setup.bug),
             timers: TimerTable::default(),
             work: VecDeque::new(),
-            liveness: Liveness::new(id, boot, group, now),
+            liveness,
             hold: HoldQueue::default(),
             settings: Settings {
                 // Zero: never.
