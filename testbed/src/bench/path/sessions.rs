@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use super::bed::{Bed, CORE, SERVER, lac_address};
 use super::steering::LacSockets;
-use crate::lab::error::{LabError, Result};
+use crate::lab::error::{LabError, Result, expect_that};
 use crate::node_config::USER;
 use crate::simulator::{CallIds, Command, Plan, Simulator};
 
 /// How long the sessions may take to come up.
 const DIAL_LIMIT: Duration = Duration::from_secs(120);
+/// How often a failed call is placed again.
+const ATTEMPTS: u32 = 5;
 /// Calls on their way at once.
 const CONCURRENCY: u32 = 200;
 /// Pings that prove forwarding.
@@ -87,16 +89,33 @@ impl Sessions {
         self.learn()
     }
 
+    /// Calls until so many sessions are up; a call that fails is placed again.
     fn call(&mut self, sessions: u32, concurrency: u32) -> Result<()> {
-        self.simulator
-            .dial(sessions, Some(concurrency))
-            .map_err(LabError::unmet)?;
-        self.simulator
-            .wait_until("all sessions up", DIAL_LIMIT, |report| {
-                report.sessions_open == u64::from(sessions)
-            })
-            .map(drop)
-            .map_err(LabError::unmet)
+        let all = u64::from(sessions);
+        let mut report = self.simulator.report().map_err(LabError::unmet)?;
+        for _ in 0..ATTEMPTS {
+            let missing = all.saturating_sub(report.sessions_open);
+            if missing == 0 {
+                return Ok(());
+            }
+            let asked = report.sessions_asked + missing;
+            let missing = u32::try_from(missing).expect("no more than all");
+            self.simulator
+                .dial(missing, Some(concurrency))
+                .map_err(LabError::unmet)?;
+            let settled = self
+                .simulator
+                .wait_until("the end of the set-ups", DIAL_LIMIT, |report| {
+                    report.sessions_asked == asked && report.sessions_pending == 0
+                });
+            report = settled.map_err(LabError::unmet)?;
+        }
+        expect_that(report.sessions_open == all, || {
+            format!(
+                "{} of {sessions} sessions came up: {:?}",
+                report.sessions_open, report.failures
+            )
+        })
     }
 
     /// Asks the simulator who is up.
