@@ -1,5 +1,5 @@
-//! What an interrupt must not leave behind: the processes that this program started and the folders that it made,
-//! and nothing else.
+//! What an interrupt must not leave behind: the processes that this program started, the folders that it made and the
+//! kernel's settings that it changed, and nothing else.
 
 use std::io;
 use std::path::PathBuf;
@@ -16,6 +16,36 @@ const INTERRUPTED: i32 = 130;
 static PROCESSES: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 
 static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+static SETTINGS: Mutex<Vec<(PathBuf, String)>> = Mutex::new(Vec::new());
+
+/// A file below /proc/sys with another value until this is dropped, or an interrupt ends the program.
+#[derive(Debug)]
+pub struct ChangedSetting(PathBuf);
+
+impl ChangedSetting {
+    /// Writes the new value.
+    pub fn new(path: PathBuf, value: &str) -> io::Result<Self> {
+        let before = std::fs::read_to_string(&path)?;
+        SETTINGS
+            .lock()
+            .expect("nobody panics with it")
+            .push((path.clone(), before));
+        let changed = Self(path);
+        std::fs::write(&changed.0, value)?;
+        Ok(changed)
+    }
+}
+
+impl Drop for ChangedSetting {
+    fn drop(&mut self) {
+        let mut settings = SETTINGS.lock().expect("nobody panics with it");
+        for (path, before) in settings.extract_if(.., |(path, _)| *path == self.0) {
+            // There is nobody to tell.
+            let _ = std::fs::write(path, before);
+        }
+    }
+}
 
 /// A temporary folder that an interrupt removes too.
 pub fn temporary_folder(prefix: &str) -> io::Result<TempDir> {
@@ -72,6 +102,9 @@ pub fn install() -> io::Result<()> {
                     _ = hangup.recv() => {}
                 }
             });
+            for (path, before) in SETTINGS.lock().expect("nobody panics with it").drain(..) {
+                let _ = std::fs::write(path, before);
+            }
             for pid in PROCESSES.lock().expect("nobody panics with it").drain(..) {
                 let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
             }
@@ -83,4 +116,19 @@ pub fn install() -> io::Result<()> {
             std::process::exit(INTERRUPTED);
         })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_setting_is_put_back() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "before").unwrap();
+        let changed = ChangedSetting::new(file.path().into(), "while it lasts").unwrap();
+        assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "while it lasts");
+        drop(changed);
+        assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "before");
+    }
 }

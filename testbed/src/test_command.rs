@@ -15,6 +15,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("tar", "tar"),
     ("chroot", "coreutils"),
     ("bird", "bird2"),
+    ("ethtool", "ethtool"),
+    ("iperf3", "iperf3"),
 ];
 
 #[derive(Debug, clap::Args)]

@@ -1,7 +1,9 @@
-//! How fast sessions come up and what they cost, against a node process with its durable log on.
+//! How fast packets pass, beside l2tpns; how fast sessions come up and what they cost, against a node process with its
+//! durable log on.
 
 mod cluster;
 mod hold;
+mod path;
 mod setup;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +17,7 @@ use crate::simulator::{Command, Plan, Simulator};
 
 pub use cluster::{ClusterResult, cluster};
 pub use hold::{HoldResult, hold};
+pub use path::{Kind, PathOptions, quick_cells, results};
 pub use setup::{SetupResult, setup};
 
 /// How long the ends of all calls may take to be acknowledged.
@@ -26,8 +29,10 @@ const LACS: u16 = 8;
 /// Options of `bench`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
+    #[command(flatten)]
+    path: PathOptions,
     /// Sets `--sessions` sessions up at full speed.
-    #[arg(long, required_unless_present_any = ["hold", "cluster"])]
+    #[arg(long)]
     setup: bool,
     /// Holds so many sessions and measures the node's memory, then releases them and measures set-up again.
     #[arg(long, value_name = "N")]
@@ -49,9 +54,9 @@ pub struct Options {
     /// The `holdfast` program; absent: built from this workspace.
     #[arg(long)]
     program: Option<PathBuf>,
-    /// Prints one JSON object a measurement instead of lines for people.
-    #[arg(long)]
-    json: bool,
+    /// Prints one JSON object a measurement instead of lines for people; of the data path, writes all to this file as well.
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    json: Option<Option<PathBuf>>,
 }
 
 /// What is measured.
@@ -68,8 +73,12 @@ pub struct Setting {
 impl Options {
     /// Runs the measurements asked for. Exit code 1 if a session did not come up or did not stay.
     pub fn run(self) -> Result<ExitCode, Box<dyn std::error::Error>> {
+        let program = node_program::find_or_build(self.program.as_deref())?;
+        if !self.setup && self.hold.is_none() && self.cluster.is_none() {
+            return Ok(self.path.run(&program, self.json.flatten().as_deref())?);
+        }
         let setting = Setting {
-            program: node_program::find_or_build(self.program.as_deref())?,
+            program,
             testbed: std::env::current_exe()?,
             sessions: self.sessions,
             tunnels: self.tunnels,
@@ -99,7 +108,7 @@ impl Options {
     }
 
     fn print(&self, result: &(impl serde::Serialize + std::fmt::Display)) -> serde_json::Result<()> {
-        if self.json {
+        if self.json.is_some() {
             println!("{}", serde_json::to_string(result)?);
         } else {
             println!("{result}");

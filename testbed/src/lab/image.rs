@@ -106,7 +106,7 @@ impl Image {
 }
 
 /// `HOLDFAST_LAB_CACHE`, or a folder of the user's cache.
-fn cache_folder() -> PathBuf {
+pub fn cache_folder() -> PathBuf {
     let variable = |name| {
         std::env::var_os(name)
             .filter(|value| !value.is_empty())

@@ -116,10 +116,15 @@ pub struct Driver {
 
 impl Driver {
     /// Binds the LACs' sockets and tells that they are ready.
-    pub fn new(plan: Plan, mut port: ControlPort) -> io::Result<Self> {
+    pub fn new(plan: Plan, port: ControlPort) -> io::Result<Self> {
         let sockets = (0..plan.lacs)
             .map(|lac| bind(plan.source(lac)))
             .collect::<io::Result<Vec<_>>>()?;
+        Self::with_sockets(plan, port, sockets)
+    }
+
+    /// As [`Self::new`], with sockets that are bound already: one a LAC, none of them blocking.
+    pub fn with_sockets(plan: Plan, mut port: ControlPort, sockets: Vec<UdpSocket>) -> io::Result<Self> {
         let sources = sockets
             .iter()
             .map(UdpSocket::local_addr)

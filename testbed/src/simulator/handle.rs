@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
+use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -70,6 +71,18 @@ impl Simulator {
 
     /// Starts a simulator as a thread of this process, for tests that have no program at hand.
     pub fn start_thread(plan: &Plan) -> Result<Self, Error> {
+        Self::start_thread_as(plan, serve)
+    }
+
+    /// As [`Self::start_thread`], on sockets that are bound already: one a LAC, none of them blocking.
+    pub fn start_thread_on(plan: &Plan, sockets: Vec<UdpSocket>) -> Result<Self, Error> {
+        Self::start_thread_as(plan, |port| serve_on(port, sockets))
+    }
+
+    fn start_thread_as(
+        plan: &Plan,
+        serve: impl FnOnce(ControlPort) -> io::Result<()> + Send + 'static,
+    ) -> Result<Self, Error> {
         let (ours, theirs) = UnixStream::pair()?;
         let port = ControlPort::new(theirs.try_clone()?.into(), theirs.into());
         std::thread::Builder::new()
@@ -263,9 +276,23 @@ impl Drop for Simulator {
 
 /// A simulator's whole life on a control port: the first line is the plan, the others are commands.
 pub fn serve(mut port: ControlPort) -> io::Result<()> {
+    match read_plan(&mut port)? {
+        Some(plan) => Driver::new(plan, port)?.run(),
+        None => Ok(()),
+    }
+}
+
+/// As [`serve`], on sockets that are bound already.
+fn serve_on(mut port: ControlPort, sockets: Vec<UdpSocket>) -> io::Result<()> {
+    match read_plan(&mut port)? {
+        Some(plan) => Driver::with_sockets(plan, port, sockets)?.run(),
+        None => Ok(()),
+    }
+}
+
+fn read_plan(port: &mut ControlPort) -> io::Result<Option<Plan>> {
     let Some(line) = port.read_line()? else {
-        return Ok(());
+        return Ok(None);
     };
-    let plan: Plan = serde_json::from_str(&line)?;
-    Driver::new(plan, port)?.run()
+    Ok(Some(serde_json::from_str(&line)?))
 }

@@ -25,7 +25,7 @@ pub use fleet::{Fleet, Transmit};
 pub use handle::{Error, Simulator, serve};
 pub use impairment::{Impairment, Link};
 pub use plan::Plan;
-pub use ppp::Authentication;
+pub use ppp::{Authentication, PROTOCOL_IPV4, split as split_frame};
 pub use protocol::{
-    Answer, Checked, Command, Event, HangUp, Line, Moment, Report, Session, SessionState, SinceMark,
+    Answer, CallIds, Checked, Command, Event, HangUp, Line, Moment, Report, Session, SessionState, SinceMark,
 };

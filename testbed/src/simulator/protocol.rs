@@ -333,6 +333,21 @@ pub struct Session {
     pub pings_sent: u32,
     pub pings_answered: u32,
     pub longest_gap_ms: u64,
+    /// While the session is open.
+    #[serde(default)]
+    pub ids: Option<CallIds>,
+}
+
+/// By what the two sides name a call in their data messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallIds {
+    pub lac: u16,
+    /// The LAC's own ids.
+    pub tunnel: u16,
+    pub session: u16,
+    /// The LNS's.
+    pub peer_tunnel: u16,
+    pub peer_session: u16,
 }
 
 /// Where a subscriber stands.

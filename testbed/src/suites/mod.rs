@@ -1,5 +1,6 @@
 //! Everything that is tested, in the order in which it runs.
 
+pub mod bench;
 pub mod cargo;
 pub mod commands;
 pub mod fuzz;
@@ -89,6 +90,11 @@ pub const ALL: &[Suite] = &[
         name: "chaos",
         about: "three nodes behind real routers: killed, cut off, without power",
         run: commands::chaos,
+    },
+    Suite {
+        name: "bench",
+        about: "the data path beside l2tpns, six cells, without a threshold",
+        run: bench::run,
     },
     Suite {
         name: "fuzz",

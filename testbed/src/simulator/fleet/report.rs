@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::stats::Samples;
 
-use super::super::protocol::{Report, Session};
+use super::super::protocol::{CallIds, Report, Session};
+use super::super::subscriber::Subscriber;
 use super::Fleet;
 use super::calls::millis;
 
@@ -139,9 +140,23 @@ impl Fleet {
                 pings_sent: sent,
                 pings_answered: answered,
                 longest_gap_ms: millis(gap),
+                ids: self.call_ids(subscriber),
             }
         });
         lines.collect()
+    }
+
+    /// By what the two sides name the call of a subscriber who is up.
+    fn call_ids(&self, subscriber: &Subscriber) -> Option<CallIds> {
+        let call = subscriber.call.as_ref().filter(|call| call.is_open())?;
+        let tunnel = &self.tunnels[subscriber.tunnel as usize];
+        Some(CallIds {
+            lac: tunnel.lac,
+            tunnel: tunnel.local.get(),
+            session: call.local.get(),
+            peer_tunnel: tunnel.peer()?.get(),
+            peer_session: call.peer?.get(),
+        })
     }
 
     /// Forgets latencies and gaps, so that what follows is measured by itself.

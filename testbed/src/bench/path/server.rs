@@ -1,0 +1,83 @@
+//! The servers that are compared, started alike: in the bed's server namespace, on the server's cores.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::bed::{Bed, POOL, SERVER};
+use super::cores::Cores;
+use super::l2tpns::L2tpns;
+use crate::lab::error::{LabError, Result};
+use crate::node_config::{NodeUnderTest, Settings};
+
+/// Which server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    Holdfast,
+    L2tpns,
+    /// No LNS: the bench's own forwarder between a TUN and a socket, which shows what offload alone allows.
+    Bare,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Holdfast => "holdfast",
+            Self::L2tpns => "l2tpns",
+            Self::Bare => "bare",
+        })
+    }
+}
+
+/// A server that runs; it ends when dropped.
+#[derive(Debug)]
+pub enum Server {
+    Holdfast(NodeUnderTest),
+    L2tpns(L2tpns),
+}
+
+impl Server {
+    /// Starts an LNS and waits until it answers LACs. `shards` is Holdfast's alone: l2tpns has one thread.
+    pub fn start(kind: Kind, bed: &Bed, cores: &Cores, shards: usize, program: &Path) -> Result<Self> {
+        let list = cores.server_list();
+        match kind {
+            Kind::Holdfast => holdfast(bed, &list, shards, program).map(Self::Holdfast),
+            Kind::L2tpns => L2tpns::start(bed, &list).map(Self::L2tpns),
+            Kind::Bare => Err(LabError::unmet("the bare forwarder takes no calls")),
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        match self {
+            Self::Holdfast(node) => node.daemon.pid().unwrap_or_default(),
+            Self::L2tpns(server) => server.pid(),
+        }
+    }
+
+    /// The last words of a server, for an error.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Holdfast(node) => node.daemon.tail(),
+            Self::L2tpns(_) => String::new(),
+        }
+    }
+}
+
+fn holdfast(bed: &Bed, cores: &str, shards: usize, program: &Path) -> Result<NodeUnderTest> {
+    let launcher = ["ip", "netns", "exec", bed.server.name(), "taskset", "-c", cores];
+    let settings = Settings {
+        shards,
+        tun: "always",
+        listen: Some(SocketAddr::from(SERVER)),
+        pool: POOL,
+        launcher: launcher.map(String::from).to_vec(),
+        ..Settings::default()
+    };
+    let mut node =
+        NodeUnderTest::with(program, &settings).map_err(|source| LabError::io("configuration", source))?;
+    node.daemon.start().map_err(LabError::unmet)?;
+    Ok(node)
+}
