@@ -80,6 +80,21 @@ pub fn forget_process(pid: u32) {
         .retain(|known| *known != pid);
 }
 
+/// Puts settings back, kills processes, removes folders: for the end of the program.
+pub fn clean_up() {
+    for (path, before) in SETTINGS.lock().expect("nobody panics with it").drain(..) {
+        // There is nobody left to tell, here and below.
+        let _ = std::fs::write(path, before);
+    }
+    for pid in PROCESSES.lock().expect("nobody panics with it").drain(..) {
+        let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+    }
+    for folder in FOLDERS.lock().expect("nobody panics with it").drain(..) {
+        // Those of scenarios that are over are gone already.
+        let _ = std::fs::remove_dir_all(folder);
+    }
+}
+
 /// Ends this program and what it started on SIGINT, SIGTERM and SIGHUP.
 ///
 /// Handlers, not a blocked mask: processes that we start would inherit the mask and never hear a SIGTERM.
@@ -102,16 +117,7 @@ pub fn install() -> io::Result<()> {
                     _ = hangup.recv() => {}
                 }
             });
-            for (path, before) in SETTINGS.lock().expect("nobody panics with it").drain(..) {
-                let _ = std::fs::write(path, before);
-            }
-            for pid in PROCESSES.lock().expect("nobody panics with it").drain(..) {
-                let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
-            }
-            for folder in FOLDERS.lock().expect("nobody panics with it").drain(..) {
-                // Those of scenarios that are over are gone already.
-                let _ = std::fs::remove_dir_all(folder);
-            }
+            clean_up();
             eprintln!("interrupted");
             std::process::exit(INTERRUPTED);
         })?;

@@ -42,10 +42,8 @@ enum Command {
 impl Cli {
     /// Runs the subcommand. An error means that it could not be run; a failed check is an exit code.
     pub fn run(self) -> Result<ExitCode, Box<dyn Error>> {
-        if matches!(
-            self.command,
-            Command::Bench(_) | Command::Restart(_) | Command::Faults(_)
-        ) {
+        // Those that make namespaces see to these themselves.
+        if matches!(self.command, Command::Restart(_) | Command::Faults(_)) {
             cleanup::install()?;
         }
         match self.command {

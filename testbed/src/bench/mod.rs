@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::cleanup;
 use crate::node_config::{NodeUnderTest, USER};
 use crate::node_program;
 use crate::restart::Error;
@@ -76,6 +77,10 @@ impl Options {
         let program = node_program::find_or_build(self.program.as_deref())?;
         if !self.setup && self.hold.is_none() && self.cluster.is_none() {
             return Ok(self.path.run(&program, self.json.flatten().as_deref())?);
+        }
+        // The cluster sees to its namespaces itself.
+        if self.setup || self.hold.is_some() {
+            cleanup::install()?;
         }
         let setting = Setting {
             program,

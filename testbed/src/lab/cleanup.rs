@@ -41,6 +41,7 @@ pub fn install() -> std::io::Result<()> {
         );
         process::kill_all_for_exit();
         namespace::remove_own();
+        crate::cleanup::clean_up();
         std::process::exit(INTERRUPTED);
     })?;
     Ok(())

@@ -72,8 +72,8 @@ pub(super) struct Stand<'a> {
     pub sessions: Sessions,
     /// Octets that the server puts before a packet on its way down.
     pub overhead: usize,
-    /// Octets that a session takes, once measured.
-    pub memory: Option<f64>,
+    /// Octets that a session takes, and those of the process with all sessions, once measured.
+    pub memory: Option<(f64, f64)>,
 }
 
 impl Stand<'_> {
@@ -88,7 +88,8 @@ impl Stand<'_> {
         let before = before.transpose()?;
         self.sessions.dial(sessions)?;
         if let (Some(few), Some(before)) = (few, before) {
-            self.memory = Some((self.memory_now()? - before) / f64::from(sessions - few));
+            let all = self.memory_now()?;
+            self.memory = Some(((all - before) / f64::from(sessions - few), all));
         }
         self.sessions.expect_forwarding()?;
         self.overhead = first_packet::overhead(self.bed, &self.sessions)?;
@@ -124,11 +125,10 @@ impl Stand<'_> {
             }
             Cell::Tcp { direction, flows } => self.tcp(direction, flows),
             Cell::Latency { direction, beside } => self.latency(direction, beside),
-            Cell::Memory => Ok(self
-                .memory
-                .map(|octets| reading(OCTETS, octets))
-                .into_iter()
-                .collect()),
+            // The peer's tables are laid out at its start for all it can hold: the slope alone would not say so.
+            Cell::Memory => Ok(self.memory.map_or_else(Vec::new, |(session, all)| {
+                vec![reading(OCTETS, session), reading(lower("all", "octets"), all)]
+            })),
             // Measured on servers of their own.
             Cell::Setup { .. } => Ok(Vec::new()),
         }

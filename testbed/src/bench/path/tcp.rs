@@ -24,6 +24,8 @@ const BARE_DEVICE: &str = "bare0";
 const PORT: &str = "5201";
 /// Seconds at the beginning that do not count.
 const WARM_UP: u64 = 1;
+/// Seconds that a transfer may take longer than it should.
+const PATIENCE: u64 = 20;
 /// How long the iperf3 server may take to listen.
 const LISTEN: Duration = Duration::from_millis(300);
 
@@ -82,8 +84,10 @@ impl<'a> Endpoint<'a> {
         server.args(["--server", "--one-off", "--port", PORT]);
         let _server = ProcessGroup::spawn(server.stdin(Stdio::null()).stdout(Stdio::null()))?;
         std::thread::sleep(LISTEN);
-        let mut client = self.bed.lac.command("iperf3");
+        // By itself it would wait for ever for a server that forwards no more.
+        let mut client = self.bed.lac.command("timeout");
         client
+            .args([&(seconds + WARM_UP + PATIENCE).to_string(), "iperf3"])
             .args(["--client", &CORE.to_string(), "--port", PORT])
             .args(["--bind", &self.address.to_string(), "--json"])
             .args(["--time", &seconds.to_string(), "--omit", &WARM_UP.to_string()])
