@@ -45,7 +45,7 @@ struct Line {
 impl Line {
     /// Dials at a node, until the subscriber is online.
     fn dial(site: &Site, node: u8, sequencing: bool) -> Self {
-        let socket = UdpSocket::bind((site.address(9), 0)).expect("an address of loopback");
+        let socket = UdpSocket::bind((site.address(0), 0)).expect("an address of loopback");
         socket
             .set_read_timeout(Some(Duration::from_millis(5)))
             .expect("a timeout");

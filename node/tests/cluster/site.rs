@@ -22,6 +22,9 @@ pub const SECRET: &str = "hunter2";
 /// Calls of each of the LACs' tunnels 1 and 2 that may be placed.
 pub const CALLS: u16 = 120;
 
+/// Addresses of one site: a LAC's and four nodes'. Fifty sites fit into one process.
+const ADDRESSES: u8 = 5;
+
 /// A folder with certificates for four nodes, and an address for each.
 pub struct Site {
     pub folder: tempfile::TempDir,
@@ -37,7 +40,7 @@ impl Site {
             folder: tempfile::tempdir().expect("a temporary folder"),
             addresses: (
                 [127, high | 0x80, low],
-                10 * SITES.fetch_add(1, Ordering::Relaxed),
+                ADDRESSES * SITES.fetch_add(1, Ordering::Relaxed),
             ),
         };
         let folder = site.path("pki").display().to_string();
