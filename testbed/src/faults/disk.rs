@@ -59,8 +59,10 @@ pub fn full(setting: &Setting) -> Result<Outcome, Error> {
     })
 }
 
+/// Whether the log is on its reserve; that space runs out is another warning.
 fn warns(status: &StatusReport) -> bool {
-    status.warnings.iter().any(|warning| warning.contains("full"))
+    let on_reserve = "is full: new calls are refused";
+    status.warnings.iter().any(|warning| warning.contains(on_reserve))
 }
 
 /// Writes until nothing more fits.
