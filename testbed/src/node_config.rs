@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use holdfast::config::L2tpConfig;
+
 use crate::cleanup;
 use crate::daemon::{Daemon, unused_port};
 
@@ -65,6 +67,24 @@ impl Default for Settings {
             tun_lines: String::new(),
             sections: String::new(),
             launcher: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// With the node's own limits for SCCRQs.
+    pub fn with_default_admission() -> Self {
+        let L2tpConfig {
+            half_open,
+            half_open_per_source,
+            sccrq_rate,
+            ..
+        } = L2tpConfig::default();
+        let count = |limit: usize| u32::try_from(limit).expect("limits are small");
+        Self {
+            half_open: (count(half_open), count(half_open_per_source)),
+            sccrq_rate,
+            ..Self::default()
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod hold;
+mod outage;
 mod path;
 mod setup;
 
@@ -18,6 +19,7 @@ use crate::simulator::{Command, Plan, Simulator};
 
 pub use cluster::{ClusterResult, cluster};
 pub use hold::{HoldResult, hold};
+pub use outage::{OutageResult, outage};
 pub use path::{Kind, PathOptions, quick_cells, results};
 pub use setup::{SetupResult, setup};
 
@@ -41,6 +43,12 @@ pub struct Options {
     /// Sets `--sessions` sessions up on three nodes behind routers, then holds so many and measures each node's memory (root).
     #[arg(long, value_name = "N")]
     cluster: Option<u32>,
+    /// Has so many sessions and their tunnels come up at once, as after an outage: first a tenth, then all on a fresh node.
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "100000")]
+    outage: Option<u32>,
+    /// LACs that come back; absent: one for each 20 tunnels.
+    #[arg(long, value_name = "N", requires = "outage")]
+    outage_lacs: Option<u32>,
     /// Sessions of a set-up measurement.
     #[arg(long, default_value_t = 10_000)]
     sessions: u32,
@@ -75,11 +83,11 @@ impl Options {
     /// Runs the measurements asked for. Exit code 1 if a session did not come up or did not stay.
     pub fn run(self) -> Result<ExitCode, Box<dyn std::error::Error>> {
         let program = node_program::find_or_build(self.program.as_deref())?;
-        if !self.setup && self.hold.is_none() && self.cluster.is_none() {
+        if !self.setup && self.hold.is_none() && self.cluster.is_none() && self.outage.is_none() {
             return Ok(self.path.run(&program, self.json.flatten().as_deref())?);
         }
         // The cluster sees to its namespaces itself.
-        if self.setup || self.hold.is_some() {
+        if self.setup || self.hold.is_some() || self.outage.is_some() {
             cleanup::install()?;
         }
         let setting = Setting {
@@ -102,6 +110,11 @@ impl Options {
         }
         if let Some(count) = self.cluster {
             let result = cluster(&setting, count)?;
+            passed &= result.is_complete();
+            self.print(&result)?;
+        }
+        if let Some(count) = self.outage {
+            let result = outage(&setting, count, self.outage_lacs)?;
             passed &= result.is_complete();
             self.print(&result)?;
         }

@@ -7,7 +7,7 @@ mod datagrams;
 mod disk;
 mod error;
 mod flood;
-mod node_api;
+pub(crate) mod node_api;
 mod panics;
 mod peers;
 mod private_mount;

@@ -1,5 +1,6 @@
 //! A node's own view of itself, through the operator's socket.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use holdfast::api::{
@@ -65,6 +66,31 @@ pub fn session_target(session: &SessionInfo) -> Fault {
 
 fn tunnel_id(tunnel: u16) -> TunnelId {
     TunnelId::new(tunnel).expect("a tunnel's id is not zero")
+}
+
+/// What went amiss or was bounded, by its name: counters of that kind and limits that were reached, those above zero.
+pub fn troubles(status: &StatusReport) -> BTreeMap<String, u64> {
+    const KINDS: [&str; 7] = [
+        "dropped",
+        "refused",
+        "repeated",
+        "retransmitted",
+        "duplicate",
+        "timeout",
+        "unknown",
+    ];
+    let mut troubles = BTreeMap::new();
+    let counters = status.counters.iter();
+    for row in counters.filter(|row| KINDS.iter().any(|kind| row.name.contains(kind))) {
+        let reason = row.labels.get("reason");
+        let name = reason.map_or_else(|| row.name.clone(), |reason| format!("{} {reason}", row.name));
+        *troubles.entry(name).or_default() += row.value;
+    }
+    for limit in &status.limits {
+        *troubles.entry(format!("limit {}", limit.name)).or_default() += limit.hits;
+    }
+    troubles.retain(|_, count| *count > 0);
+    troubles
 }
 
 /// The counter, summed over its labels.

@@ -239,6 +239,9 @@ pub struct Report {
     pub sessions_asked: u64,
     /// Calls that reached IPCP open.
     pub sessions_established: u64,
+    /// Calls that the dialler has yet to place.
+    #[serde(default)]
+    pub calls_to_place: u64,
     /// Calls on their way now.
     pub sessions_pending: u64,
     /// Sessions open now.
@@ -269,6 +272,9 @@ pub struct Report {
     /// Sessions measured, and how many of them came up a second, from the first ICRQ to the last IPCP open.
     pub setups_measured: u64,
     pub setup_rate: f64,
+    /// From the first SCCRQ or ICRQ to the last IPCP open, milliseconds.
+    #[serde(default)]
+    pub bring_up_ms: f64,
     /// From ICRQ to IPCP open, milliseconds.
     pub setup_p50_ms: f64,
     pub setup_p99_ms: f64,

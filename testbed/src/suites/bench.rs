@@ -1,4 +1,5 @@
-//! The quick bench of the data path: no threshold, but both servers forward and the results are as documented.
+//! The quick bench of the data path: no threshold, but both servers forward and the results are as documented. And a small outage,
+//! after which every session is up.
 
 use std::fs;
 use std::process::Command;
@@ -12,6 +13,9 @@ use crate::lab::process::own_program;
 
 /// A build of the node, and two minutes of measurements.
 const LIMIT: Duration = Duration::from_secs(600);
+
+/// Sessions that come back at once.
+const OUTAGE_SESSIONS: &str = "500";
 
 pub fn run(_: &Context) -> Outcome {
     let Ok(folder) = tempfile::tempdir() else {
@@ -29,7 +33,17 @@ pub fn run(_: &Context) -> Outcome {
     let text = fs::read_to_string(&file).unwrap_or_default();
     let mut outcome = Outcome::single("bench --quick", Ok(()));
     outcome.add("its JSON", judge(&text));
+    outcome.add("bench --outage", after_outage());
     outcome
+}
+
+/// Its exit code says whether every session came up and no old one was lost.
+fn after_outage() -> Result<(), String> {
+    let mut command = Command::new(own_program());
+    command.args(["bench", "--outage", OUTAGE_SESSIONS]);
+    let (succeeded, transcript) = transcribe(&mut command, LIMIT);
+    println!("{transcript}");
+    if succeeded { Ok(()) } else { Err(transcript) }
 }
 
 /// Whether the file is as documented and every cell has a figure of each server.

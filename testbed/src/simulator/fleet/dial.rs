@@ -27,6 +27,11 @@ pub struct Dialler {
 }
 
 impl Dialler {
+    /// Calls that are still to be placed.
+    pub fn remaining(&self) -> u32 {
+        self.remaining
+    }
+
     /// When the next call is to be placed, if there is room for it.
     pub fn poll_timeout(&self, pending: u64) -> Option<Duration> {
         (self.remaining > 0 && pending < self.concurrency).then_some(self.next)
@@ -99,6 +104,7 @@ impl Fleet {
 
     pub(super) fn open_tunnel(&mut self, now: Duration, index: u32) {
         let lac = self.tunnels[index as usize].lac;
+        self.counts.first_opening.get_or_insert(now);
         self.forget_tunnel_id(index);
         let local = self.unused_tunnel_id(lac);
         self.ids[usize::from(lac)].insert(local, index);

@@ -39,7 +39,8 @@ pub struct Counts {
     /// Of tunnels that are over.
     pub retransmitted: u64,
     pub setups: Samples,
-    /// When the first ICRQ left and the last IPCP opened, since the last reset.
+    /// When the first tunnel was asked for, the first ICRQ left and the last IPCP opened, since the last reset.
+    pub first_opening: Option<Duration>,
     pub first_asked: Option<Duration>,
     pub last_opened: Option<Duration>,
     failures: BTreeMap<String, u64>,
@@ -81,6 +82,7 @@ impl Fleet {
             at_ms: millis(now),
             sessions_asked: counts.asked,
             sessions_established: counts.established,
+            calls_to_place: u64::from(self.dialler.remaining()),
             sessions_pending: counts.pending,
             sessions_open: open,
             sessions_failed: counts.failures.values().sum(),
@@ -100,6 +102,7 @@ impl Fleet {
             longest_gap_ms: millis(longest.unwrap_or_default()),
             setups_measured: counts.setups.len() as u64,
             setup_rate: self.setup_rate(),
+            bring_up_ms: self.bring_up().as_secs_f64() * 1000.0,
             setup_p50_ms: counts.setups.percentile_ms(50.0),
             setup_p99_ms: counts.setups.percentile_ms(99.0),
             datagrams_sent: counts.sent,
@@ -124,6 +127,20 @@ impl Fleet {
             }
             _ => 0.0,
         }
+    }
+
+    /// From the first SCCRQ or ICRQ to the last IPCP open.
+    fn bring_up(&self) -> Duration {
+        let Counts {
+            first_opening,
+            first_asked,
+            last_opened,
+            ..
+        } = self.counts;
+        let first = first_opening.into_iter().chain(first_asked).min();
+        first
+            .zip(last_opened)
+            .map_or(Duration::ZERO, |(first, last)| last.saturating_sub(first))
     }
 
     /// One line a subscriber.
@@ -162,7 +179,8 @@ impl Fleet {
     /// Forgets latencies and gaps, so that what follows is measured by itself.
     pub fn reset_measurements(&mut self) {
         self.counts.setups.clear();
-        (self.counts.first_asked, self.counts.last_opened) = (None, None);
+        (self.counts.first_opening, self.counts.first_asked) = (None, None);
+        self.counts.last_opened = None;
         for subscriber in &mut self.subscribers {
             subscriber.past = Default::default();
             if let Some(call) = &mut subscriber.call {
