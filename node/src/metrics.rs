@@ -35,6 +35,7 @@ macro_rules! counters {
 
 counters! {
     SccrqReceived => "sccrq_received_total", "SCCRQs that arrived, repeats included.";
+    SccrqWaited => "sccrq_waited_total", "SCCRQs, repeats included, that had to wait for a place among the half-open tunnels.";
     SccrqRateDropped => "sccrq_rate_dropped_total", "SCCRQs dropped by the rate limit of their source.";
     SccrqHalfOpenDropped => "sccrq_half_open_dropped_total", "SCCRQs dropped for too many half-open tunnels.";
     LacRefused => "lac_refused_total", "Tunnels refused because no profile allows the LAC.";
@@ -86,6 +87,7 @@ counters! {
     Proposals => "table_proposals_total", "Changes proposed to the session table.";
     ProposalsRefused => "table_proposals_refused_total", "Changes that the session table refused.";
     ProposalsDropped => "table_proposals_dropped_total", "Changes dropped because too many were waiting; their owners send them again.";
+    ProposalsRepeated => "table_proposals_repeated_total", "Changes proposed again by their owners while the first copy still waited; they cost nothing more.";
     TunnelRebirths => "tunnel_rebirths_total", "Tunnels born again from their row because a change was refused.";
     Takeovers => "takeovers_total", "Proposals of this node, as the leader, to give the groups of a node that is down, or has lost its way to the LACs, to others.";
     WaysLost => "lac_ways_lost_total", "Times that this node lost its way to the LACs.";
@@ -166,9 +168,11 @@ macro_rules! limits {
 }
 
 limits! {
-    HalfOpen => "half_open", "tunnels", "Half-open tunnels of all peers; beyond it SCCRQs are dropped.";
-    HalfOpenPerSource => "half_open_per_source", "tunnels", "Half-open tunnels of one address; beyond it its SCCRQs are dropped.";
-    SccrqRate => "sccrq_rate", "messages/s", "SCCRQs of one address; beyond it they are dropped.";
+    HalfOpen => "half_open", "tunnels", "Half-open tunnels of all peers; beyond it SCCRQs wait.";
+    HalfOpenPerSource => "half_open_per_source", "tunnels", "Half-open tunnels of one address; beyond it its SCCRQs wait.";
+    SccrqRate => "sccrq_rate", "messages/s", "SCCRQs of one address; beyond it they wait.";
+    SccrqWaiting => "sccrq_waiting", "messages", "SCCRQs that wait for a place, in all and of one address (1,024); beyond it they are dropped and come again.";
+    TableWaiting => "table_waiting", "changes", "Changes waiting for the session table; beyond it SCCRQs wait.";
     Tunnels => "max_tunnels", "tunnels", "Tunnels of all peers; beyond it SCCRQs are answered with StopCCN 4.";
     Sessions => "max_sessions", "sessions", "Sessions of all tunnels; beyond it ICRQs are answered with CDN 4.";
     SessionsPerTunnel => "max_sessions_per_tunnel", "sessions", "Sessions of one tunnel; beyond it ICRQs are answered with CDN 4.";

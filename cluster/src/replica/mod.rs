@@ -284,6 +284,11 @@ impl Replica {
         !self.batcher.is_empty() && self.may_propose()
     }
 
+    /// Commands that wait to be proposed.
+    pub fn waiting(&self) -> usize {
+        self.batcher.len()
+    }
+
     /// The next output.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()

@@ -2,27 +2,36 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use holdfast_cluster::commands::CreateTunnel;
 use holdfast_ppp::{AuthMethod, LinkConfig};
 use holdfast_protocol::{Refusal, Settings, TunnelId};
 
 use super::context::{ShardContext, Shared};
+use super::directory::Place;
 use super::relay;
 use super::shard::ShardInput;
 use super::table::ReplyTo;
 use crate::config::{self, Config, LacConfig};
 use crate::io::Inbound;
 use crate::lns::acceptor::{self, Candidate, First, NoRoom, Profile, Rejection};
-use crate::lns::admission::Dropped;
+use crate::lns::admission::{Admission, Judgement, OverCap};
 use crate::lns::repeats::{Known, PeerKey, Repeat};
+use crate::lns::waiting::Waiter;
 use crate::logging::Escaped;
 use crate::metrics::{Counter, Limit};
 use crate::throttled;
 
 /// Draws of a tunnel id before the node counts as full.
 const TUNNEL_ID_DRAWS: u32 = 256;
+
+/// SCCRQs that have waited and are taken by one shard in one turn of 10 ms: each brings calls, and how busy those keep the table shows
+/// only later.
+const SERVED_PER_TURN: usize = 16;
+
+/// Changes waiting for the table beyond which no new tunnel is begun: a few batches, some tenths of a second at most.
+pub const TABLE_WAITING_MAX: usize = 4_096;
 
 /// A control message with tunnel id 0; `relayed`: by a node that has no groups.
 pub fn on_sccrq(shard: &Rc<ShardContext>, from: SocketAddr, to: SocketAddr, datagram: &[u8], relayed: bool) {
@@ -34,24 +43,83 @@ pub fn on_sccrq(shard: &Rc<ShardContext>, from: SocketAddr, to: SocketAddr, data
         return;
     }
     shared.metrics.count(Counter::SccrqReceived);
-    if let Err(dropped) = admit(shared, from) {
-        return count_dropped(shared, dropped);
+    let request = Waiter {
+        from,
+        to,
+        datagram: datagram.to_vec(),
+    };
+    let judgement = admission(shared).judge(shared.now().monotonic, &request, is_busy(shared));
+    match judgement {
+        Judgement::Admitted => on_admitted(shard, &request),
+        Judgement::Waits(over) => {
+            shared.metrics.count(Counter::SccrqWaited);
+            shared.metrics.hit(limit(over));
+        }
+        Judgement::Dropped(over) => {
+            shared.metrics.count(match over {
+                OverCap::SourceRate | OverCap::TotalRate => Counter::SccrqRateDropped,
+                OverCap::SourceHalfOpen | OverCap::TotalHalfOpen | OverCap::TableBusy => {
+                    Counter::SccrqHalfOpenDropped
+                }
+            });
+            shared.metrics.hit(limit(over));
+            shared.metrics.hit(Limit::SccrqWaiting);
+        }
     }
+}
+
+/// Those who waited and have a place now. What one of this node's shards has received any other may take.
+pub fn serve_waiting(shard: &Rc<ShardContext>) {
+    if is_busy(&shard.shared) {
+        return;
+    }
+    let now = shard.now().monotonic;
+    let taken = admission(&shard.shared).take_waiting(now, SERVED_PER_TURN);
+    for request in taken {
+        // Should the groups have gone elsewhere meanwhile, no id can be drawn; the LAC comes again.
+        on_admitted(shard, &request);
+    }
+}
+
+/// Whether the changes of tunnels and calls that have begun keep the table busy.
+fn is_busy(shared: &Shared) -> bool {
+    shared.table.waiting() > TABLE_WAITING_MAX
+}
+
+/// A message with tunnel id 0 whose turn it is.
+fn on_admitted(shard: &Rc<ShardContext>, request: &Waiter) {
+    if !open_tunnel(shard, request) {
+        admission(&shard.shared).half_open_ended(request.from.ip());
+    }
+}
+
+/// Whether a tunnel was claimed, of which the table's thread hears more.
+fn open_tunnel(shard: &Rc<ShardContext>, request: &Waiter) -> bool {
+    let Waiter {
+        from,
+        to,
+        ref datagram,
+    } = *request;
+    let shared = &shard.shared;
     let config = shared.config.load();
-    let place = shared.directory.place();
-    let Some(local) = draw_tunnel_id(shard, place.shard()) else {
-        return shared.metrics.hit(Limit::Tunnels);
+    let mut place = shared.directory.place();
+    let Some(local) = draw_tunnel_id(shard, &mut place) else {
+        shared.metrics.hit(Limit::Tunnels);
+        return false;
     };
     let find = |host_name: &[u8]| config.lac(host_name, from.ip()).map(profile);
     match acceptor::read(datagram, local, find) {
         Ok(First::Request(candidate)) => {
-            if on_candidate(shard, &config, local, &candidate, from, to, datagram) {
+            let claimed = on_candidate(shard, &config, local, &candidate, from, to, datagram);
+            if claimed {
                 place.keep();
             }
+            return claimed;
         }
         Ok(First::Stop(peer_tunnel)) => on_stop(shard, from, to, peer_tunnel, datagram),
         Err(rejection) => reject(shard, from, to, rejection),
     }
+    false
 }
 
 /// A StopCCN with tunnel id 0 is the half-open tunnel's business; from a stranger it is dropped.
@@ -64,22 +132,20 @@ fn on_stop(shard: &ShardContext, from: SocketAddr, to: SocketAddr, peer_tunnel: 
     }
 }
 
-fn admit(shared: &Shared, from: SocketAddr) -> Result<(), Dropped> {
-    let mut admission = shared
+fn admission(shared: &Shared) -> MutexGuard<'_, Admission> {
+    shared
         .admission
         .lock()
-        .expect("nothing panics with the admission locked");
-    admission.admit(shared.now().monotonic, from.ip())
+        .expect("nothing panics with the admission locked")
 }
 
-fn count_dropped(shared: &Shared, dropped: Dropped) {
-    let (counter, limit) = match dropped {
-        Dropped::SourceRate | Dropped::TotalRate => (Counter::SccrqRateDropped, Limit::SccrqRate),
-        Dropped::SourceHalfOpen => (Counter::SccrqHalfOpenDropped, Limit::HalfOpenPerSource),
-        Dropped::TotalHalfOpen => (Counter::SccrqHalfOpenDropped, Limit::HalfOpen),
-    };
-    shared.metrics.count(counter);
-    shared.metrics.hit(limit);
+const fn limit(over: OverCap) -> Limit {
+    match over {
+        OverCap::SourceRate | OverCap::TotalRate => Limit::SccrqRate,
+        OverCap::SourceHalfOpen => Limit::HalfOpenPerSource,
+        OverCap::TotalHalfOpen => Limit::HalfOpen,
+        OverCap::TableBusy => Limit::TableWaiting,
+    }
 }
 
 /// Whether a tunnel was claimed for the candidate.
@@ -128,6 +194,7 @@ fn on_candidate(
                 });
                 if !proposed {
                     shared.directory.claim_judged(&key, local, false);
+                    admission(shared).half_open_ended(from.ip());
                 }
             }
             claimed
@@ -184,8 +251,8 @@ fn own_groups(shared: &Shared) -> impl Iterator<Item = u8> {
 }
 
 /// A free id on the wanted shard, of a group that this node owns, drawn at random: unpredictable.
-fn draw_tunnel_id(shard: &Rc<ShardContext>, wanted: usize) -> Option<TunnelId> {
-    let directory = &shard.shared.directory;
+fn draw_tunnel_id(shard: &Rc<ShardContext>, place: &mut Place<'_>) -> Option<TunnelId> {
+    let wanted = place.shard();
     let shards = shard.shared.shards.len();
     let groups: Vec<u8> = own_groups(&shard.shared).collect();
     let mut entropy = shard.entropy.borrow_mut();
@@ -199,7 +266,7 @@ fn draw_tunnel_id(shard: &Rc<ShardContext>, wanted: usize) -> Option<TunnelId> {
                 & 0xff;
             TunnelId::new((group as u16) << 8 | index as u16)
         })
-        .find(|id| id.shard(shards) == wanted && !directory.has_tunnel(*id))
+        .find(|id| id.shard(shards) == wanted && place.draw(*id))
 }
 
 fn reject(shard: &Rc<ShardContext>, from: SocketAddr, to: SocketAddr, rejection: Rejection) {

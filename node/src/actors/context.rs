@@ -1,6 +1,6 @@
 //! What the actors of one Arbiter share (`ShardContext`) and what the whole node shares (`Shared`).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -30,6 +30,7 @@ use crate::lns::early_frames::EarlyFrames;
 use crate::lns::entropy::Entropy;
 use crate::lns::timers::TimerTable;
 use crate::lns::tunnel::CallRefusal;
+use crate::lns::waiting::WAITING_MAX;
 use crate::metrics::{Limit, Metrics};
 use crate::server::{Checkpoint, Space};
 
@@ -112,6 +113,8 @@ impl Shared {
             (Limit::HalfOpen, l2tp.half_open),
             (Limit::HalfOpenPerSource, l2tp.half_open_per_source),
             (Limit::SccrqRate, l2tp.sccrq_rate as usize),
+            (Limit::SccrqWaiting, WAITING_MAX),
+            (Limit::TableWaiting, accept::TABLE_WAITING_MAX),
             (Limit::Tunnels, l2tp.max_tunnels),
             (Limit::Sessions, l2tp.max_sessions),
             (Limit::SessionsPerTunnel, l2tp.max_sessions_per_tunnel),
@@ -180,6 +183,8 @@ pub struct ShardContext {
     pub taken: RefCell<HashMap<u8, Now>>,
     /// What waits for an owner.
     pub held: relay::Held,
+    /// How long the table last took to accept a change of a tunnel of this shard.
+    pub table_took: Cell<Duration>,
     /// Seeds for the cores; itself seeded by the operating system.
     pub entropy: RefCell<Entropy>,
 }
@@ -196,6 +201,7 @@ impl ShardContext {
             early: RefCell::default(),
             taken: RefCell::default(),
             held: RefCell::default(),
+            table_took: Cell::default(),
             entropy: RefCell::new(Entropy::new(seed)),
         }
     }

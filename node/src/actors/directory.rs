@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use dashmap::DashMap;
+use dashmap::{DashMap, DashSet};
 use holdfast_cluster::records::{SessionRow, TunnelRow, TunnelState};
 use holdfast_protocol::{SessionId, TunnelId};
 
@@ -64,6 +64,8 @@ pub type SessionIds = (TunnelId, SessionId);
 pub struct Directory {
     peers: DashMap<PeerKey, Known>,
     tunnels: DashMap<TunnelId, TunnelFacts>,
+    /// Ids drawn for tunnels that the table has not judged yet.
+    drawn: DashSet<TunnelId>,
     sessions: DashMap<SessionIds, SessionFacts>,
     addresses: DashMap<Ipv4Addr, SessionIds>,
     reserved: DashMap<SessionIds, Ipv4Addr>,
@@ -88,6 +90,7 @@ struct ProfileUse {
 pub struct Place<'a> {
     directory: &'a Directory,
     shard: usize,
+    drawn: Option<TunnelId>,
     kept: bool,
 }
 
@@ -95,6 +98,17 @@ impl Place<'_> {
     /// Which shard.
     pub fn shard(&self) -> usize {
         self.shard
+    }
+
+    /// Takes an id for the tunnel; `false` if the table or another proposal has it. Were that left to the table, of LACs that come
+    /// by the thousand at once some would be refused and come again a second later.
+    pub fn draw(&mut self, id: TunnelId) -> bool {
+        let directory = self.directory;
+        let free = !directory.tunnels.contains_key(&id) && directory.drawn.insert(id);
+        if free {
+            self.drawn = Some(id);
+        }
+        free
     }
 
     /// The tunnel has claimed its key: from now on its row, or its refusal, keeps the count.
@@ -107,6 +121,9 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         if !self.kept {
             self.directory.loads()[self.shard] -= 1;
+            if let Some(id) = self.drawn {
+                self.directory.drawn.remove(&id);
+            }
         }
     }
 }
@@ -117,6 +134,7 @@ impl Directory {
         Self {
             peers: DashMap::new(),
             tunnels: DashMap::new(),
+            drawn: DashSet::new(),
             sessions: DashMap::new(),
             addresses: DashMap::new(),
             reserved: DashMap::new(),
@@ -156,6 +174,7 @@ impl Directory {
         Place {
             directory: self,
             shard,
+            drawn: None,
             kept: false,
         }
     }
@@ -170,11 +189,6 @@ impl Directory {
         let mut load = self.loads();
         let shard = tunnel.shard(load.len());
         load[shard] = load[shard].saturating_sub(1);
-    }
-
-    /// Whether the table or a proposal has this tunnel id.
-    pub fn has_tunnel(&self, tunnel: TunnelId) -> bool {
-        self.tunnels.contains_key(&tunnel)
     }
 
     /// Every tunnel of the table.
@@ -221,6 +235,7 @@ impl Directory {
 
     /// The claim has become a tunnel, which keeps its place, or, if it was refused, nothing: the key goes back to who had it.
     pub fn claim_judged(&self, key: &PeerKey, tunnel: TunnelId, accepted: bool) {
+        self.drawn.remove(&tunnel);
         if accepted {
             return;
         }

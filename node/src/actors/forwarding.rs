@@ -17,6 +17,7 @@ use crate::dataplane::sequence::SendSequence;
 use crate::dataplane::{Magics, SessionEntry, SessionShared, TableUpdate, TunnelEntry};
 use crate::io::{Dataplane, clock};
 use crate::lns::admission::Admission;
+use crate::lns::repeats::PeerKey;
 
 /// What a session may send and receive, from the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,6 +207,15 @@ impl Forwarding {
                 shared: facts.shared,
             }));
         }
+    }
+
+    /// What was admitted as a new tunnel is one, and counts as such, or comes to nothing.
+    pub fn claim_judged(&self, key: &PeerKey, tunnel: TunnelId, accepted: bool) {
+        self.directory.claim_judged(key, tunnel, accepted);
+        self.admission
+            .lock()
+            .expect("nothing panics with the admission locked")
+            .half_open_ended(key.0.ip());
     }
 
     fn count_half_open(&self, before: Option<TunnelState>, now: TunnelState, source: IpAddr) {

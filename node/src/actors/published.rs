@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 
 use holdfast_cluster::Table;
 use holdfast_cluster::table::Group;
@@ -22,6 +22,7 @@ pub struct Published {
     pub(super) term: AtomicU64,
     pub(super) leader: AtomicU64,
     pub(super) is_leader: AtomicBool,
+    pub(super) waiting: AtomicUsize,
     pub(super) applied: AtomicU64,
     pub(super) log_octets: AtomicU64,
     pub(super) snapshot_octets: AtomicU64,
@@ -43,6 +44,7 @@ impl Published {
             term: AtomicU64::new(0),
             leader: AtomicU64::new(0),
             is_leader: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
             applied: AtomicU64::new(0),
             log_octets: AtomicU64::new(0),
             snapshot_octets: AtomicU64::new(0),

@@ -415,6 +415,7 @@ impl ShardActor {
         self.beat();
         let now = self.context.now().monotonic;
         relay::expire(&self.context);
+        accept::serve_waiting(&self.context);
         loop {
             let due = self.context.timers.borrow_mut().pop_due(now);
             match due {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use holdfast_cluster::commands::{Acknowledge, Command};
 use holdfast_cluster::records::{SessionRow, TunnelRow};
-use holdfast_cluster::replica::{Output, Replica, ReplicaError};
+use holdfast_cluster::replica::{Output, ProposeError, Replica, ReplicaError};
 use holdfast_cluster::table::Group;
 use holdfast_cluster::{Effect, Table, Verdict};
 use holdfast_protocol::{SessionId, TunnelId};
@@ -32,8 +32,9 @@ use crate::metrics::{Counter, Metrics};
 /// Requests waiting for the table's thread. A proposal that finds it full is sent again by its owner.
 pub const REQUESTS_MAX: usize = 65_536;
 
-/// Requests taken at once before the disk is asked to sync.
-const REQUESTS_PER_TURN: usize = 4_096;
+/// Requests taken at once before the disk is asked to sync: all that may wait. Whatever is taken is known, so that a change which its
+/// owner proposes again meanwhile costs nothing.
+const REQUESTS_PER_TURN: usize = REQUESTS_MAX;
 
 /// Undeliverable accounting records that are settled without waiting for more.
 const SETTLE_AT_ONCE: usize = 1_024;
@@ -166,6 +167,11 @@ impl TableHandle {
             self.metrics.count(Counter::ProposalsDropped);
         }
         taken
+    }
+
+    /// Changes that wait to be proposed.
+    pub fn waiting(&self) -> usize {
+        self.requests.len() + self.published.waiting.load(Relaxed)
     }
 
     /// Runs `read` on the table after everything proposed before. `false` if it cannot be asked now.
@@ -316,6 +322,10 @@ impl TableThread {
                 self.tell_routers(now);
             }
             self.advance()?;
+            // Whoever asks, or ends this, wants what was proposed before in the table.
+            while (stop || !queries.is_empty()) && self.replica.has_work() {
+                self.advance()?;
+            }
             for query in queries {
                 query(self.replica.table());
             }
@@ -325,9 +335,14 @@ impl TableThread {
         }
     }
 
-    /// Takes what waits, at least for one tick; `true` if the thread is to end.
+    /// Takes what waits, for one tick if there is nothing to do meanwhile; `true` if the thread is to end.
     fn gather(&mut self, queries: &mut Vec<Query>) -> Result<bool, ReplicaError> {
-        let first = match self.requests.recv_timeout(TICK) {
+        let patience = if self.replica.has_work() {
+            Duration::ZERO
+        } else {
+            TICK
+        };
+        let first = match self.requests.recv_timeout(patience) {
             Ok(first) => first,
             Err(RecvTimeoutError::Timeout) => return Ok(false),
             Err(RecvTimeoutError::Disconnected) => return Ok(true),
@@ -352,7 +367,9 @@ impl TableThread {
             Ok(()) => {
                 self.replies.insert(token, reply);
             }
-            Err(_) => self.never_judged(reply),
+            // The copy that waits will be judged.
+            Err(ProposeError::Repeated) => self.metrics.count(Counter::ProposalsRepeated),
+            Err(ProposeError::Full | ProposeError::TooLarge { .. }) => self.never_judged(reply),
         }
     }
 
@@ -362,7 +379,7 @@ impl TableThread {
             ReplyTo::Birth {
                 tunnel,
                 key: Some(key),
-            } => self.forwarding.directory().claim_judged(&key, tunnel, false),
+            } => self.forwarding.claim_judged(&key, tunnel, false),
             ReplyTo::Assign(from) => self.on_assign_judged(from),
             _ => {}
         }
@@ -449,16 +466,11 @@ impl TableThread {
         self.settled_at_tick += 1;
     }
 
-    /// Has everything that was proposed written and judged, and hands out what follows.
+    /// Has one batch of what was proposed written and judged, and hands out what follows.
     fn advance(&mut self) -> Result<(), ReplicaError> {
-        loop {
-            self.replica.advance()?;
-            while let Some(output) = self.replica.poll_output() {
-                self.on_output(output);
-            }
-            if !self.replica.has_work() {
-                break;
-            }
+        self.replica.advance()?;
+        while let Some(output) = self.replica.poll_output() {
+            self.on_output(output);
         }
         self.publish();
         Ok(())
@@ -493,6 +505,7 @@ impl TableThread {
     fn publish(&self) {
         let leadership = self.replica.leadership();
         self.published.term.store(leadership.term, Relaxed);
+        self.published.waiting.store(self.replica.waiting(), Relaxed);
         self.published
             .leader
             .store(leadership.leader.unwrap_or(0), Relaxed);
@@ -654,9 +667,7 @@ impl TableThread {
             ReplyTo::Removal { tunnel } => (tunnel, ShardInput::RemovalVerdict { tunnel, refusal }),
             ReplyTo::Birth { tunnel, key } => {
                 if let Some(key) = key {
-                    self.forwarding
-                        .directory()
-                        .claim_judged(&key, tunnel, refusal.is_none());
+                    self.forwarding.claim_judged(&key, tunnel, refusal.is_none());
                 }
                 let image = self.image(tunnel).filter(|_| refusal.is_none());
                 (

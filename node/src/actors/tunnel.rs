@@ -202,6 +202,7 @@ impl TunnelActor {
             core.refuse_calls(refused);
             core.hold_calls(holds_calls);
             core.set_max_sessions(max_sessions);
+            core.set_table_took(self.shard.table_took.get());
             if let Some(heard) = shared.and_then(|shared| shared.last_received()) {
                 core.note_received(heard);
             }
@@ -215,6 +216,7 @@ impl TunnelActor {
         };
         self.panics.handled();
         self.under_way.set(core.has_under_way());
+        self.shard.table_took.set(core.table_took());
         self.core = Some(core);
         self.shard
             .timers

@@ -320,7 +320,9 @@ impl Default for L2tpConfig {
             connect_timeout: MINUTE,
             half_open: 1000,
             half_open_per_source: 50,
-            sccrq_rate: 100,
+            // What a forged address can cost is bounded by its half-open tunnels; this bounds those that complete. All tunnels of a
+            // LAC come back within a second or two.
+            sccrq_rate: 1000,
             max_tunnels: 20_000,
             max_sessions: 200_000,
             max_sessions_per_tunnel: 65_535,

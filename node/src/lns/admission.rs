@@ -1,11 +1,13 @@
 //! What stands before the first commit for an unknown peer (S-9): a forged SCCRQ must not buy an fsync.
 //!
 //! Pure: rates are token buckets filled by the `now` that is passed in, half-open tunnels are counted by whoever owns them.
-//! Over a cap, new requests are dropped without an answer: an answer would make us a reflector.
+//! Over a cap, new requests wait ([`super::waiting`]) or are dropped, without an answer: an answer would make us a reflector.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
+
+use super::waiting::{Waiter, Waiting};
 
 /// Sources whose bucket is remembered; beyond it the fullest (least active) are forgotten first.
 pub const MAX_TRACKED_SOURCES: usize = 4096;
@@ -23,9 +25,20 @@ pub struct AdmissionLimits {
     pub half_open_total: u32,
 }
 
-/// Why an SCCRQ was dropped before it was read.
+/// What becomes of an SCCRQ before it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dropped {
+pub enum Judgement {
+    /// It is read now.
+    Admitted,
+    /// It waits: a cap is reached. [`Admission::take_waiting`] gives it when there is a place.
+    Waits(OverCap),
+    /// A cap is reached, and too many wait.
+    Dropped(OverCap),
+}
+
+/// Which cap an SCCRQ exceeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverCap {
     /// The source sends more than `per_source_rate`.
     SourceRate,
     /// All sources together send more than `total_rate`.
@@ -34,6 +47,9 @@ pub enum Dropped {
     SourceHalfOpen,
     /// There are `half_open_total` half-open tunnels.
     TotalHalfOpen,
+    /// The session table has more to do than it can do soon: who is let in now would only wait elsewhere, and what has begun
+    /// would wait with him.
+    TableBusy,
 }
 
 /// Token buckets and half-open counts of one node (or of one shard's share of it).
@@ -43,6 +59,7 @@ pub struct Admission {
     total: Bucket,
     sources: HashMap<IpAddr, Source>,
     half_open: u32,
+    waiting: Waiting,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +107,7 @@ impl Admission {
             total: Bucket::full(now, limits.total_rate),
             sources: HashMap::new(),
             half_open: 0,
+            waiting: Waiting::default(),
         }
     }
 
@@ -98,9 +116,50 @@ impl Admission {
         self.limits = limits;
     }
 
-    /// Judges an SCCRQ by its source alone, before anything of it is parsed. The source's own caps come first, so that
-    /// one flooding source does not use up what belongs to all.
-    pub fn admit(&mut self, now: Duration, source: IpAddr) -> Result<(), Dropped> {
+    /// Judges an SCCRQ by its source alone, before anything of it is parsed.
+    /// Admitted, it counts as half-open until [`Self::half_open_ended`] is told what became of it; its row counts by itself.
+    pub fn judge(&mut self, now: Duration, request: &Waiter, table_busy: bool) -> Judgement {
+        let source = request.from.ip();
+        // First come, first served; and a repetition of what waits must not pass it.
+        let over = if table_busy {
+            OverCap::TableBusy
+        } else if self.waiting.has(source) {
+            OverCap::SourceHalfOpen
+        } else {
+            match self.admit(now, source) {
+                Ok(()) => return Judgement::Admitted,
+                Err(over) => over,
+            }
+        };
+        if self.waiting.put(now, request) {
+            Judgement::Waits(over)
+        } else {
+            Judgement::Dropped(over)
+        }
+    }
+
+    /// Up to `most` of those that wait and have a place now; they are admitted.
+    pub fn take_waiting(&mut self, now: Duration, most: usize) -> Vec<Waiter> {
+        if self.waiting.is_empty() {
+            return Vec::new();
+        }
+        let mut waiting = std::mem::take(&mut self.waiting);
+        let taken = waiting.take(now, most, |source| match self.admit(now, source) {
+            Ok(()) => Some(true),
+            Err(OverCap::SourceRate | OverCap::SourceHalfOpen) => Some(false),
+            Err(OverCap::TotalRate | OverCap::TotalHalfOpen | OverCap::TableBusy) => None,
+        });
+        self.waiting = waiting;
+        taken
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// The source's own caps come first, so that one flooding source does not use up what belongs to all.
+    fn admit(&mut self, now: Duration, source: IpAddr) -> Result<(), OverCap> {
         self.forget_idle_sources(now);
         let limits = self.limits;
         let entry = self.sources.entry(source).or_insert_with(|| Source {
@@ -109,18 +168,19 @@ impl Admission {
         });
         entry.bucket.refill(now, limits.per_source_rate);
         if entry.half_open >= limits.half_open_per_source {
-            return Err(Dropped::SourceHalfOpen);
+            return Err(OverCap::SourceHalfOpen);
         }
         if !entry.bucket.take() {
-            return Err(Dropped::SourceRate);
+            return Err(OverCap::SourceRate);
         }
         if self.half_open >= limits.half_open_total {
-            return Err(Dropped::TotalHalfOpen);
+            return Err(OverCap::TotalHalfOpen);
         }
         self.total.refill(now, limits.total_rate);
         if !self.total.take() {
-            return Err(Dropped::TotalRate);
+            return Err(OverCap::TotalRate);
         }
+        self.half_open_began(now, source);
         Ok(())
     }
 
@@ -180,6 +240,13 @@ mod tests {
         Ipv4Addr::new(192, 0, 2, last).into()
     }
 
+    /// Admits one that comes to nothing at once.
+    fn pass(admission: &mut Admission, now: Duration, source: IpAddr) -> Result<(), OverCap> {
+        admission.admit(now, source)?;
+        admission.half_open_ended(source);
+        Ok(())
+    }
+
     fn at(milliseconds: u64) -> Duration {
         Duration::from_millis(milliseconds)
     }
@@ -188,30 +255,58 @@ mod tests {
     fn s_9_a_source_over_its_rate_is_dropped_and_others_are_not() {
         let mut admission = Admission::new(at(0), LIMITS);
         for _ in 0..10 {
-            assert_eq!(admission.admit(at(0), source(1)), Ok(()));
+            assert_eq!(pass(&mut admission, at(0), source(1)), Ok(()));
         }
-        assert_eq!(admission.admit(at(0), source(1)), Err(Dropped::SourceRate));
-        assert_eq!(admission.admit(at(0), source(2)), Ok(()));
+        assert_eq!(pass(&mut admission, at(0), source(1)), Err(OverCap::SourceRate));
+        assert_eq!(pass(&mut admission, at(0), source(2)), Ok(()));
         assert_eq!(
-            admission.admit(at(100), source(1)),
+            pass(&mut admission, at(100), source(1)),
             Ok(()),
             "a tenth of a second buys one more"
         );
-        assert_eq!(admission.admit(at(100), source(1)), Err(Dropped::SourceRate));
+        assert_eq!(pass(&mut admission, at(100), source(1)), Err(OverCap::SourceRate));
     }
 
     #[test]
     fn s_9_a_flood_from_a_hundred_thousand_sources_is_held_to_the_total_rate() {
         let mut admission = Admission::new(at(0), LIMITS);
         let admitted = (0..100_000u32)
-            .filter(|n| {
-                admission
-                    .admit(at(0), Ipv4Addr::from(0x0a00_0000 + n).into())
-                    .is_ok()
-            })
+            .filter(|n| pass(&mut admission, at(0), Ipv4Addr::from(0x0a00_0000 + n).into()).is_ok())
             .count();
         assert_eq!(admitted, 100);
         assert!(admission.sources.len() <= MAX_TRACKED_SOURCES);
+    }
+
+    #[test]
+    fn s_9_who_comes_over_a_cap_waits_for_a_place_and_nobody_passes_him() {
+        let request = |last: u8, message: u8| Waiter {
+            from: (source(last), 1701).into(),
+            to: ([192, 0, 2, 99], 1701).into(),
+            datagram: vec![message],
+        };
+        let judge = |admission: &mut Admission, now, request: &Waiter| admission.judge(now, request, false);
+        let mut admission = Admission::new(at(0), LIMITS);
+        for message in 0..3 {
+            assert_eq!(
+                judge(&mut admission, at(0), &request(1, message)),
+                Judgement::Admitted
+            );
+        }
+        let waits = Judgement::Waits(OverCap::SourceHalfOpen);
+        assert_eq!(judge(&mut admission, at(0), &request(1, 3)), waits);
+        assert_eq!(judge(&mut admission, at(0), &request(2, 0)), Judgement::Admitted);
+        assert!(admission.take_waiting(at(1), 9).is_empty());
+        admission.half_open_ended(source(1));
+        assert_eq!(
+            judge(&mut admission, at(1), &request(1, 3)),
+            waits,
+            "a repetition waits too"
+        );
+        assert_eq!(admission.take_waiting(at(1), 9), [request(1, 3)]);
+        let busy = Judgement::Waits(OverCap::TableBusy);
+        assert_eq!(admission.judge(at(1), &request(2, 1), true), busy);
+        assert_eq!(admission.take_waiting(at(1), 9), [request(2, 1)]);
+        assert_eq!(admission.half_open(), 5);
     }
 
     #[test]
@@ -220,14 +315,20 @@ mod tests {
         for _ in 0..3 {
             admission.half_open_began(at(0), source(1));
         }
-        assert_eq!(admission.admit(at(0), source(1)), Err(Dropped::SourceHalfOpen));
-        assert_eq!(admission.admit(at(0), source(2)), Ok(()));
+        assert_eq!(
+            pass(&mut admission, at(0), source(1)),
+            Err(OverCap::SourceHalfOpen)
+        );
+        assert_eq!(pass(&mut admission, at(0), source(2)), Ok(()));
         for _ in 0..2 {
             admission.half_open_began(at(0), source(2));
         }
-        assert_eq!(admission.admit(at(0), source(3)), Err(Dropped::TotalHalfOpen));
+        assert_eq!(
+            pass(&mut admission, at(0), source(3)),
+            Err(OverCap::TotalHalfOpen)
+        );
         admission.half_open_ended(source(1));
-        assert_eq!(admission.admit(at(0), source(3)), Ok(()));
+        assert_eq!(pass(&mut admission, at(0), source(3)), Ok(()));
         assert_eq!(admission.half_open(), 4);
     }
 }

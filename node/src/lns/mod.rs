@@ -17,6 +17,7 @@ pub mod session;
 pub mod terminate_cause;
 pub mod timers;
 pub mod tunnel;
+pub mod waiting;
 
 /// The two clocks of an input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

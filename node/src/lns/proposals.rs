@@ -2,7 +2,8 @@
 //!
 //! Each change carries the next revision. Verdicts come in order; until one comes, whatever its change lets out stays held.
 //! A proposal can vanish (a leader that dies, a queue that overflowed), so the owner sends all that are in flight again,
-//! in order, after [`RESUBMIT_AFTER`]; `apply` knows a resubmission by its revision.
+//! in order, after [`RESUBMIT_AFTER`], or twice the time that the table's last verdict took if that is longer; `apply` knows a
+//! resubmission by its revision. A table that is busy is told nothing new by repetitions, and who makes them does nothing else.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub struct InFlight<C, A> {
     pub change: C,
     /// What acceptance sets free.
     pub on_accept: A,
+    proposed_at: Duration,
 }
 
 /// The changes of one tunnel that the table has not answered yet, in order of revision.
@@ -32,6 +34,8 @@ pub struct Proposals<C, A> {
     revision: u64,
     resubmit_at: Option<Duration>,
     wait: Duration,
+    /// How long the table last took to accept a change, here or elsewhere.
+    table_took: Duration,
 }
 
 impl<C, A> Proposals<C, A> {
@@ -42,7 +46,25 @@ impl<C, A> Proposals<C, A> {
             revision,
             resubmit_at: None,
             wait: RESUBMIT_AFTER,
+            table_took: Duration::ZERO,
         }
+    }
+
+    /// How long the table last took to accept a change, as far as is known here.
+    pub fn table_took(&self) -> Duration {
+        self.table_took
+    }
+
+    /// It took another tunnel so long just now.
+    pub fn set_table_took(&mut self, took: Duration) {
+        self.table_took = took;
+        if self.in_flight.is_empty() {
+            self.wait = self.patience();
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        (self.table_took * 2).clamp(RESUBMIT_AFTER, RESUBMIT_CAP)
     }
 
     /// The revision that the next change has to carry.
@@ -57,6 +79,7 @@ impl<C, A> Proposals<C, A> {
             revision: self.revision,
             change,
             on_accept,
+            proposed_at: now,
         });
         if self.resubmit_at.is_none() {
             self.resubmit_at = Some(now + self.wait);
@@ -68,10 +91,11 @@ impl<C, A> Proposals<C, A> {
         if self.in_flight.front()?.revision > revision {
             return None;
         }
-        let accepted = self.in_flight.pop_front();
-        self.wait = RESUBMIT_AFTER;
+        let accepted = self.in_flight.pop_front()?;
+        self.table_took = now.saturating_sub(accepted.proposed_at);
+        self.wait = self.patience();
         self.resubmit_at = (!self.in_flight.is_empty()).then(|| now + self.wait);
-        accepted
+        Some(accepted)
     }
 
     /// When unanswered changes have to be sent again.
@@ -141,6 +165,20 @@ mod tests {
         assert!(proposals.pop_accepted(at(301), 2).is_some());
         assert!(proposals.is_empty());
         assert_eq!(proposals.poll_timeout(), None);
+    }
+
+    #[test]
+    fn a_slow_table_is_waited_for() {
+        let mut proposals = Proposals::new(0);
+        proposals.push(at(0), "a", ());
+        assert!(proposals.pop_accepted(at(400), 1).is_some());
+        proposals.push(at(400), "b", ());
+        assert!(revisions(&mut proposals, at(1199)).is_empty());
+        assert_eq!(revisions(&mut proposals, at(1200)), [2]);
+        assert!(proposals.pop_accepted(at(1201), 2).is_some());
+        proposals.set_table_took(at(3));
+        proposals.push(at(1300), "c", ());
+        assert_eq!(proposals.poll_timeout(), Some(at(1400)));
     }
 
     #[test]

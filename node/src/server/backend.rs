@@ -206,12 +206,16 @@ impl Backend for NodeBackend {
         shared
             .metrics
             .set_current(Limit::Tunnels, shared.directory.tunnels() as u64);
-        let half_open = shared
-            .admission
-            .lock()
-            .expect("nothing panics with the admission locked")
-            .half_open();
+        let (half_open, waiting) = {
+            let admission = shared.admission.lock();
+            let admission = admission.expect("nothing panics with the admission locked");
+            (admission.half_open(), admission.waiting())
+        };
         shared.metrics.set_current(Limit::HalfOpen, u64::from(half_open));
+        shared.metrics.set_current(Limit::SccrqWaiting, waiting as u64);
+        shared
+            .metrics
+            .set_current(Limit::TableWaiting, shared.table.waiting() as u64);
         let pools = shared
             .pools
             .lock()

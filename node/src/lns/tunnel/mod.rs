@@ -223,6 +223,16 @@ impl Tunnel {
         self.settle(now);
     }
 
+    /// How long the table last took to accept a change, as far as this tunnel knows.
+    pub fn table_took(&self) -> Duration {
+        self.proposals.table_took()
+    }
+
+    /// It took another tunnel so long just now: what is proposed from here on is not repeated sooner.
+    pub fn set_table_took(&mut self, took: Duration) {
+        self.proposals.set_table_took(took);
+    }
+
     /// The table's answer to [`Command::ProposeRemoval`].
     pub fn handle_removal(&mut self, now: Now, refusal: Option<String>) {
         match refusal {
