@@ -41,6 +41,8 @@ mod egress;
 mod from_core;
 mod handover;
 mod ingress;
+#[cfg(test)]
+mod offload_tests;
 
 /// What a packet thread is given.
 pub(crate) struct Shard {
