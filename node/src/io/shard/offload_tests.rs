@@ -77,7 +77,7 @@ fn data(mut packet: Vec<u8>, odd: Option<Odd>) -> Vec<u8> {
             (packet[6], packet[5]) = (60, packet[5] + 8);
         }
         Some(Odd::ForeignSource) => packet[if is_v4 { 13 } else { 8 }] ^= 0x40,
-        Some(Odd::WrongPppProtocol) => protocol = 0x21 ^ 0x57 ^ protocol,
+        Some(Odd::WrongPppProtocol) => protocol ^= 0x21 ^ 0x57,
         Some(Odd::Padding) => padding = 5,
         Some(Odd::IpOptions | Odd::ExtensionHeader) | None => {}
     }
