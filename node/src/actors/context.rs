@@ -1,7 +1,8 @@
 //! What the actors of one Arbiter share (`ShardContext`) and what the whole node shares (`Shared`).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -182,7 +183,12 @@ pub struct ShardContext {
     pub held: relay::Held,
     /// Seeds for the cores; itself seeded by the operating system.
     pub entropy: RefCell<Entropy>,
+    /// Messages given to the packet thread since it was last woken.
+    pub unsent: Cell<usize>,
 }
+
+/// Messages that are given to the packet thread before it is woken in any case, so that it need not wait for all of a long turn.
+const UNSENT_MAX: usize = 64;
 
 impl ShardContext {
     /// Nothing is born yet.
@@ -197,7 +203,27 @@ impl ShardContext {
             taken: RefCell::default(),
             held: RefCell::default(),
             entropy: RefCell::new(Entropy::new(seed)),
+            unsent: Cell::new(0),
         }
+    }
+
+    /// A message was given to the packet thread. It is woken once the actors that have something to do now have done it: on a core
+    /// that both threads share, waking it for each message would send them one by one, with two changes of threads for each.
+    pub fn wake_soon(self: &Rc<Self>) {
+        match self.unsent.replace(self.unsent.get() + 1) {
+            0 => {
+                let context = self.clone();
+                // Runs after all actors that have been told something by now.
+                actix::spawn(async move { context.wake() });
+            }
+            UNSENT_MAX.. => self.shared.dataplane.wake(self.index),
+            _ => {}
+        }
+    }
+
+    fn wake(&self) {
+        self.unsent.set(0);
+        self.shared.dataplane.wake(self.index);
     }
 
     /// The clocks now.

@@ -292,7 +292,8 @@ impl SessionActor {
         if !self.shard.shared.table.published().owns(self.tunnel) {
             return;
         }
-        let _ = self.shard.shared.dataplane.send_ppp(route, frame, fresh_until);
+        let _ = self.shard.shared.dataplane.queue_ppp(route, frame, fresh_until);
+        self.shard.wake_soon();
     }
 
     /// The row as the table has it, instead of a copy of our own.

@@ -242,12 +242,13 @@ impl TunnelActor {
             Command::Transmit(datagram) => {
                 self.shard.shared.metrics.count(Counter::ControlSent);
                 // A datagram that the packet thread cannot take is sent again by the control channel.
-                let _ = self.shard.shared.dataplane.send_control(
+                let _ = self.shard.shared.dataplane.queue_control(
                     self.shard.index,
                     self.local,
                     self.peer,
                     datagram,
                 );
+                self.shard.wake_soon();
             }
             Command::Propose(change) => {
                 let reply = ReplyTo::Change {
