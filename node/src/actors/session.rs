@@ -255,8 +255,7 @@ impl SessionActor {
             Command::Online => {
                 self.shard.shared.metrics.count(Counter::SessionsOpened);
                 if let Some(core) = &self.core {
-                    let _span = self.span();
-                    subscriber::log_online(core.row());
+                    subscriber::log_online(self.tunnel, core.row());
                 }
             }
             Command::Renegotiated => self.shard.shared.metrics.count(Counter::Renegotiations),

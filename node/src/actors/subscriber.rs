@@ -146,11 +146,13 @@ pub fn release(shared: &Shared, tunnel: TunnelId, session: SessionId) {
     }
 }
 
-/// Says that a subscriber is online.
-pub fn log_online(row: &SessionRow) {
+/// Says that a subscriber is online. The ids are fields: a span for one line would cost as much as the line.
+pub fn log_online(tunnel: TunnelId, row: &SessionRow) {
     let Some(ppp) = &row.ppp else { return };
     let address = forwarding::address(row).map_or_else(String::new, |address| address.to_string());
     tracing::info!(
+        %tunnel,
+        session = row.session_id,
         user = %Escaped(&ppp.user),
         address,
         calling = %Escaped(&row.calling_number),
