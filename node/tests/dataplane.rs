@@ -260,7 +260,7 @@ fn a_ppp_frame_leaves_unless_its_deadline_has_passed() {
     let route = route(&lns, &lac, false, shared);
     let frame = vec![0xff, 3, 0xc0, 0x21, 1, 1, 0, 4];
     let now = clock::since_boot();
-    let send = |fresh_until| lns.dataplane.send_ppp(route.clone(), frame.clone(), fresh_until);
+    let send = |fresh_until| lns.send_ppp(route.clone(), frame.clone(), fresh_until);
     send(Some(now - Duration::from_millis(1))).expect("there is room");
     lns.wait_for_drops(DropReason::Stale, 1);
     send(Some(now + Duration::from_secs(60))).expect("there is room");
@@ -278,10 +278,7 @@ fn ppp_and_user_data_share_the_numbers_and_the_next_block_is_asked_for_once() {
     let shared = Arc::clone(&entry.shared);
     lns.update(TableUpdate::Session(entry));
     let route = route(&lns, &lac, true, Arc::clone(&shared));
-    let ppp = || {
-        lns.dataplane
-            .send_ppp(route.clone(), vec![0xff, 3, 0xc0, 0x21, 1, 1, 0, 4], None)
-    };
+    let ppp = || lns.send_ppp(route.clone(), vec![0xff, 3, 0xc0, 0x21, 1, 1, 0, 4], None);
     let numbered_ping = |ns: u8| {
         let packet = ping([10, 0, 0, 2], OWN, 1, 8, 0);
         [&[0x08, 2, 1, 1, 0, 2, 0, ns, 0, 0, 0xff, 3, 0, 0x21], &packet[..]].concat()
@@ -312,8 +309,7 @@ fn ppp_and_user_data_share_the_numbers_and_the_next_block_is_asked_for_once() {
     );
     assert!(lns.inbound[shard].try_recv().is_err(), "asked once");
     shared.sequence.grant(2 * BLOCK);
-    lns.dataplane
-        .send_ppp(route, vec![0xff, 3, 0xc0, 0x21, 1, 1, 0, 4], None)
+    lns.send_ppp(route, vec![0xff, 3, 0xc0, 0x21, 1, 1, 0, 4], None)
         .expect("there is room");
     assert_eq!(ns(&lac), BLOCK + 3);
 }

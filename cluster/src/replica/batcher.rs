@@ -75,7 +75,8 @@ impl<T> Batcher<T> {
 
     /// Takes as much from the front as one log entry holds.
     pub fn take(&mut self) -> (Vec<T>, Vec<Command>) {
-        let (mut tokens, mut commands) = (Vec::new(), Vec::new());
+        let most = self.waiting.len().min(BATCH_COMMANDS_MAX);
+        let (mut tokens, mut commands) = (Vec::with_capacity(most), Vec::with_capacity(most));
         let mut room = BATCH_OCTETS_MAX;
         while let Some((token, command, octets)) = self.waiting.pop_front() {
             let fits = octets <= room && commands.len() < BATCH_COMMANDS_MAX;

@@ -425,6 +425,9 @@ impl Replica {
             Some(Kind::Assign(assign)) => assign.term == 0 || (is_self && assign.term == term),
             _ => true,
         };
+        if commands.iter().all(stands) {
+            return (tokens, commands);
+        }
         let (kept, dropped): (Vec<_>, Vec<_>) = tokens
             .into_iter()
             .zip(commands)

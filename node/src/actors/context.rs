@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -187,7 +188,12 @@ pub struct ShardContext {
     pub table_took: Cell<Duration>,
     /// Seeds for the cores; itself seeded by the operating system.
     pub entropy: RefCell<Entropy>,
+    /// Messages given to the packet thread since it was last woken.
+    pub unsent: Cell<usize>,
 }
+
+/// Messages that are given to the packet thread before it is woken in any case, so that it need not wait for all of a long turn.
+const UNSENT_MAX: usize = 64;
 
 impl ShardContext {
     /// Nothing is born yet.
@@ -203,7 +209,27 @@ impl ShardContext {
             held: RefCell::default(),
             table_took: Cell::default(),
             entropy: RefCell::new(Entropy::new(seed)),
+            unsent: Cell::new(0),
         }
+    }
+
+    /// A message was given to the packet thread. It is woken once the actors that have something to do now have done it: on a core
+    /// that both threads share, waking it for each message would send them one by one, with two changes of threads for each.
+    pub fn wake_soon(self: &Rc<Self>) {
+        match self.unsent.replace(self.unsent.get() + 1) {
+            0 => {
+                let context = self.clone();
+                // Runs after all actors that have been told something by now.
+                actix::spawn(async move { context.wake() });
+            }
+            UNSENT_MAX.. => self.shared.dataplane.wake(self.index),
+            _ => {}
+        }
+    }
+
+    fn wake(&self) {
+        self.unsent.set(0);
+        self.shared.dataplane.wake(self.index);
     }
 
     /// The clocks now.

@@ -32,6 +32,12 @@ pub struct TunnelFacts {
     pub shared: Arc<TunnelShared>,
 }
 
+impl TunnelFacts {
+    fn is_of(&self, (peer, peer_tunnel): PeerKey, local: Option<SocketAddr>, state: TunnelState) -> bool {
+        (self.peer, self.peer_tunnel, self.local, self.state) == (peer, peer_tunnel, local, state)
+    }
+}
+
 /// What the actors and the operator need to know of a session without asking the table.
 #[derive(Clone, Debug)]
 pub struct SessionFacts {
@@ -271,12 +277,22 @@ impl Directory {
     pub(super) fn put_tunnel(&self, tunnel: TunnelId, row: &TunnelRow) -> Option<TunnelState> {
         let peer = row.peer.as_ref().and_then(|address| address.to_std())?;
         let peer_tunnel = TunnelId::new(u16::try_from(row.peer_tunnel_id).ok()?)?;
-        let before = self.tunnels.get(&tunnel).map(|facts| facts.state);
+        let local = row.local.as_ref().and_then(|address| address.to_std());
+        let known = self.tunnels.get(&tunnel).map(|facts| facts.clone());
+        let before = known.as_ref().map(|facts| facts.state);
+        let key = (peer, peer_tunnel);
+        // Most changes are of what nobody asks for here: sequence numbers, messages.
+        if known
+            .as_ref()
+            .is_some_and(|facts| facts.is_of(key, local, row.state()))
+        {
+            self.note_key(key, tunnel, row);
+            return before;
+        }
         let profile: Arc<str> = row.profile.as_str().into();
         match before {
             None => {
                 // One that was claimed has its place already.
-                let key = (peer, peer_tunnel);
                 if self.peers.get(&key).is_none_or(|known| known.tunnel != tunnel) {
                     let mut load = self.loads();
                     let shard = tunnel.shard(load.len());
@@ -293,18 +309,15 @@ impl Directory {
         }
         let facts = TunnelFacts {
             peer,
-            local: row.local.as_ref().and_then(|address| address.to_std()),
+            local,
             peer_tunnel,
             profile,
             state: row.state(),
-            heard: self.tunnels.get(&tunnel).is_some_and(|facts| facts.heard),
-            shared: self
-                .tunnels
-                .get(&tunnel)
-                .map_or_else(Arc::default, |facts| facts.shared.clone()),
+            heard: known.as_ref().is_some_and(|facts| facts.heard),
+            shared: known.map_or_else(Arc::default, |facts| facts.shared),
         };
         self.tunnels.insert(tunnel, facts);
-        self.note_key((peer, peer_tunnel), tunnel, row);
+        self.note_key(key, tunnel, row);
         before
     }
 

@@ -176,12 +176,6 @@ impl SessionActor {
 
     /// Lets the core work and carries out what it wants; a panic voids it.
     fn run(&mut self, ctx: &mut Context<Self>, work: impl FnOnce(&mut Session, crate::lns::Now)) {
-        let span = tracing::info_span!("session", tunnel = %self.tunnel, id = %self.id);
-        let _entered = span.enter();
-        self.run_in_span(ctx, work);
-    }
-
-    fn run_in_span(&mut self, ctx: &mut Context<Self>, work: impl FnOnce(&mut Session, crate::lns::Now)) {
         let Some(mut core) = self.core.take() else { return };
         let now = self.shard.now();
         let (data, heard) = (self.new_data(), self.newly_heard());
@@ -225,7 +219,13 @@ impl SessionActor {
         heard.filter(|_| before != heard)
     }
 
+    /// For what is written to the log. Made where that is done alone: its text costs as much as all else that a frame needs here.
+    fn span(&self) -> tracing::span::EnteredSpan {
+        tracing::info_span!("session", tunnel = %self.tunnel, id = %self.id).entered()
+    }
+
     fn on_panic(&mut self, ctx: &mut Context<Self>) {
+        let _span = self.span();
         self.shard.shared.metrics.count(Counter::SessionActorRestarts);
         tracing::error!("the session's actor panicked; it is born again from its row");
         self.given_up |= self.panics.panicked(self.shard.now().monotonic);
@@ -242,8 +242,11 @@ impl SessionActor {
         match command {
             Command::SendFrame(frame) => self.send(frame),
             Command::Authenticate { serial, request } => {
-                let decision = subscriber::decide(&self.shard.shared, self.tunnel, self.id, &request);
-                self.run_in_span(ctx, |core, now| match decision {
+                let decision =
+                    subscriber::decide(&self.shard.shared, (self.tunnel, self.id), &request, || {
+                        self.span()
+                    });
+                self.run(ctx, |core, now| match decision {
                     Ok(grant) => core.handle_grant(now, serial, grant),
                     Err(message) => core.handle_refusal(now, serial, message),
                 });
@@ -252,7 +255,7 @@ impl SessionActor {
             Command::Online => {
                 self.shard.shared.metrics.count(Counter::SessionsOpened);
                 if let Some(core) = &self.core {
-                    subscriber::log_online(core.row());
+                    subscriber::log_online(self.tunnel, core.row());
                 }
             }
             Command::Renegotiated => self.shard.shared.metrics.count(Counter::Renegotiations),
@@ -288,7 +291,8 @@ impl SessionActor {
         if !self.shard.shared.table.published().owns(self.tunnel) {
             return;
         }
-        let _ = self.shard.shared.dataplane.send_ppp(route, frame, fresh_until);
+        let _ = self.shard.shared.dataplane.queue_ppp(route, frame, fresh_until);
+        self.shard.wake_soon();
     }
 
     /// The row as the table has it, instead of a copy of our own.
@@ -300,6 +304,7 @@ impl SessionActor {
     }
 
     fn on_ended(&self, cause: Cause) {
+        let _span = self.span();
         let metrics = &self.shard.shared.metrics;
         match cause {
             Cause::EchoTimeout => metrics.count(Counter::SessionsEchoTimeout),

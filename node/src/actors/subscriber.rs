@@ -9,8 +9,10 @@ use holdfast_cluster::commands::SessionKey;
 use holdfast_cluster::records::SessionRow;
 use holdfast_ppp::AuthRequest;
 use holdfast_protocol::{SessionId, TunnelId};
+use tracing::span::EnteredSpan;
 
 use super::context::Shared;
+use super::directory::SessionIds;
 use super::forwarding;
 use crate::aaa::{Assignment, PickError, Rejection, Seat};
 use crate::lns::session::Grant;
@@ -18,20 +20,17 @@ use crate::logging::Escaped;
 use crate::metrics::{Counter, Limit};
 use crate::throttled;
 
-/// Judges an authentication and finds an address. The error is what the subscriber is told.
+/// Judges an authentication and finds an address. The error is what the subscriber is told; what is logged of it goes into `span`.
 pub fn decide(
     shared: &Shared,
-    tunnel: TunnelId,
-    session: SessionId,
+    ids: SessionIds,
     request: &AuthRequest,
+    span: impl Fn() -> EnteredSpan,
 ) -> Result<Grant, Vec<u8>> {
-    let open_sessions = |user: &str| {
-        shared
-            .directory
-            .sessions_of_user(user.as_bytes(), (tunnel, session))
-    };
+    let open_sessions = |user: &str| shared.directory.sessions_of_user(user.as_bytes(), ids);
     let judged = shared.users.load().judge(request, open_sessions);
     let granted = judged.map_err(|rejection| {
+        let _span = span();
         match rejection {
             Rejection::TooManySessions { .. } => {
                 shared.metrics.count(Counter::AuthSessionLimit);
@@ -42,7 +41,8 @@ pub fn decide(
         throttled!(warn, user = %Escaped(&request.name), "subscriber refused: {rejection}");
         rejection.message().as_bytes().to_vec()
     })?;
-    let address = assign(shared, (tunnel, session), &granted.user, &granted.assignment).map_err(|error| {
+    let address = assign(shared, ids, &granted.user, &granted.assignment).map_err(|error| {
+        let _span = span();
         shared.metrics.count(match error {
             PickError::Taken { .. } => Counter::AddressTaken,
             PickError::Exhausted { waiting: true, .. } => Counter::PoolWaiting,
@@ -59,7 +59,7 @@ pub fn decide(
         address,
         local: config.gateway_for(address).unwrap_or(Ipv4Addr::UNSPECIFIED),
         dns: [dns(0), dns(1)],
-        replaces: replaced(shared, (tunnel, session), &granted.assignment),
+        replaces: replaced(shared, ids, &granted.assignment),
         message: Vec::new(),
         ms_chap_success: granted.ms_chap_success,
     })
@@ -68,7 +68,7 @@ pub fn decide(
 /// The address of this session: the one it has already, if it is still right for the user, or a new one.
 fn assign(
     shared: &Shared,
-    key: (TunnelId, SessionId),
+    key: SessionIds,
     user: &str,
     assignment: &Assignment,
 ) -> Result<Ipv4Addr, PickError> {
@@ -110,7 +110,7 @@ fn assign(
 }
 
 /// The stale session whose fixed address this one takes.
-fn replaced(shared: &Shared, key: (TunnelId, SessionId), assignment: &Assignment) -> Option<SessionKey> {
+fn replaced(shared: &Shared, key: SessionIds, assignment: &Assignment) -> Option<SessionKey> {
     let Assignment::Fixed(address) = assignment else {
         return None;
     };
@@ -146,11 +146,13 @@ pub fn release(shared: &Shared, tunnel: TunnelId, session: SessionId) {
     }
 }
 
-/// Says that a subscriber is online.
-pub fn log_online(row: &SessionRow) {
+/// Says that a subscriber is online. The ids are fields: a span for one line would cost as much as the line.
+pub fn log_online(tunnel: TunnelId, row: &SessionRow) {
     let Some(ppp) = &row.ppp else { return };
     let address = forwarding::address(row).map_or_else(String::new, |address| address.to_string());
     tracing::info!(
+        %tunnel,
+        session = row.session_id,
         user = %Escaped(&ppp.user),
         address,
         calling = %Escaped(&row.calling_number),

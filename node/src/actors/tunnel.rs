@@ -190,8 +190,6 @@ impl TunnelActor {
 
     /// Lets the core work and carries out what it wants; a panic voids it.
     fn run(&mut self, ctx: &mut Context<Self>, work: impl FnOnce(&mut Tunnel, crate::lns::Now)) {
-        let span = tracing::info_span!("tunnel", id = %self.id, peer = %self.peer);
-        let _entered = span.enter();
         let Some(mut core) = self.core.take() else { return };
         let now = self.shard.now();
         let refused = self.shard.shared.calls_refused(&self.profile);
@@ -227,7 +225,13 @@ impl TunnelActor {
         }
     }
 
+    /// For what is written to the log. Made where that is done alone: its text costs as much as all else that a message needs here.
+    fn span(&self) -> tracing::span::EnteredSpan {
+        tracing::info_span!("tunnel", id = %self.id, peer = %self.peer).entered()
+    }
+
     fn on_panic(&mut self, ctx: &mut Context<Self>) {
+        let _span = self.span();
         self.shard.shared.metrics.count(Counter::TunnelActorRestarts);
         tracing::error!("the tunnel's actor panicked; it is born again from its row");
         self.give_up |= self.panics.panicked(self.shard.now().monotonic);
@@ -240,12 +244,13 @@ impl TunnelActor {
             Command::Transmit(datagram) => {
                 self.shard.shared.metrics.count(Counter::ControlSent);
                 // A datagram that the packet thread cannot take is sent again by the control channel.
-                let _ = self.shard.shared.dataplane.send_control(
+                let _ = self.shard.shared.dataplane.queue_control(
                     self.shard.index,
                     self.local,
                     self.peer,
                     datagram,
                 );
+                self.shard.wake_soon();
             }
             Command::Propose(change) => {
                 let reply = ReplyTo::Change {
@@ -267,10 +272,14 @@ impl TunnelActor {
             Command::SessionAccepted { session, serial } => {
                 session::order(&self.shard, self.id, session, session::Order::Accepted(serial));
             }
-            Command::Established => accept::on_established(&self.shard, self.id),
+            Command::Established => {
+                let _span = self.span();
+                accept::on_established(&self.shard, self.id);
+            }
             Command::Closed(reason) => self.on_closed(&reason),
             Command::Heard => self.shard.shared.directory.note_heard(self.id),
             Command::Rebirth(refusal) => {
+                let _span = self.span();
                 self.shard.shared.metrics.count(Counter::TunnelRebirths);
                 tracing::warn!(
                     refusal,
@@ -285,6 +294,7 @@ impl TunnelActor {
     }
 
     fn on_closed(&self, reason: &CloseReason) {
+        let _span = self.span();
         let metrics = &self.shard.shared.metrics;
         metrics.count(Counter::TunnelsClosed);
         match reason {
@@ -313,6 +323,7 @@ impl TunnelActor {
     fn count(&self, occurrence: Occurrence) {
         let metrics = &self.shard.shared.metrics;
         if let Occurrence::CallRefused(why) = occurrence {
+            let _span = self.span();
             let limit = match why {
                 CallRefusal::NodeSessions => Some(Limit::Sessions),
                 CallRefusal::ProfileSessions => Some(Limit::LacSessions),

@@ -312,7 +312,7 @@ impl Default for L2tpConfig {
     fn default() -> Self {
         Self {
             hello_interval: MINUTE,
-            window: 16,
+            window: 64,
             first_retransmit: SECOND,
             retransmit_cap: 8 * SECOND,
             max_retransmits: 5,

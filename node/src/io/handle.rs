@@ -48,6 +48,10 @@ pub struct PppRoute {
 /// 50 ms; ten of these, for a host that is short of CPU.
 const PULSE_LIMIT: Duration = Duration::from_millis(500);
 
+/// Table updates that wait for a shard before it is woken for their sake. It takes them before it looks at any packet, and once
+/// in 50 ms, so a few may wait: a wake-up for each would cost more than the update.
+const UPDATES_WORTH_A_WAKE: usize = 256;
+
 /// Why a message was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
@@ -198,7 +202,7 @@ impl Dataplane {
 
     /// Gives a change to all shards. Waits while a shard has [`mailbox::UPDATE_CAPACITY`] changes before it, which a packet
     /// thread never makes long: it waits for nobody itself. A datagram that arrives after this call finds the change
-    /// made.
+    /// made; the shard need not have made it before.
     ///
     /// # Errors
     /// [`SendError::Ended`].
@@ -231,7 +235,23 @@ impl Dataplane {
         peer: SocketAddr,
         datagram: Vec<u8>,
     ) -> Result<(), SendError> {
-        self.send(
+        let queued = self.queue_control(shard, local, peer, datagram);
+        self.wake(shard);
+        queued
+    }
+
+    /// As [`Self::send_control`], for whoever has more to send and calls [`Self::wake`] then.
+    ///
+    /// # Errors
+    /// The message is dropped then.
+    pub fn queue_control(
+        &self,
+        shard: usize,
+        local: Option<SocketAddr>,
+        peer: SocketAddr,
+        datagram: Vec<u8>,
+    ) -> Result<(), SendError> {
+        self.queue(
             shard,
             Outgoing::Control {
                 local,
@@ -241,15 +261,15 @@ impl Dataplane {
         )
     }
 
-    /// Sends a PPP frame, numbered if the session is sequenced. With `fresh_until` (time since boot, see
-    /// [`super::clock::since_boot`]) it is dropped and counted as `stale` if its turn comes later.
+    /// Gives a PPP frame to its shard, which sends it after [`Self::wake`], numbered if the session is sequenced. With `fresh_until`
+    /// (time since boot, see [`super::clock::since_boot`]) it is dropped and counted as `stale` if its turn comes later.
     ///
     /// # Errors
     /// The frame is dropped then.
     ///
     /// # Panics
     /// If the counters of the session are for another number of shards.
-    pub fn send_ppp(
+    pub fn queue_ppp(
         &self,
         route: PppRoute,
         frame: Vec<u8>,
@@ -261,7 +281,7 @@ impl Dataplane {
             "counters are made for all shards"
         );
         let shard = route.tunnel.shard(self.shards());
-        self.send(
+        self.queue(
             shard,
             Outgoing::Ppp {
                 route,
@@ -269,6 +289,13 @@ impl Dataplane {
                 fresh_until,
             },
         )
+    }
+
+    /// Has a shard send what is queued for it.
+    pub fn wake(&self, shard: usize) {
+        if let Some(link) = self.inner.links.get(shard) {
+            link.remote.wake.notify();
+        }
     }
 
     /// From `until` (time since boot) on no user data is forwarded and no echo answered; what is dropped is counted as `isolated`. It
@@ -304,17 +331,18 @@ impl Dataplane {
         self.inner.shutdown();
     }
 
-    fn send(&self, shard: usize, message: Outgoing) -> Result<(), SendError> {
+    fn queue(&self, shard: usize, message: Outgoing) -> Result<(), SendError> {
         let link = self.inner.links.get(shard).ok_or(SendError::Ended)?;
-        match link.remote.outgoing.try_send(message) {
-            Ok(()) => link.remote.wake.notify(),
-            Err(TrySendError::Full(_)) => {
-                self.inner.refused.fetch_add(1, Ordering::Relaxed);
-                return Err(SendError::Full);
-            }
-            Err(TrySendError::Disconnected(_)) => return Err(SendError::Ended),
-        }
-        Ok(())
+        link.remote
+            .outgoing
+            .try_send(message)
+            .map_err(|refused| match refused {
+                TrySendError::Full(_) => {
+                    self.inner.refused.fetch_add(1, Ordering::Relaxed);
+                    SendError::Full
+                }
+                TrySendError::Disconnected(_) => SendError::Ended,
+            })
     }
 }
 
@@ -368,7 +396,9 @@ impl Link {
         // The thread must be awake to make room, so a full channel is told before it is waited for.
         let update = match self.remote.updates.try_send(update) {
             Ok(()) => {
-                self.remote.wake.notify();
+                if self.remote.updates.len() >= UPDATES_WORTH_A_WAKE {
+                    self.remote.wake.notify();
+                }
                 return Ok(());
             }
             Err(TrySendError::Full(update)) => update,

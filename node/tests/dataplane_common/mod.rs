@@ -13,7 +13,7 @@ use holdfast::dataplane::sequence::SendSequence;
 use holdfast::dataplane::{
     DropReason, Magics, SessionEntry, SessionShared, ShardTotals, TableUpdate, TunnelEntry, TunnelShared,
 };
-use holdfast::io::{Dataplane, Inbound, Passage, SocketGroup, Tun, inbound};
+use holdfast::io::{Dataplane, Inbound, Passage, PppRoute, SendError, SocketGroup, Tun, inbound};
 use holdfast_protocol::{SessionId, TunnelId};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg};
 use tokio::sync::mpsc;
@@ -60,6 +60,18 @@ impl Lns {
 
     pub fn address(&self) -> SocketAddr {
         self.dataplane.addresses()[0]
+    }
+
+    pub fn send_ppp(
+        &self,
+        route: PppRoute,
+        frame: Vec<u8>,
+        fresh_until: Option<Duration>,
+    ) -> Result<(), SendError> {
+        let shard = route.tunnel.shard(self.dataplane.shards());
+        self.dataplane.queue_ppp(route, frame, fresh_until)?;
+        self.dataplane.wake(shard);
+        Ok(())
     }
 
     pub fn add_tunnel(&self, id: u16, peer: SocketAddr, local: SocketAddr) {
