@@ -112,7 +112,12 @@ struct Worker {
     passed: Allowance,
     lcp_echoes: Allowance,
     stall: StallDetector,
+    /// The thread has slept, so what comes first may come alone: it is sent on before more is looked for.
+    slept: bool,
 }
+
+/// A wait that took longer was one: a look at what is there takes a tenth of it.
+const SLEPT: Duration = Duration::from_micros(5);
 
 impl Worker {
     fn new(shard: Shard) -> Self {
@@ -137,6 +142,7 @@ impl Worker {
             passed: Allowance::default(),
             lcp_echoes: Allowance::default(),
             stall: StallDetector::new(now),
+            slept: false,
             shard,
         }
     }
@@ -189,6 +195,7 @@ impl Worker {
             self.shard.mailbox.wake.clear();
         }
         self.now = self.look_for_stall(receive);
+        self.slept = self.now.saturating_sub(now) > SLEPT;
         if let Some(pulse) = &self.shard.pulse {
             pulse.beat(self.now);
         }

@@ -17,6 +17,9 @@ use crate::io::tun::{LEAST_WRITES, Written};
 
 impl Worker {
     pub(super) fn receive(&mut self, socket: usize, receive: &mut ReceiveBatch) {
+        if std::mem::take(&mut self.slept) {
+            receive.ask_for_one();
+        }
         let count = match receive.receive(&self.shard.sockets[socket]) {
             Ok(count) => count,
             Err(error) => {
