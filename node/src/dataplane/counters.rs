@@ -188,8 +188,8 @@ pub struct ShardTotals {
     pub lcp_echoes: u64,
     /// Times that the packet thread did not run for more than 200 ms and threw away what had waited.
     pub stalls: u64,
-    /// Times that the kernel did not do something for many packets at once: an offload or io_uring that it lacks, counted by each shard at the
-    /// start, and a burst that had to be sent datagram by datagram.
+    /// Times that the kernel did not do something for many packets at once: an offload or io_uring that it lacks, counted
+    /// by each shard at the start, and a burst that had to be sent datagram by datagram.
     pub fallbacks: u64,
     /// Drops by `DropReason as usize`.
     pub drops: Vec<u64>,
