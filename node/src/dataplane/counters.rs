@@ -180,9 +180,9 @@ pub struct ShardTotals {
     pub handed_over: u64,
     /// Datagrams that other shards handed to this one.
     pub taken_over: u64,
-    /// IP packets for sequenced sessions passed to the node that numbers them.
+    /// IP packets for sequenced sessions passed to the node or the shard that numbers them.
     pub passed_on: u64,
-    /// IP packets for sequenced sessions that other nodes passed to this one.
+    /// IP packets for sequenced sessions that other nodes or shards passed to this one.
     pub passed_in: u64,
     /// LCP Echo-Requests answered.
     pub lcp_echoes: u64,
@@ -288,7 +288,8 @@ struct SessionCounters {
 }
 
 /// Totals of one session since its forwarding entry was made. Octets are those of the IP packets, so that they do not
-/// depend on the encapsulation; PPP control frames are not counted.
+/// depend on the encapsulation; PPP control frames are not counted. What the kernel refuses in the end (counted by the shard as
+/// `tun_refused`, `outer_too_big` or `send_failed`) is among them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionTotals {
     /// From the subscriber.
@@ -355,8 +356,11 @@ impl SessionShared {
         }
     }
 
+    /// A new millisecond alone is written: other shards read what shares the cache line with it for each packet.
     pub(crate) fn note_received(&self, now_ms: u64) {
-        self.last_received_ms.store(now_ms, Relaxed);
+        if self.last_received_ms.load(Relaxed) != now_ms {
+            self.last_received_ms.store(now_ms, Relaxed);
+        }
     }
 
     /// When the last data message came from the LAC, PPP control included: time since boot, by the millisecond.

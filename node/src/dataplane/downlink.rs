@@ -49,6 +49,15 @@ pub fn is_numbered_elsewhere(session: &Session) -> bool {
     session.sequencing && !session.shared.sequence.is_here()
 }
 
+/// Which other shard of this node numbers the data messages of `session`: that of its tunnel does, if it has numbers.
+pub fn numbering_shard(table: &Table, session: &Session, policy: &Policy) -> Option<usize> {
+    if !session.sequencing {
+        return None;
+    }
+    let shard = table.tunnel_of(session).id.shard(policy.shards);
+    (shard != policy.shard).then_some(shard)
+}
+
 /// The index of the session to which the packet from the TUN goes, and its header.
 ///
 /// # Errors

@@ -20,10 +20,10 @@ pub const BLOCK: u64 = 4096;
 /// Consecutive old numbers after which the receiver follows the sender.
 pub const RESYNC_RUN: u8 = 5;
 
-/// The Ns of one direction of one session, drawn by all shards.
+/// The Ns of one direction of one session, drawn by the shard of its tunnel.
 ///
 /// Counted without wrapping; the wire carries the low 16 bits. One thread, which follows the session table, says what is
-/// committed and whether the numbers are given here; any may draw.
+/// committed and whether the numbers are given here; another draws.
 #[derive(Debug, Default)]
 pub struct SendSequence {
     next: AtomicU64,

@@ -58,8 +58,10 @@ pub enum Uplink {
         /// From the Address field, if there is one.
         frame: Range<usize>,
     },
-    /// An IP packet for the TUN.
+    /// An IP packet for the TUN, to be counted for its session if it may be forwarded.
     Packet {
+        /// Index of the session it came from.
+        session: u32,
         /// The packet without padding.
         packet: Range<usize>,
     },
@@ -208,8 +210,10 @@ fn classify_data(
     if session.mss_clamp {
         mss::clamp(octets, &view, session.mtu);
     }
-    session.shared.count_received(policy.shard, view.length);
-    Ok(Uplink::Packet { packet })
+    Ok(Uplink::Packet {
+        session: index,
+        packet,
+    })
 }
 
 /// The PPP protocol number of a frame and where the information field begins. `FF 03` and the first octet of the

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::TrySendError;
 use holdfast_protocol::{SessionId, TunnelId};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::clock;
 use super::inbound::Inbound;
@@ -72,6 +72,21 @@ struct Inner {
     refused: AtomicU64,
     addresses: Vec<SocketAddr>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    died: watch::Sender<Option<usize>>,
+}
+
+/// Tells that the thread that holds it panicked.
+struct LastWords {
+    shard: usize,
+    died: watch::Sender<Option<usize>>,
+}
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.died.send_replace(Some(self.shard));
+        }
+    }
 }
 
 /// A handle on the packet threads; clones share them.
@@ -90,9 +105,8 @@ impl std::fmt::Debug for Dataplane {
 
 impl Dataplane {
     /// Starts one packet thread a shard. Without `tun` no user data is forwarded, and a ping to `own_address` inside a
-    /// session is answered here. `inbound` has one sender a shard ([`super::inbound::channels`]); a receiver that ends
-    /// while the server runs means that the thread has died. `passage` leads to the other nodes of a cluster. The threads
-    /// sign on to `pulses`, if anybody watches over them.
+    /// session is answered here. `inbound` has one sender a shard ([`super::inbound::channels`]). `passage` leads to the other
+    /// nodes of a cluster. The threads sign on to `pulses`, if anybody watches over them.
     ///
     /// # Errors
     /// No eventfd or no thread could be had.
@@ -158,6 +172,7 @@ impl Dataplane {
             refused: AtomicU64::new(0),
             addresses,
             threads: Mutex::default(),
+            died: watch::Sender::default(),
         };
         // If a thread cannot be had, dropping `inner` ends those before it.
         ready.into_iter().try_for_each(|shard| inner.spawn(shard))?;
@@ -169,6 +184,11 @@ impl Dataplane {
     /// How many shards there are.
     pub fn shards(&self) -> usize {
         self.inner.links.len()
+    }
+
+    /// Holds the shard whose packet thread has panicked, if one has: its tunnels are mute then.
+    pub fn deaths(&self) -> watch::Receiver<Option<usize>> {
+        self.inner.died.subscribe()
     }
 
     /// Where the node listens for L2TP, ports resolved.
@@ -300,9 +320,16 @@ impl Dataplane {
 
 impl Inner {
     fn spawn(&self, shard: Shard) -> io::Result<()> {
+        let last_words = LastWords {
+            shard: shard.policy.shard,
+            died: self.died.clone(),
+        };
         let thread = std::thread::Builder::new()
             .name(name(shard.policy.shard))
-            .spawn(move || shard.run())?;
+            .spawn(move || {
+                let _last_words = last_words;
+                shard.run();
+            })?;
         self.threads().push(thread);
         Ok(())
     }
@@ -351,5 +378,29 @@ impl Link {
         self.remote.updates.send(update).map_err(|_| SendError::Ended)?;
         self.remote.wake.notify();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_is_told_and_one_that_ends_is_not() {
+        let died = watch::Sender::default();
+        let deaths = died.subscribe();
+        let words = |shard| LastWords {
+            shard,
+            died: died.clone(),
+        };
+        drop(words(0));
+        assert_eq!(*deaths.borrow(), None);
+        let last_words = words(1);
+        let ended = std::thread::spawn(move || {
+            let _last_words = last_words;
+            std::panic::resume_unwind(Box::new(()));
+        });
+        assert!(ended.join().is_err());
+        assert_eq!(*deaths.borrow(), Some(1));
     }
 }

@@ -6,7 +6,8 @@ use holdfast_protocol::{SessionId, TunnelId};
 use tokio::sync::mpsc;
 
 /// Messages that may wait for the control side of one shard; more are dropped and counted as `inbound_full`. Messages
-/// with tunnel id 0, which anybody can send, get half of it and are counted as `setup_full` beyond (S-9).
+/// with tunnel id 0, which anybody can send, get half of it and are counted as `setup_full` beyond (S-9). PPP frames get three
+/// quarters.
 pub const INBOUND_CAPACITY: usize = 4096;
 
 /// From the packet thread of a tunnel's shard (of the shard that the kernel chose, if the tunnel id is 0) to the

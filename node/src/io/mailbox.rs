@@ -19,8 +19,9 @@ pub const OUTGOING_CAPACITY: usize = 8192;
 /// Messages of datagrams that may wait for the shard they are handed to; more are dropped and counted.
 pub const HAND_OVER_CAPACITY: usize = 1024;
 
-/// IP packets that other nodes passed here and that may wait for a shard; more are dropped and counted.
-pub const PASSED_CAPACITY: usize = 1024;
+/// IP packets that other nodes or shards passed here and that may wait for a shard; more are dropped and counted. What a shard
+/// reads from its TUN queue in one round may all be another's.
+pub const PASSED_CAPACITY: usize = 4096;
 
 /// A message of the control side.
 #[derive(Debug)]

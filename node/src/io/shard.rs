@@ -41,6 +41,8 @@ mod egress;
 mod from_core;
 mod handover;
 mod ingress;
+#[cfg(test)]
+mod offload_tests;
 
 /// What a packet thread is given.
 pub(crate) struct Shard {
@@ -151,15 +153,16 @@ impl Worker {
         self.wait(ready, receive);
         self.take_updates();
         self.send_outgoing();
+        // Most of it came before what waits in the sockets: the kernel joins what one LAC sends for several tunnels.
+        if !self.shard.mailbox.handed_over.is_empty() {
+            self.look_for_stall(receive);
+            self.take_handed_over();
+        }
         for (socket, index) in ready.sockets.iter().enumerate() {
             if ready.poller.is_ready(*index) {
                 self.look_for_stall(receive);
                 self.receive(socket, receive);
             }
-        }
-        if !self.shard.mailbox.handed_over.is_empty() {
-            self.look_for_stall(receive);
-            self.take_handed_over();
         }
         if !self.shard.mailbox.passed.is_empty() {
             self.look_for_stall(receive);

@@ -162,12 +162,12 @@ impl NodeBackend {
                 (
                     "shard_passed_on_total",
                     totals.passed_on,
-                    "IP packets for sequenced sessions passed to the node that numbers them.",
+                    "IP packets for sequenced sessions passed to the node or the shard that numbers them.",
                 ),
                 (
                     "shard_passed_in_total",
                     totals.passed_in,
-                    "IP packets for sequenced sessions that other nodes passed here.",
+                    "IP packets for sequenced sessions that other nodes or shards passed here.",
                 ),
                 (
                     "shard_offload_fallbacks_total",

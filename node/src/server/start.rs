@@ -85,7 +85,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts everything; until all is ready, the operator's socket says what is waited for. `stop` is told if the table's thread ends.
+    /// Starts everything; until all is ready, the operator's socket says what is waited for. `stop` is told if the table's thread ends or a packet thread panics.
     pub async fn start(
         config: Config,
         stop: mpsc::Sender<Stop>,
@@ -111,6 +111,7 @@ impl Node {
             .map(|members| Arc::new(ToOwner::new(table.clone(), members)) as Arc<dyn Passage>);
         let dataplane = Dataplane::start(gateway, sockets, tun.ok(), senders, passage, pulses.as_deref())?;
         let dataplane = Arc::new(dataplane);
+        watch_packet_threads(&dataplane, stop.clone());
         if let Some(members) = &members {
             // Not before this process has followed the group.
             dataplane.set_forward_until(Duration::ZERO);
@@ -370,6 +371,19 @@ pub(super) fn admission_limits(config: &Config) -> AdmissionLimits {
         half_open_per_source: cap(config.l2tp.half_open_per_source),
         half_open_total: cap(config.l2tp.half_open),
     }
+}
+
+/// Has the node stopped when a packet thread panics. Its tunnels would stay mute; the next start, or another node, has them all.
+fn watch_packet_threads(dataplane: &Dataplane, stop: mpsc::Sender<Stop>) {
+    let mut deaths = dataplane.deaths();
+    tokio::spawn(async move {
+        let died = deaths.wait_for(Option::is_some).await.map(|shard| *shard);
+        if let Ok(Some(shard)) = died {
+            let why = format!("the packet thread of shard {shard} panicked");
+            // A node that is already stopping needs no second reason.
+            let _ = stop.send(Stop::Broken(why)).await;
+        }
+    });
 }
 
 /// Has the node stopped when the table's thread ends by itself.

@@ -539,4 +539,4 @@ fn is_right(packet: &[u8], layout: Layout) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

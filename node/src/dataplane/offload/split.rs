@@ -187,4 +187,4 @@ fn inverted(sum: u32, udp: bool) -> u16 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -133,12 +133,15 @@ impl Worker {
         self.shard.counters.count_lcp_echo();
     }
 
-    /// Sends the packet in the free slot to a session, or to the node that numbers the session's packets.
+    /// Sends the packet in the free slot to a session, or to the node or the shard that numbers the session's packets.
     pub(super) fn deliver(&mut self, session: u32, view: View) {
-        if downlink::is_numbered_elsewhere(self.table.session(session)) {
-            self.pass(session, view.length);
-        } else {
-            self.deliver_here(session, view);
+        let entry = self.table.session(session);
+        if downlink::is_numbered_elsewhere(entry) {
+            return self.pass(session, view.length);
+        }
+        match downlink::numbering_shard(&self.table, entry, &self.shard.policy) {
+            Some(shard) => self.pass_to_shard(shard, view.length),
+            None => self.deliver_here(session, view),
         }
     }
 
@@ -171,6 +174,19 @@ impl Worker {
         match dropped {
             Ok(()) => self.shard.counters.count_passed_on(),
             Err(reason) => self.shard.counters.count_drop(reason),
+        }
+    }
+
+    /// Passes the packet of `length` octets in the free slot to the shard whose batch is to hold all numbers of its session: two
+    /// shards send their batches when they like, and a LAC that keeps the order drops what comes late.
+    fn pass_to_shard(&mut self, shard: usize, length: usize) {
+        let packet = self.send.slot()[HEADROOM..HEADROOM + length].to_vec();
+        let neighbour = &self.shard.shards[shard];
+        if neighbour.passed.try_send(packet).is_ok() {
+            neighbour.wake.notify();
+            self.shard.counters.count_passed_on();
+        } else {
+            self.shard.counters.count_drop(DropReason::PassFull);
         }
     }
 

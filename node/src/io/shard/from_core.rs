@@ -144,7 +144,7 @@ impl Worker {
         }
     }
 
-    /// What other nodes received for sequenced sessions that are numbered here.
+    /// What other nodes and other shards received for sequenced sessions that are numbered here.
     pub(super) fn take_passed(&mut self) {
         for _ in 0..BATCH {
             let Ok(packet) = self.shard.mailbox.passed.try_recv() else {
@@ -318,6 +318,57 @@ pub(super) mod tests {
                 (HEADROOM + 678, number, number)
             );
         }
+    }
+
+    /// Two shards with a numbered session, whose tunnel is the first one's; their TUN queues' other ends and its LAC.
+    fn two_shards() -> ([Worker; 2], [OwnedFd; 2], UdpSocket) {
+        let lac = UdpSocket::bind("127.0.0.1:0").expect("a loopback socket");
+        lac.set_read_timeout(Some(Duration::from_secs(5)))
+            .expect("a timeout");
+        let shared = Arc::new(SessionShared::new(2, SendSequence::new(0, 4096)));
+        let ((first, first_core), (second, second_core)) = (worker_with_offload(), worker_with_offload());
+        let mut workers = [first, second];
+        let remotes: Vec<_> = workers
+            .iter()
+            .map(|worker| worker.shard.shards[0].clone())
+            .collect();
+        for (at, worker) in workers.iter_mut().enumerate() {
+            (worker.shard.policy.shard, worker.shard.policy.shards) = (at, 2);
+            worker.shard.shards = remotes.clone();
+            let mut tunnel = tunnel(4);
+            (tunnel.peer, tunnel.local) = (lac.local_addr().expect("it is bound"), None);
+            worker.table.apply(TableUpdate::Tunnel(tunnel));
+            let mut numbered = session(4, 13, [10, 0, 0, 3]);
+            (numbered.sequencing, numbered.shared) = (true, shared.clone());
+            worker.table.apply(TableUpdate::Session(numbered));
+        }
+        (workers, [first_core, second_core], lac)
+    }
+
+    /// The kernel spreads the flows of one session over all TUN queues.
+    #[test]
+    fn numbers_leave_in_their_order_whichever_shard_reads_the_packets() {
+        let ([mut first, mut second], cores, lac) = two_shards();
+        let octets = [&VnetHeader::default().encode()[..], &large(3).1].concat();
+        for (core, count) in cores.iter().zip([6, 2]) {
+            for _ in 0..count {
+                nix::unistd::write(core, &octets).expect("there is room");
+            }
+        }
+        // The first holds its batch when the second, which sends at once, has read its packets.
+        first.read_tun();
+        second.read_tun();
+        second.flush();
+        first.take_passed();
+        first.flush();
+        let mut buffer = [0; 1500];
+        for number in 0..8 {
+            lac.recv(&mut buffer).expect("it comes");
+            assert_eq!(buffer[7], number);
+        }
+        let (first, second) = (first.shard.counters.totals(), second.shard.counters.totals());
+        assert_eq!((first.passed_in, first.downlink), (2, 8));
+        assert_eq!((second.passed_on, second.downlink), (2, 0));
     }
 
     #[test]

@@ -29,7 +29,11 @@ impl Worker {
         if self.leaving[shard].len() + datagram.len() > LONGEST {
             self.hand_over_to(shard, origin);
         }
-        self.leaving[shard].extend_from_slice(datagram);
+        let leaving = &mut self.leaving[shard];
+        if leaving.capacity() == 0 {
+            leaving.reserve_exact(LONGEST);
+        }
+        leaving.extend_from_slice(datagram);
     }
 
     /// Gives the other shards what has been kept for them of a message.

@@ -132,7 +132,11 @@ impl Worker {
             Uplink::Packet { .. } | Uplink::Echo { .. } | Uplink::LcpEcho { .. } if !self.forwards => {
                 self.shard.counters.count_drop(DropReason::Isolated);
             }
-            Uplink::Packet { packet } => return Some(packet),
+            Uplink::Packet { session, packet } => {
+                let shared = &self.table.session(session).shared;
+                shared.count_received(policy.shard, packet.len());
+                return Some(packet);
+            }
             Uplink::Control { tunnel, end } => {
                 let datagram = octets[..end].to_vec();
                 if self.tell(Inbound::Control {
@@ -169,12 +173,15 @@ impl Worker {
     /// Gives a message to this shard's control side; false if it has too many.
     fn tell(&self, message: Inbound) -> bool {
         let control = &self.shard.inbound[self.shard.policy.shard];
+        let (room, all) = (control.capacity(), control.max_capacity());
         let is_setup = matches!(message, Inbound::Control { tunnel: 0, .. });
-        if is_setup && control.capacity() <= control.max_capacity() / 2 {
+        if is_setup && room <= all / 2 {
             self.shard.counters.count_drop(DropReason::SetupFull);
             return false;
         }
-        let told = control.try_send(message).is_ok();
+        // A subscriber that floods with frames leaves room for the messages of all tunnels.
+        let is_ppp = matches!(message, Inbound::Ppp { .. });
+        let told = (!is_ppp || room > all / 4) && control.try_send(message).is_ok();
         if !told {
             self.shard.counters.count_drop(DropReason::InboundFull);
         }
@@ -222,6 +229,10 @@ mod tests {
     use crate::dataplane::offload::vnet::VNET_HEADER;
     use crate::dataplane::offload::{Coalescer, VnetHeader};
     use crate::dataplane::table::tests::{session, tunnel};
+    use crate::io::inbound::{self, INBOUND_CAPACITY};
+    use crate::io::mailbox::HandedOver;
+    use crate::io::poller::Poller;
+    use crate::io::shard::Ready;
     use crate::io::shard::backlog::tests::worker;
     use crate::io::tun::{Offload, TunQueue, WriteRing};
 
@@ -408,6 +419,8 @@ mod tests {
         worker.receive(0, &mut receive);
         assert_eq!(worker.shard.counters.totals().dropped(DropReason::Isolated), 3);
         assert_eq!(written(&core), []);
+        let index = worker.table.find_session(4, 10).expect("it exists");
+        assert_eq!(worker.table.session(index).shared.totals().received_packets, 0);
     }
 
     /// What a batch holds goes by parts if it is more than the coalescer holds.
@@ -431,6 +444,65 @@ mod tests {
             totals.received
         );
         assert!(totals.uplink > 0);
+    }
+
+    /// What another shard handed over was sent before what has come to this shard's socket since.
+    #[test]
+    fn what_was_handed_over_comes_before_what_waits_in_the_socket() {
+        let (mut worker, lac, core) = lns();
+        let (from, to) = (
+            lac.local_addr().expect("it is bound"),
+            worker.shard.sockets[0].address,
+        );
+        let handed_over = HandedOver {
+            from,
+            to,
+            octets: data(4, 4, 1),
+            segment: data(4, 4, 1).len(),
+        };
+        let neighbour = &worker.shard.shards[0].handed_over;
+        neighbour.try_send(handed_over).expect("there is room");
+        let mut longer = data(4, 4, 2);
+        longer[13] += 1; // its length, and so its checksum's difference: it joins nothing
+        longer.push(0);
+        lac.send_to(&longer, to).expect("loopback takes it");
+        let mut poller = Poller::default();
+        let mut ready = Ready {
+            wake: poller.add(&*worker.shard.mailbox.wake),
+            sockets: worker
+                .shard
+                .sockets
+                .iter()
+                .map(|socket| poller.add(socket))
+                .collect(),
+            tun: None,
+            poller,
+        };
+        worker.round(&mut ready, &mut ReceiveBatch::new());
+        assert_eq!(written(&core), [(0, 48), (0, 49)]);
+    }
+
+    #[test]
+    fn a_subscriber_that_floods_with_frames_leaves_room_for_control_messages() {
+        let (mut worker, lac, _core) = lns();
+        let (from, to) = (
+            lac.local_addr().expect("it is bound"),
+            worker.shard.sockets[0].address,
+        );
+        let (inbound, _control_side) = inbound::channels(1);
+        worker.shard.inbound = inbound;
+        let frame = [0, 2, 0, 4, 0, 10, 0xff, 3, 0xc0, 0x21, 9, 1, 0, 4];
+        for _ in 0..INBOUND_CAPACITY {
+            worker.handle_datagram(&mut frame.clone(), from, to);
+        }
+        let hello = [0xc8, 2, 0, 12, 0, 4, 0, 0, 0, 1, 0, 1];
+        worker.handle_datagram(&mut hello.clone(), from, to);
+        let totals = worker.shard.counters.totals();
+        assert_eq!((totals.ppp, totals.control), (INBOUND_CAPACITY as u64 * 3 / 4, 1));
+        assert_eq!(
+            totals.dropped(DropReason::InboundFull),
+            INBOUND_CAPACITY as u64 / 4
+        );
     }
 
     #[test]

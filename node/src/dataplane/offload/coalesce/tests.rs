@@ -165,7 +165,7 @@ fn joined(packets: &[Vec<u8>]) -> Vec<usize> {
 }
 
 /// What `tcp_gso_segment`, `__udp_gso_segment` and `inet_gso_segment` of the kernel do.
-fn segments((header, whole): &(VnetHeader, Vec<u8>)) -> Vec<Vec<u8>> {
+pub(crate) fn segments((header, whole): &(VnetHeader, Vec<u8>)) -> Vec<Vec<u8>> {
     if *header == VnetHeader::default() {
         return vec![whole.clone()];
     }
@@ -762,7 +762,7 @@ fn a_full_one_is_emptied_and_begins_anew() {
 
 /// One packet of a few flows that are close to one another, and what goes wrong with it.
 #[derive(Clone, Debug)]
-struct Step {
+pub(crate) struct Step {
     flow: u8,
     short: bool,
     flags: u8,
@@ -771,7 +771,7 @@ struct Step {
     fragment: bool,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(crate) fn step() -> impl Strategy<Value = Step> {
     let flags = prop::sample::select(vec![
         ACK,
         ACK,
@@ -798,7 +798,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// The packets of `steps`: flows 0 and 1 are TCP over IPv4, 2 over IPv6, 3 and 4 UDP over IPv4, 5 over IPv6.
-fn packets(steps: &[Step]) -> Vec<Vec<u8>> {
+pub(crate) fn packets(steps: &[Step]) -> Vec<Vec<u8>> {
     let mut next = [(1u32, 0u16); 6];
     let mut packets = Vec::new();
     for step in steps {
@@ -842,7 +842,7 @@ fn packets(steps: &[Step]) -> Vec<Vec<u8>> {
 
 /// Which flow a packet is of as far as order goes: version, protocol, addresses and ports. What has no ports in sight is
 /// kept in order with everything, which `in_order` looks at.
-fn flow(packet: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn flow(packet: &[u8]) -> Option<Vec<u8>> {
     match form(packet) {
         Form::Flow(layout) if layout.ip == 20 => Some([&[4, packet[9]], &packet[12..24]].concat()),
         Form::Flow(_) => Some([&[6, packet[6]], &packet[8..44]].concat()),
@@ -852,7 +852,7 @@ fn flow(packet: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The packets that keep their order with those of `of`.
-fn in_order(packets: &[Vec<u8>], of: &[u8]) -> Vec<Vec<u8>> {
+pub(crate) fn in_order(packets: &[Vec<u8>], of: &[u8]) -> Vec<Vec<u8>> {
     let belongs = |packet: &&Vec<u8>| flow(packet).is_none_or(|flow| flow == of);
     packets.iter().filter(belongs).cloned().collect()
 }

@@ -9,22 +9,22 @@ const TO6: [u8; 16] = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1];
 
 /// A large packet, and what etherparse makes of the packets for which it stands.
 #[derive(Clone, Debug)]
-struct Flow {
-    ipv6: bool,
-    udp: bool,
+pub(crate) struct Flow {
+    pub(crate) ipv6: bool,
+    pub(crate) udp: bool,
     /// Words of IPv4 options, or an IPv6 extension header if not 0.
-    ip_options: usize,
+    pub(crate) ip_options: usize,
     /// Words of TCP options.
-    tcp_options: usize,
+    pub(crate) tcp_options: usize,
     identification: u16,
     sequence: u32,
-    flags: u8,
+    pub(crate) flags: u8,
     payload: Vec<u8>,
     segment: u16,
 }
 
 impl Flow {
-    fn new(ipv6: bool, udp: bool, length: usize, segment: u16) -> Self {
+    pub(crate) fn new(ipv6: bool, udp: bool, length: usize, segment: u16) -> Self {
         Self {
             ipv6,
             udp,
@@ -111,7 +111,7 @@ impl Flow {
         tcp
     }
 
-    fn packets(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn packets(&self) -> Vec<Vec<u8>> {
         let pieces: Vec<&[u8]> = self.payload.chunks(self.segment.into()).collect();
         let last = pieces.len() - 1;
         let packet = |(number, piece): (usize, &&[u8])| {
@@ -131,7 +131,7 @@ impl Flow {
     }
 
     /// As the kernel gives it: the checksum is the sum of the pseudo-header.
-    fn large(&self) -> (VnetHeader, Vec<u8>) {
+    pub(crate) fn large(&self) -> (VnetHeader, Vec<u8>) {
         let mut packet = self.packet(0, self.sequence, self.flags, &self.payload);
         let transport = self.transport();
         let kind = match (self.udp, self.ipv6) {
