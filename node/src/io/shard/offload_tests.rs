@@ -21,6 +21,7 @@ use crate::dataplane::sequence::SendSequence;
 use crate::dataplane::table::tests::{session, tunnel};
 use crate::dataplane::{DropReason, SessionEntry, SessionShared, SessionTotals, TableUpdate};
 use crate::io::batch::Segments;
+use crate::io::tun::WriteRing;
 
 /// Datagrams that the kernel's GRO joins at most, in these tests.
 const LONGEST_MESSAGE: usize = 8;
@@ -77,7 +78,7 @@ fn data(mut packet: Vec<u8>, odd: Option<Odd>) -> Vec<u8> {
             (packet[6], packet[5]) = (60, packet[5] + 8);
         }
         Some(Odd::ForeignSource) => packet[if is_v4 { 13 } else { 8 }] ^= 0x40,
-        Some(Odd::WrongPppProtocol) => protocol = 0x21 ^ 0x57 ^ protocol,
+        Some(Odd::WrongPppProtocol) => protocol ^= 0x21 ^ 0x57,
         Some(Odd::Padding) => padding = 5,
         Some(Odd::IpOptions | Odd::ExtensionHeader) | None => {}
     }
@@ -176,6 +177,7 @@ fn uplink(steps: &[(Step, Option<Odd>)]) {
 
     let (mut offloaded, offloaded_core) = worker_with_offload();
     offloaded.coalescer = Coalescer::new(true, true);
+    offloaded.ring = WriteRing::open();
     with_session(&mut offloaded, &lac, |_| {});
     let (mut octets, messages) = messages(&datagrams);
     for (place, segment) in messages {
