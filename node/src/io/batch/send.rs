@@ -32,6 +32,7 @@ use crate::dataplane::offload::Split;
 use crate::dataplane::offload::vnet::VNET_HEADER;
 use crate::io::MAX_DATAGRAM;
 use crate::io::socket::ShardSocket;
+use crate::throttled;
 
 use bursts::{Bursts, Datagram, MESSAGES, PIECES, SEGMENTS};
 
@@ -50,8 +51,10 @@ const HEADERS: usize = PACKETS + READ_ROOM + SEND_SLOT;
 /// Octets for them. Enough for a thousand of the usual length.
 const HEADER_ROOM: usize = 64 * 1024;
 
-/// Messages in a row that a socket has refused as bursts and taken one by one, after which it gets no more bursts.
+/// Messages in a row that a socket has refused as bursts and taken one by one, after which it gets no more bursts for a while.
 const REFUSALS: u8 = 8;
+/// Datagrams until it is tried again: the way to one LAC may have been bad for a moment. One try costs a system call.
+const TRY_AGAIN_AFTER: u32 = 100_000;
 
 /// All shards have the same kernel.
 static SAID: Once = Once::new();
@@ -75,6 +78,8 @@ struct Segmentation {
     segments: usize,
     /// Bursts refused since the last one that was not.
     refusals: u8,
+    /// Datagrams to be sent one by one before bursts are tried again; 0 if they are not held back.
+    held_back: u32,
 }
 
 /// What one call needs besides the data. The pointers are written anew before each.
@@ -105,6 +110,7 @@ impl SendBatch {
         let segmentation = |socket| Segmentation {
             segments: if knows_segments(socket) { SEGMENTS } else { 1 },
             refusals: 0,
+            held_back: 0,
         };
         let sockets: Vec<_> = sockets.iter().map(segmentation).collect();
         if sockets.iter().any(|socket| socket.segments == 1) {
@@ -245,10 +251,9 @@ impl SendBatch {
             };
             if result > 0 {
                 let taken = &bursts[..result as usize];
-                flushed.sent += taken.iter().map(|burst| burst.datagrams as u64).sum::<u64>();
-                if taken.iter().any(|burst| burst.datagrams > 1) {
-                    self.sockets[socket].refusals = 0;
-                }
+                let datagrams = taken.iter().map(|burst| burst.datagrams).sum::<usize>();
+                flushed.sent += datagrams as u64;
+                self.sockets[socket].took(datagrams, datagrams > taken.len());
                 at += result as usize;
             } else {
                 let error = io::Error::last_os_error();
@@ -294,14 +299,30 @@ impl SendBatch {
         if refused.is_none() && state.segments > 1 {
             state.refusals += 1;
             if state.refusals == REFUSALS {
-                state.segments = 1;
-                tracing::warn!(
+                (state.segments, state.held_back) = (1, TRY_AGAIN_AFTER);
+                throttled!(
+                    warn,
                     socket = %socket.address,
                     to = %burst.destination.to,
                     %error,
                     "the kernel does not take several datagrams at once for this destination: each packet to a subscriber is sent \
-                     by itself from now on, which costs several times as much CPU"
+                     by itself for a while, which costs several times as much CPU"
                 );
+            }
+        }
+    }
+}
+
+impl Segmentation {
+    /// The kernel took so many datagrams.
+    fn took(&mut self, datagrams: usize, bursts: bool) {
+        if bursts {
+            self.refusals = 0;
+        } else if self.held_back > 0 {
+            self.held_back = self.held_back.saturating_sub(datagrams as u32);
+            if self.held_back == 0 {
+                // One more refusal and they are held back again.
+                (self.segments, self.refusals) = (SEGMENTS, REFUSALS - 1);
             }
         }
     }

@@ -67,27 +67,44 @@ fn a_burst_arrives_as_the_datagrams_that_it_was_made_of() {
 #[test]
 fn what_is_refused_as_a_burst_is_sent_one_by_one_and_soon_without_asking() {
     let (socket, lac) = ([socket()], lac());
-    let no_checksum: c_int = 1;
-    // SAFETY: the pointer and the length describe `no_checksum`.
+    let mut batch = SendBatch::new(&socket);
+    let mut messages = || {
+        push(&mut batch, &lac, &[100, 100, 100, 40]);
+        let messages = batch.bursts.all().len();
+        let flushed = batch.flush(&socket);
+        assert_eq!((flushed.sent, flushed.failed), (4, 0));
+        received(&lac, &[100, 100, 100, 40]);
+        messages
+    };
+    without_checksums(&socket[0], true);
+    for _ in 0..REFUSALS {
+        assert_eq!(messages(), 1);
+    }
+    let rounds = TRY_AGAIN_AFTER.div_ceil(4);
+    for _ in 0..rounds {
+        assert_eq!(messages(), 4);
+    }
+    assert_eq!((messages(), messages()), (1, 4), "tried once more, and refused");
+    without_checksums(&socket[0], false);
+    for _ in 1..rounds {
+        assert_eq!(messages(), 4);
+    }
+    assert_eq!((messages(), messages()), (1, 1), "tried once more, and taken");
+}
+
+fn without_checksums(socket: &ShardSocket, without: bool) {
+    let value = c_int::from(without);
+    // SAFETY: the pointer and the length describe `value`.
     let result = unsafe {
         libc::setsockopt(
-            socket[0].as_fd().as_raw_fd(),
+            socket.as_fd().as_raw_fd(),
             libc::SOL_SOCKET,
             libc::SO_NO_CHECK,
-            (&raw const no_checksum).cast(),
+            (&raw const value).cast(),
             size_of::<c_int>() as _,
         )
     };
     assert_eq!(result, 0);
-    let mut batch = SendBatch::new(&socket);
-    for round in 1..=REFUSALS + 1 {
-        push(&mut batch, &lac, &[100, 100, 100, 40]);
-        let bursts = batch.bursts.all().len();
-        assert_eq!(bursts, if round <= REFUSALS { 1 } else { 4 });
-        let flushed = batch.flush(&socket);
-        assert_eq!((flushed.sent, flushed.failed), (4, 0));
-        received(&lac, &[100, 100, 100, 40]);
-    }
 }
 
 #[test]
