@@ -136,6 +136,7 @@ pub struct ShardCounters {
     passed_in: AtomicU64,
     lcp_echoes: AtomicU64,
     stalls: AtomicU64,
+    fallbacks: AtomicU64,
     drops: [AtomicU64; DropReason::ALL.len()],
 }
 
@@ -154,6 +155,7 @@ impl Default for ShardCounters {
             passed_in: AtomicU64::new(0),
             lcp_echoes: AtomicU64::new(0),
             stalls: AtomicU64::new(0),
+            fallbacks: AtomicU64::new(0),
             drops: [const { AtomicU64::new(0) }; DropReason::ALL.len()],
         }
     }
@@ -186,6 +188,9 @@ pub struct ShardTotals {
     pub lcp_echoes: u64,
     /// Times that the packet thread did not run for more than 200 ms and threw away what had waited.
     pub stalls: u64,
+    /// Times that the kernel did not do something for many packets at once: an offload or io_uring that it lacks, counted
+    /// by each shard at the start, and a burst that had to be sent datagram by datagram.
+    pub fallbacks: u64,
     /// Drops by `DropReason as usize`.
     pub drops: Vec<u64>,
 }
@@ -207,13 +212,10 @@ impl ShardCounters {
     pub(crate) fn count_uplink(&self, packets: u64) {
         add(&self.uplink, packets);
     }
-    /// Packets that the TUN took, or that it refused.
-    pub(crate) fn count_to_tun(&self, packets: u64, taken: bool) {
-        if taken {
-            self.count_uplink(packets);
-        } else {
-            self.count_drops(DropReason::TunRefused, packets);
-        }
+    /// Packets that the TUN took, and those that it refused.
+    pub(crate) fn count_to_tun(&self, taken: u64, refused: u64) {
+        self.count_uplink(taken);
+        self.count_drops(DropReason::TunRefused, refused);
     }
     pub(crate) fn count_downlink(&self) {
         add(&self.downlink, 1);
@@ -242,6 +244,9 @@ impl ShardCounters {
     pub(crate) fn count_stall(&self) {
         add(&self.stalls, 1);
     }
+    pub(crate) fn count_fallbacks(&self, times: u64) {
+        add(&self.fallbacks, times);
+    }
     pub(crate) fn count_drop(&self, reason: DropReason) {
         self.count_drops(reason, 1);
     }
@@ -264,6 +269,7 @@ impl ShardCounters {
             passed_in: self.passed_in.load(Relaxed),
             lcp_echoes: self.lcp_echoes.load(Relaxed),
             stalls: self.stalls.load(Relaxed),
+            fallbacks: self.fallbacks.load(Relaxed),
             drops: self.drops.iter().map(|counter| counter.load(Relaxed)).collect(),
         }
     }

@@ -27,7 +27,7 @@ use super::poller::Poller;
 use super::pulse::Pulse;
 use super::socket::ShardSocket;
 use super::stall::{LONGEST_WAIT, StallDetector};
-use super::tun::TunQueue;
+use super::tun::{TunQueue, WriteRing};
 use super::{MAX_DATAGRAM, clock};
 use crate::dataplane::offload::Coalescer;
 use crate::dataplane::uplink::Policy;
@@ -100,6 +100,8 @@ struct Worker {
     send: SendBatch,
     /// Packets of the batch that is being received, on their way to the TUN.
     coalescer: Coalescer,
+    /// Where the kernel lets us write many of them at once.
+    ring: Option<WriteRing>,
     /// By shard: its datagrams of the message that is being handled.
     leaving: Vec<Vec<u8>>,
     /// Holds the packet that is being fragmented.
@@ -112,7 +114,12 @@ struct Worker {
     passed: Allowance,
     lcp_echoes: Allowance,
     stall: StallDetector,
+    /// The thread has slept, so what comes first may come alone: it is sent on before more is looked for.
+    slept: bool,
 }
+
+/// A wait that took longer was one: a look at what is there takes a tenth of it.
+const SLEPT: Duration = Duration::from_micros(5);
 
 impl Worker {
     fn new(shard: Shard) -> Self {
@@ -120,10 +127,15 @@ impl Worker {
         let table = Table::new(&listen);
         let now = clock::since_boot();
         let offload = shard.tun.as_ref().map(TunQueue::offload).unwrap_or_default();
+        let send = SendBatch::new(&shard.sockets);
+        let ring = offload.header.then(WriteRing::open);
+        let lacks = usize::from(offload.lacks) + send.lacks() + usize::from(matches!(ring, Some(None)));
+        shard.counters.count_fallbacks(lacks as u64);
         Self {
             table,
-            send: SendBatch::new(&shard.sockets),
+            send,
             coalescer: Coalescer::new(offload.tcp, offload.udp),
+            ring: ring.flatten(),
             leaving: vec![Vec::new(); shard.policy.shards],
             scratch: vec![0; MAX_DATAGRAM],
             now,
@@ -132,6 +144,7 @@ impl Worker {
             passed: Allowance::default(),
             lcp_echoes: Allowance::default(),
             stall: StallDetector::new(now),
+            slept: false,
             shard,
         }
     }
@@ -185,6 +198,7 @@ impl Worker {
             self.shard.mailbox.wake.clear();
         }
         self.now = self.look_for_stall(receive);
+        self.slept = self.now.saturating_sub(now) > SLEPT;
         if let Some(pulse) = &self.shard.pulse {
             pulse.beat(self.now);
         }

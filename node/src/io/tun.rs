@@ -7,6 +7,7 @@
 
 mod offload;
 mod queue;
+mod ring;
 
 use std::ffi::c_char;
 use std::fs::{File, OpenOptions};
@@ -23,6 +24,7 @@ use super::netlink::Netlink;
 
 pub use offload::Offload;
 pub(crate) use queue::TunQueue;
+pub(crate) use ring::{LEAST_WRITES, WriteRing, Written};
 
 const CLONE_DEVICE: &str = "/dev/net/tun";
 

@@ -170,6 +170,11 @@ impl NodeBackend {
                     "IP packets for sequenced sessions that other nodes or shards passed here.",
                 ),
                 (
+                    "shard_offload_fallbacks_total",
+                    totals.fallbacks,
+                    "Times that the kernel did not do something for many packets at once: what it lacks, and bursts sent one by one.",
+                ),
+                (
                     "shard_lcp_echoes_total",
                     totals.lcp_echoes,
                     "LCP Echo-Requests answered without the session's actor.",

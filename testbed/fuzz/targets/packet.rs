@@ -9,7 +9,7 @@ use holdfast::dataplane::downlink::{self, Downlink, HEADROOM};
 use holdfast::dataplane::fragment::Fragments;
 use holdfast::dataplane::icmp::{self, MAX_ERROR};
 use holdfast::dataplane::offload::split::finish_checksum;
-use holdfast::dataplane::offload::{Split, VnetHeader};
+use holdfast::dataplane::offload::{Coalescer, Split, VnetHeader};
 use holdfast::dataplane::sequence::SendSequence;
 use holdfast::dataplane::uplink::{Policy, Uplink, classify};
 use holdfast::dataplane::{Magics, SessionEntry, SessionShared, Table, TableUpdate, TunnelEntry};
@@ -45,7 +45,32 @@ fuzz_target!(|datagram: &[u8]| {
     down(&table, &policy, datagram);
     down(&table, &policy, datagram.get(8..).unwrap_or_default());
     large(datagram);
+    joined(datagram);
 });
+
+/// Packets one behind another, each behind its length: whatever is made of them stands for all, and comes apart again.
+fn joined(input: &[u8]) {
+    let mut octets = input.to_vec();
+    let mut coalescer = Coalescer::new(true, true);
+    let (mut at, mut added) = (0, 0);
+    while let Some(length) = input.get(at).map(|length| usize::from(*length)) {
+        let end = (at + 1 + length).min(input.len());
+        if coalescer.is_full() {
+            break;
+        }
+        coalescer.add(&octets, at + 1..end);
+        (at, added) = (end, added + 1);
+    }
+    while let Some(large) = coalescer.take(&mut octets) {
+        added -= large.packets;
+        let whole: Vec<u8> = large.pieces().flat_map(|place| octets[place].to_vec()).collect();
+        if large.single().is_none() {
+            let split = Split::new(&large.header, &whole).expect("what is joined can be taken apart");
+            assert_eq!(split.packets(), large.packets);
+        }
+    }
+    assert_eq!(added, 0);
+}
 
 /// A packet behind the kernel's header: its parts make the whole.
 fn large(input: &[u8]) {

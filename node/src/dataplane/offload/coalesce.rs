@@ -28,8 +28,10 @@ pub const MAX_RUN: usize = 64;
 pub const CAPACITY: usize = 1024;
 /// Octets of a large packet at most: the length fields have no more.
 const MAX_LENGTH: usize = 65_535;
-/// Flows that may be open at once. A flow that falls into another's place ends the other's run.
+/// Flows that may be open at once.
 const FLOWS: usize = 1024;
+/// Places that a flow may take. If other flows have all of them, the run that began first gives way.
+const WAYS: usize = 4;
 /// No run, no piece.
 const NONE: u16 = u16::MAX;
 
@@ -100,7 +102,7 @@ struct Run {
 pub struct Coalescer {
     tcp: bool,
     udp: bool,
-    /// By hash of the flow: its run that may still grow.
+    /// By hash of the flow, [`WAYS`] each: its run that may still grow.
     open: [u16; FLOWS],
     runs: Vec<Run>,
     pieces: Vec<Piece>,
@@ -154,6 +156,11 @@ impl Coalescer {
         self.pieces.len() >= CAPACITY
     }
 
+    /// How many packets, large and single, are to be taken out.
+    pub fn waiting(&self) -> usize {
+        self.runs.len() - self.taken
+    }
+
     /// Adds the IP packet at `place` in `octets`, without padding. `octets` is the same until everything is taken out again.
     ///
     /// # Panics
@@ -169,7 +176,7 @@ impl Coalescer {
                 return self.single(place);
             }
         };
-        let slot = slot(packet, layout);
+        let slot = self.place_of(octets, packet, layout);
         if let Some(run) = self.runs.get_mut(usize::from(self.open[slot])) {
             let first = self.pieces[usize::from(run.first)];
             let head = &octets[first.start as usize..first.end as usize];
@@ -211,6 +218,25 @@ impl Coalescer {
             packets: usize::from(run.count),
             pieces: &self.pieces,
             first: run.first,
+        })
+    }
+
+    /// Where the run of the packet's flow is if it may still grow, and else where it may be.
+    fn place_of(&self, octets: &[u8], packet: &[u8], layout: Layout) -> usize {
+        let first = first_place(packet, layout);
+        let places = first..first + WAYS;
+        let is_its = |place: &usize| {
+            let run = self.runs.get(usize::from(self.open[*place]));
+            run.is_some_and(|run| {
+                let head = self.pieces[usize::from(run.first)];
+                run.is_of_flow(&octets[head.start as usize..head.end as usize], packet, layout)
+            })
+        };
+        // Else a free place, where NONE is and becomes 0, or that of the run that began first.
+        places.clone().find(is_its).unwrap_or_else(|| {
+            places
+                .min_by_key(|place| self.open[*place].wrapping_add(1))
+                .expect("there are places")
         })
     }
 
@@ -296,6 +322,12 @@ impl Run {
             next_sequence: sequence(packet, layout).wrapping_add(segment as u32),
             ..Self::single(layout)
         }
+    }
+
+    /// Whether `packet` has the protocol, addresses and ports of the run, whose first packet is `head`.
+    fn is_of_flow(&self, head: &[u8], packet: &[u8], layout: Layout) -> bool {
+        let same = (layout.kind, layout.ip) == (self.layout.kind, self.layout.ip);
+        same && key(head, layout) == key(packet, layout)
     }
 
     /// Whether `packet` may come behind what is there. `head` is the first packet. The checksums, which are dear, come
@@ -465,15 +497,19 @@ fn layout(packet: &[u8], ip: usize, protocol: u8, tcp: Kind) -> Option<Layout> {
     (header >= least && packet.len() >= headers).then_some(Layout { kind, ip, headers })
 }
 
-/// Where the flow of `packet` has its place: by addresses and ports.
-fn slot(packet: &[u8], layout: Layout) -> usize {
+/// Addresses and ports.
+fn key(packet: &[u8], layout: Layout) -> &[u8] {
     let addresses = if layout.ip == IPV4_HEADER { 12 } else { 8 };
-    let key = &packet[addresses..layout.ip + 4];
-    let mixed = key.chunks_exact(4).fold(0u64, |mixed, word| {
+    &packet[addresses..layout.ip + 4]
+}
+
+/// The first of the [`WAYS`] places that the flow of `packet` may have: by addresses and ports.
+fn first_place(packet: &[u8], layout: Layout) -> usize {
+    let mixed = key(packet, layout).chunks_exact(4).fold(0u64, |mixed, word| {
         let word = u32::from_ne_bytes([word[0], word[1], word[2], word[3]]);
         (mixed.rotate_left(5) ^ u64::from(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     });
-    (mixed >> 48) as usize % FLOWS
+    (mixed >> 48) as usize % (FLOWS / WAYS) * WAYS
 }
 
 /// Whether the checksums are those that GSO would compute, and the length of UDP. Of the two forms of zero it writes 0, but

@@ -31,8 +31,10 @@ pub(crate) struct ReceiveBatch {
     vectors: Vectors,
     /// How many headers the kernel has written to since they were made ready.
     used: usize,
-    /// How many messages the next call asks for.
+    /// How many messages a call asks for.
     wanted: usize,
+    /// The next call asks for one alone.
+    one: bool,
     lost: u64,
 }
 
@@ -55,6 +57,7 @@ impl ReceiveBatch {
             vectors: Vectors::new(),
             used: 0,
             wanted: BATCH,
+            one: false,
             lost: 0,
         };
         // The vectors never grow, so what the headers point to stays where it is.
@@ -64,17 +67,28 @@ impl ReceiveBatch {
         batch
     }
 
+    /// The next [`ReceiveBatch::receive`] reads one message at most: the kernel does not look for a second, and one that came
+    /// alone is sooner on its way.
+    pub(crate) fn ask_for_one(&mut self) {
+        self.one = true;
+    }
+
     /// Reads what is there and does not wait for more: at most [`BATCH`] messages, fewer while they are large. Returns how
     /// many; 0 if nothing is there.
     pub(crate) fn receive(&mut self, socket: &ShardSocket) -> io::Result<usize> {
         self.make_ready();
+        let most = if std::mem::take(&mut self.one) {
+            1
+        } else {
+            self.wanted
+        };
         // SAFETY: every header points to buffers of `self`, which is borrowed through the call; none of them has moved
-        // since `new`, and `wanted` is not more than there are.
+        // since `new`, and `most` is not more than there are.
         let result = unsafe {
             libc::recvmmsg(
                 socket.as_fd().as_raw_fd(),
                 self.vectors.headers.as_mut_ptr(),
-                self.wanted as _,
+                most as _,
                 libc::MSG_DONTWAIT as _,
                 std::ptr::null_mut(),
             )
@@ -327,6 +341,20 @@ mod tests {
         assert_eq!(received(true, 20), [16, 4], "two large ones ask for more again");
         assert_eq!(received(true, 20), [8, 4, 4, 4]);
         assert_eq!(received(false, 130), [4, 8, 16, 32, 64, 6]);
+    }
+
+    #[test]
+    fn one_alone_is_asked_for_once() {
+        let (socket, lac) = sockets("127.0.0.1:0");
+        let mut receive = ReceiveBatch::new();
+        for number in 0..3u8 {
+            lac.send_to(&[number], socket.address).expect("loopback takes it");
+        }
+        receive.ask_for_one();
+        assert_eq!(receive.receive(&socket).expect("a socket"), 1);
+        assert_eq!(receive.octets()[0], 0);
+        assert_eq!(receive.receive(&socket).expect("a socket"), 2);
+        assert_eq!(receive.octets()[0], 1);
     }
 
     #[test]

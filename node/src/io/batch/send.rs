@@ -100,6 +100,8 @@ pub(crate) struct Flushed {
     pub(crate) too_big: u64,
     /// Datagrams that the kernel refused for another reason. None is tried again.
     pub(crate) failed: u64,
+    /// Bursts that had to be sent datagram by datagram.
+    pub(crate) taken_apart: u64,
 }
 
 impl SendBatch {
@@ -128,6 +130,11 @@ impl SendBatch {
             vectors: Vectors::new(),
             sockets,
         }
+    }
+
+    /// How many of the sockets do not send several datagrams at once.
+    pub(crate) fn lacks(&self) -> usize {
+        self.sockets.iter().filter(|socket| socket.segments == 1).count()
     }
 
     /// Whether there may be no room for one more datagram in a slot.
@@ -270,6 +277,7 @@ impl SendBatch {
             flushed.count(error, burst.datagrams as u64);
             return;
         }
+        flushed.taken_apart += 1;
         let mut refused: Option<(usize, io::Error)> = None;
         let mut sent = 0;
         for datagram in burst.each(self.bursts.sorted()) {

@@ -292,6 +292,7 @@ impl Worker {
         self.shard
             .counters
             .count_drops(DropReason::SendFailed, flushed.failed);
+        self.shard.counters.count_fallbacks(flushed.taken_apart);
     }
 }
 

@@ -37,6 +37,9 @@ impl Worker {
                 Ok((header, length)) => {
                     self.take_packet(&header, length);
                     octets += length;
+                    if std::mem::take(&mut self.slept) {
+                        self.flush();
+                    }
                 }
                 Err(Errno::EAGAIN) => return,
                 Err(Errno::EINVAL) => self.shard.counters.count_drop(DropReason::MalformedIp),

@@ -21,6 +21,7 @@ use crate::dataplane::sequence::SendSequence;
 use crate::dataplane::table::tests::{session, tunnel};
 use crate::dataplane::{DropReason, SessionEntry, SessionShared, SessionTotals, TableUpdate};
 use crate::io::batch::Segments;
+use crate::io::tun::WriteRing;
 
 /// Datagrams that the kernel's GRO joins at most, in these tests.
 const LONGEST_MESSAGE: usize = 8;
@@ -176,6 +177,7 @@ fn uplink(steps: &[(Step, Option<Odd>)]) {
 
     let (mut offloaded, offloaded_core) = worker_with_offload();
     offloaded.coalescer = Coalescer::new(true, true);
+    offloaded.ring = WriteRing::open();
     with_session(&mut offloaded, &lac, |_| {});
     let (mut octets, messages) = messages(&datagrams);
     for (place, segment) in messages {

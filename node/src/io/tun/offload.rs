@@ -18,6 +18,8 @@ pub struct Offload {
     pub tcp: bool,
     /// The kernel hands over UDP datagrams of one size as one large packet.
     pub udp: bool,
+    /// How many of these were asked for in vain.
+    pub lacks: u8,
 }
 
 /// Asks by `set` for as much as the kernel has, for a device whose packets have a header if `header`. What it lacks although
@@ -31,24 +33,28 @@ pub(super) fn negotiate(wanted: bool, header: bool, set: impl Fn(c_uint) -> io::
             "this kernel's TUN has no virtio header: each packet to or from the core costs a system call of its own, and TCP \
              runs at less than half the speed"
         );
-        return Offload::default();
+        return Offload {
+            lacks: 3,
+            ..Offload::default()
+        };
     }
     let mut offload = Offload {
         header,
         tcp: true,
         udp: true,
+        lacks: 0,
     };
     if set(TCP | UDP).is_ok() {
         return offload;
     }
-    offload.udp = false;
+    (offload.udp, offload.lacks) = (false, 1);
     match set(TCP) {
         Ok(()) => tracing::info!(
             "this kernel's TUN has no UDP segmentation offload (Linux 6.2 has it): bursts of UDP from the core cost a system \
              call a packet; TCP does not"
         ),
         Err(error) => {
-            offload.tcp = false;
+            (offload.tcp, offload.lacks) = (false, 2);
             tracing::warn!(
                 %error,
                 "this kernel's TUN has no segmentation offload: each packet from the core costs a system call of its own, and \
@@ -81,7 +87,12 @@ mod tests {
 
     #[test]
     fn as_much_as_the_kernel_has() {
-        let offload = |header, tcp, udp| Offload { header, tcp, udp };
+        let offload = |header, tcp, udp| Offload {
+            header,
+            tcp,
+            udp,
+            lacks: [header, tcp, udp].iter().filter(|has| !**has).count() as u8,
+        };
         assert_eq!(asked(true, true, 0x6f), (offload(true, true, true), vec![0x6f]));
         assert_eq!(
             asked(true, true, 0x1f),
@@ -91,7 +102,7 @@ mod tests {
             asked(true, true, 0),
             (offload(true, false, false), vec![0x6f, 0x0f])
         );
-        assert_eq!(asked(true, false, 0x6f), (Offload::default(), vec![]));
+        assert_eq!(asked(true, false, 0x6f), (offload(false, false, false), vec![]));
         assert_eq!(asked(false, false, 0x6f), (Offload::default(), vec![]));
     }
 }

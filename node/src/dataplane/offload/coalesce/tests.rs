@@ -385,39 +385,80 @@ fn segments_with_reserved_bits_join_nothing() {
     assert_eq!(joined(&packets), [1, 1]);
 }
 
-/// Flows that have the same place in the table are not taken for one another.
+/// Flows other than that of `first` and than one another, with the same places in the table, a packet of each.
+fn others_in_its_places(first: Tcp, count: usize) -> Vec<Vec<u8>> {
+    let packet = first.packet();
+    let Form::Flow(layout) = form(&packet) else {
+        panic!("it has ports")
+    };
+    let places = first_place(&packet, layout);
+    let others = (1..60_000).map(|port| Tcp { port, ..first }.packet());
+    let with_address = (1..60_000u16).map(|address| {
+        let mut packet = packet.clone();
+        packet[14..16].copy_from_slice(&address.to_be_bytes());
+        fix(&mut packet);
+        packet
+    });
+    let is_other = |other: &Vec<u8>| first_place(other, layout) == places && other[12..22] != packet[12..22];
+    let others: Vec<_> = others
+        .take(30_000)
+        .chain(with_address)
+        .filter(is_other)
+        .take(count)
+        .collect();
+    assert_eq!(others.len(), count, "there are few places");
+    others
+}
+
+/// As many flows as have room in the same places are each joined, one more ends the run of the first.
 #[test]
 fn a_flow_in_the_place_of_another_ends_its_run() {
     let first = Tcp::default();
-    let mut packets = first.train(2);
-    let Form::Flow(layout) = form(&packets[0]) else {
-        panic!("it has ports")
-    };
-    let place = slot(&packets[0], layout);
     let next = Tcp {
         sequence: 1200,
         identification: 9,
         ..first
     };
-    let with_port = (1..60_000).map(|port| Tcp { port, ..next }.packet());
-    let with_address = (1..60_000u16).map(|address| {
-        let mut packet = next.packet();
-        packet[14..16].copy_from_slice(&address.to_be_bytes());
-        fix(&mut packet);
-        packet
-    });
-    let is_other = |other: &Vec<u8>| slot(other, layout) == place && other[12..22] != packets[0][12..22];
-    let others = [
-        with_port.into_iter().find(is_other),
-        with_address.into_iter().find(is_other),
-    ];
-    for other in others.map(|other| other.expect("there are few places")) {
-        packets.truncate(2);
-        packets.push(other);
-        assert_eq!(joined(&packets), [2, 1]);
-        packets.push(next.packet());
-        assert_eq!(joined(&packets), [2, 1, 1]);
+    let others = others_in_its_places(first, WAYS);
+    let mut packets = first.train(2);
+    packets.extend_from_slice(&others[1..]);
+    packets.push(next.packet());
+    assert_eq!(joined(&packets), [3, 1, 1, 1]);
+    packets.insert(2, others[0].clone());
+    assert_eq!(joined(&packets), [2, 1, 1, 1, 1, 1]);
+}
+
+/// A packet that cannot join its flow's run ends that one, also where other flows have places beside it.
+#[test]
+fn a_run_in_a_place_beside_others_is_not_gone_by() {
+    let first = Tcp::default();
+    let train = first.train(4);
+    for other in others_in_its_places(first, WAYS - 1) {
+        let late = Tcp {
+            sequence: 90_000,
+            identification: 9,
+            ..first
+        };
+        let packets = [&other, &train[0], &train[1], &late.packet(), &train[2], &train[3]].map(Clone::clone);
+        assert_eq!(joined(&packets), [1, 2, 1, 2]);
     }
+}
+
+#[test]
+fn many_flows_beside_each_other_are_each_joined() {
+    let trains: Vec<_> = (0..64)
+        .map(|port| {
+            Tcp {
+                port: 4000 + port,
+                ..Tcp::default()
+            }
+            .train(16)
+        })
+        .collect();
+    let mixed: Vec<_> = (0..16)
+        .flat_map(|at| trains.iter().map(move |train| train[at].clone()))
+        .collect();
+    assert_eq!(joined(&mixed), [16; 64]);
 }
 
 #[test]
