@@ -17,6 +17,9 @@ pub const WAITING_MAX: usize = 32_768;
 /// Messages that wait of one source address; beyond it they are dropped.
 pub const WAITING_PER_SOURCE_MAX: usize = 1_024;
 
+/// Octets of a message that may wait: an SCCRQ has some 100 to 300, and so many of the longest would fill the memory.
+pub const WAITING_OCTETS_MAX: usize = 1_024;
+
 /// A message that its LAC has not repeated for so long is forgotten. A LAC repeats after 1, 2, 4 and 8 s.
 pub const WAITING_TIME: Duration = Duration::from_secs(10);
 
@@ -59,8 +62,11 @@ impl Waiting {
         self.sources.contains_key(&source)
     }
 
-    /// Puts a message behind those of its source, or notes that it was repeated. `false` if there is no room.
+    /// Puts a message behind those of its source, or notes that it was repeated. `false` if there is no room, or it is too long.
     pub fn put(&mut self, now: Duration, waiter: &Waiter) -> bool {
+        if waiter.datagram.len() > WAITING_OCTETS_MAX {
+            return false;
+        }
         let source = waiter.from.ip();
         if let Some(heard) = self.heard.get_mut(waiter) {
             *heard = now;
@@ -210,6 +216,16 @@ mod tests {
         waiting.put(at(8), &waiter(1, 2));
         assert_eq!(all(&mut waiting, at(10)), [waiter(1, 2)]);
         assert!(waiting.is_empty());
+    }
+
+    #[test]
+    fn a_long_message_does_not_wait() {
+        let mut waiting = Waiting::default();
+        let mut long = waiter(1, 1);
+        long.datagram.resize(WAITING_OCTETS_MAX + 1, 0);
+        assert!(!waiting.put(at(0), &long));
+        long.datagram.pop();
+        assert!(waiting.put(at(0), &long));
     }
 
     #[test]
