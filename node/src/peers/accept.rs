@@ -226,14 +226,14 @@ impl Acceptor {
                 Ok(Received::Part(part, last)) => match assembly.add(part, last) {
                     Ok(None) => {}
                     Ok(Some(frame)) => {
-                        self.shared.metrics.count(Counter::PeersFramesReceived);
                         self.events.on_frame(node, frame);
+                        self.shared.metrics.count(Counter::PeersFramesReceived);
                     }
                     Err(error) => return Refusal::Protocol(error.to_string()).into(),
                 },
                 Ok(Received::Frame(frame)) => {
-                    self.shared.metrics.count(Counter::PeersFramesReceived);
                     self.events.on_frame(node, frame);
+                    self.shared.metrics.count(Counter::PeersFramesReceived);
                 }
                 Ok(Received::Hello(_)) => {
                     return Refusal::Protocol("it said Hello twice".to_owned()).into();
