@@ -5,10 +5,10 @@
 //! password's length at most.)
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
 
 use holdfast_ppp::{AuthRequest, Secret};
 
+use super::profile::{Assignment, Profile};
 use crate::config::UserConfig;
 
 /// What an unknown user's proof is checked against; its outcome is not used.
@@ -27,26 +27,6 @@ struct LocalUser {
     password: Secret,
     assignment: Assignment,
     max_sessions: Option<u32>,
-}
-
-/// A user who may come in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grant {
-    /// As configured.
-    pub user: String,
-    /// Which address he gets.
-    pub assignment: Assignment,
-    /// For [`holdfast_ppp::Verdict::Accept`].
-    pub ms_chap_success: Option<Vec<u8>>,
-}
-
-/// Where a user's address comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Assignment {
-    /// Always this one; the user's stale session, if any, is replaced.
-    Fixed(Ipv4Addr),
-    /// A free one of this pool, or of the first.
-    Pool(Option<String>),
 }
 
 /// Why a user may not come in. For our own logs; the peer hears [`Rejection::message`].
@@ -95,7 +75,7 @@ impl LocalUsers {
         &self,
         request: &AuthRequest,
         open_sessions: impl FnOnce(&str) -> u32,
-    ) -> Result<Grant, Rejection> {
+    ) -> Result<Profile, Rejection> {
         let user = self.users.get(&request.name);
         let accepted = request.verify(user.map_or(&self.decoy, |user| &user.password));
         let user = user.ok_or(Rejection::UnknownUser)?;
@@ -107,10 +87,12 @@ impl LocalUsers {
                 return Err(Rejection::TooManySessions { open, limit });
             }
         }
-        Ok(Grant {
+        Ok(Profile {
             user: user.name.clone(),
-            assignment: user.assignment.clone(),
+            ipv4: Some(user.assignment.clone()),
+            max_sessions: user.max_sessions,
             ms_chap_success: accepted.ms_chap_success,
+            ..Profile::default()
         })
     }
 }
@@ -169,8 +151,8 @@ mod tests {
         let users = users();
         let grant = users.judge(&pap("ada", b"secret"), |_| 0).expect("accepted");
         assert_eq!(
-            (grant.user.as_str(), grant.assignment),
-            ("ada", Assignment::Pool(Some("q".to_owned())))
+            (grant.user.as_str(), grant.ipv4),
+            ("ada", Some(Assignment::Pool(Some("q".to_owned()))))
         );
         let judge = |name: &str, password: &[u8]| users.judge(&pap(name, password), |_| 0);
         assert_eq!(judge("ada", b"Secret"), Err(Rejection::WrongPassword));
@@ -226,7 +208,7 @@ mod tests {
         let redial = users
             .judge(&pap("bob", b"builder"), |_| 1)
             .expect("replaces the stale session");
-        assert_eq!(redial.assignment, Assignment::Fixed([10, 0, 0, 2].into()));
+        assert_eq!(redial.ipv4, Some(Assignment::Fixed([10, 0, 0, 2].into())));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Who may dial in, and with which address.
 //!
-//! `pool` picks addresses, `local` judges the users of the configuration file. Both are pure: time, the sessions of
+//! `profile` is what a subscriber gets, `pool` picks addresses, `local` judges the users of the configuration file. Both are pure: time, the sessions of
 //! a user and the rows of the session table are handed in.
 
 pub mod local;
 pub mod pool;
+pub mod profile;
 
-pub use local::{Assignment, Grant, LocalUsers, Rejection};
+pub use local::{LocalUsers, Rejection};
 pub use pool::{PickError, Pools, Seat, SessionKey};
+pub use profile::{Assignment, Profile};

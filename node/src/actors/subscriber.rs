@@ -41,7 +41,8 @@ pub fn decide(
         throttled!(warn, user = %Escaped(&request.name), "subscriber refused: {rejection}");
         rejection.message().as_bytes().to_vec()
     })?;
-    let address = assign(shared, ids, &granted.user, &granted.assignment).map_err(|error| {
+    let assignment = granted.ipv4.clone().unwrap_or(Assignment::Pool(None));
+    let address = assign(shared, ids, &granted.user, &assignment).map_err(|error| {
         let _span = span();
         shared.metrics.count(match error {
             PickError::Taken { .. } => Counter::AddressTaken,
@@ -53,15 +54,20 @@ pub fn decide(
     })?;
     shared.metrics.count(Counter::AuthAccepted);
     let config = shared.config.load();
-    let dns = |index: usize| config.ppp.dns.get(index).copied();
+    let dns = if granted.dns.is_empty() {
+        &config.ppp.dns
+    } else {
+        &granted.dns
+    };
+    let dns = [dns.first().copied(), dns.get(1).copied()];
     Ok(Grant {
-        user: request.name.clone(),
-        address,
+        address: Some(address),
+        link_prefix: None,
+        delegated_prefix: None,
         local: config.gateway_for(address).unwrap_or(Ipv4Addr::UNSPECIFIED),
-        dns: [dns(0), dns(1)],
-        replaces: replaced(shared, ids, &granted.assignment),
-        message: Vec::new(),
-        ms_chap_success: granted.ms_chap_success,
+        dns,
+        replaces: replaced(shared, ids, &assignment),
+        profile: granted,
     })
 }
 

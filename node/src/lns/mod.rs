@@ -9,6 +9,7 @@ pub mod acceptor;
 pub mod admission;
 pub mod early_frames;
 pub mod entropy;
+pub mod granted;
 pub mod handover;
 pub mod proposals;
 pub mod repeats;

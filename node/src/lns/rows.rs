@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_cluster::records::{
-    CloseReason as CloseReasonRow, NcpRow, PppRow, Prefix, QueuedMessage, SessionRow, SessionState,
-    TunnelRow, TunnelState,
+    CloseReason as CloseReasonRow, NcpRow, PppRow, QueuedMessage, SessionRow, SessionState, TunnelRow,
+    TunnelState,
 };
 use holdfast_ppp::{AuthMethod, Cause, Ncp, NcpConfig, OpenLink, OpenNcp};
 use holdfast_protocol::avp::{DisconnectCause, ResultCode};
@@ -16,7 +16,7 @@ use holdfast_protocol::{
 };
 
 use super::session::{Grant, SEQUENCE_BLOCK};
-use super::{Now, terminate_cause};
+use super::{Now, granted, terminate_cause};
 
 /// What a tunnel's connection is born from.
 ///
@@ -186,11 +186,7 @@ pub fn add_iccn(row: &mut SessionRow, iccn: &Iccn) {
 
 /// The row's PPP part when a link opens.
 pub fn ppp_row(link: &OpenLink, grant: Option<&Grant>, before: Option<&PppRow>, opened_ms: u64) -> PppRow {
-    let addresses = match grant {
-        Some(grant) => vec![Prefix::host(grant.address.into())],
-        None => before.map_or_else(Vec::new, |ppp| ppp.addresses.clone()),
-    };
-    PppRow {
+    let mut row = PppRow {
         local_magic: link.local_magic,
         peer_magic: link.peer_magic,
         local_mru: u32::from(link.local_mru),
@@ -200,10 +196,15 @@ pub fn ppp_row(link: &OpenLink, grant: Option<&Grant>, before: Option<&PppRow>, 
         auth_method: link.auth.map_or(0, auth_number),
         user: link.user.clone(),
         ncps: link.ncps.iter().map(ncp_row).collect(),
-        addresses,
         opened_ms,
         ..PppRow::default()
+    };
+    match (grant, before) {
+        (Some(grant), _) => granted::write(&mut row, grant),
+        (None, Some(before)) => granted::keep(&mut row, before),
+        (None, None) => {}
     }
+    row
 }
 
 /// The link is no longer open; user and addresses stay, for the same user will most likely be back in a second.

@@ -13,9 +13,11 @@ use holdfast_cluster::records::SessionRow;
 use holdfast_ppp::{AuthRequest, Cause, IpcpConfig, Link, LinkConfig, Output, Transition, Verdict};
 use holdfast_protocol::SessionId;
 use holdfast_protocol::message::Proxy;
+use ipnet::Ipv6Net;
 
 use super::tunnel::SessionRequest;
 use super::{Now, rows};
+use crate::aaa::Profile;
 
 /// Data sequence numbers are reserved in blocks of this many, so that a successor can start after the block's end.
 pub const SEQUENCE_BLOCK: u64 = 4096;
@@ -47,20 +49,20 @@ pub enum Command {
 /// What authentication and address assignment granted.
 #[derive(Clone, Debug)]
 pub struct Grant {
-    /// The authenticated name.
-    pub user: Vec<u8>,
-    /// The subscriber's address.
-    pub address: Ipv4Addr,
-    /// The LNS's own address in the session.
+    /// What was decided; goes into the row, but for what is asked for by name and stands here below.
+    pub profile: Profile,
+    /// The subscriber's address; `None` gives no IPv4.
+    pub address: Option<Ipv4Addr>,
+    /// The prefix announced on the link.
+    pub link_prefix: Option<Ipv6Net>,
+    /// The prefix delegated by DHCPv6.
+    pub delegated_prefix: Option<Ipv6Net>,
+    /// The LNS's own IPv4 address in the session.
     pub local: Ipv4Addr,
     /// Name servers offered in IPCP.
     pub dns: [Option<Ipv4Addr>; 2],
     /// A stale session of the same user whose place this one takes.
     pub replaces: Option<SessionKey>,
-    /// What goes into the CHAP Success or PAP Ack.
-    pub message: Vec<u8>,
-    /// For MS-CHAPv2: the proof that we know the password too.
-    pub ms_chap_success: Option<Vec<u8>>,
 }
 
 /// See the module.
@@ -149,13 +151,13 @@ impl Session {
     /// The subscriber is who they say and has an address.
     pub fn handle_grant(&mut self, now: Now, serial: u32, grant: Grant) {
         let verdict = Verdict::Accept {
-            ipcp: Some(IpcpConfig {
+            ipcp: grant.address.map(|peer| IpcpConfig {
                 local: grant.local,
-                peer: grant.address,
+                peer,
                 dns: grant.dns,
             }),
-            message: grant.message.clone(),
-            ms_chap_success: grant.ms_chap_success.clone(),
+            message: grant.profile.message.clone(),
+            ms_chap_success: grant.profile.ms_chap_success.clone(),
         };
         self.grant = Some(Box::new(grant));
         self.link.verdict(now.monotonic, serial, verdict);

@@ -61,6 +61,10 @@ const PURE: &[Pure] = &[
         except: &[],
     },
     Pure {
+        folder: "node/src/aaa",
+        except: &[],
+    },
+    Pure {
         folder: "cluster/src",
         except: &["cluster/src/log", "cluster/src/disk", "cluster/src/store"],
     },

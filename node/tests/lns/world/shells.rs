@@ -212,13 +212,13 @@ impl World {
             .parse()
             .expect("subscribers are numbers here");
         let grant = Grant {
-            user: name.to_vec(),
-            address: Ipv4Addr::from(0x0a00_0000 + number),
+            profile: holdfast::aaa::Profile::default(),
+            address: Some(Ipv4Addr::from(0x0a00_0000 + number)),
+            link_prefix: None,
+            delegated_prefix: None,
             local: Ipv4Addr::new(192, 0, 2, 1),
             dns: [None, None],
             replaces: None,
-            message: Vec::new(),
-            ms_chap_success: None,
         };
         self.at_session(tunnel, session, |core, now| core.handle_grant(now, serial, grant));
     }

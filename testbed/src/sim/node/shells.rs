@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast::aaa::Seat;
+use holdfast::aaa::{Profile, Seat};
 use holdfast::lns::Now;
 use holdfast::lns::session::{self, Grant, Session};
 use holdfast::lns::terminate_cause;
@@ -357,13 +357,13 @@ impl Process {
         let holder = fixed.and_then(|fixed| self.replica.table().holder(fixed.into()));
         let replaces = holder.filter(|holder| *holder != (tunnel, session));
         let grant = Grant {
-            user: name.to_vec(),
-            address,
+            profile: Profile::default(),
+            address: Some(address),
+            link_prefix: None,
+            delegated_prefix: None,
             local: Ipv4Addr::new(192, 0, 2, 1),
             dns: [None, None],
             replaces: replaces.map(|(tunnel, session)| SessionKey::new(tunnel, session)),
-            message: Vec::new(),
-            ms_chap_success: None,
         };
         self.fact(Fact::Granted {
             tunnel,
