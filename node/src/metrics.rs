@@ -62,6 +62,8 @@ counters! {
     SessionsReplaced => "sessions_replaced_total", "Stale sessions replaced by a redial of the same user.";
     SessionsSetupTimeout => "sessions_setup_timeout_total", "Sessions given up because PPP did not open in time.";
     SessionsEchoTimeout => "sessions_echo_timeout_total", "Sessions ended because Echo-Requests went unanswered.";
+    SessionsTimedOut => "sessions_timed_out_total", "Sessions ended because they lasted as long as they may (Session-Timeout).";
+    SessionsIdle => "sessions_idle_total", "Sessions ended because they had no user data for as long as they may idle (Idle-Timeout).";
     Renegotiations => "ppp_renegotiations_total", "Open links on which LCP began anew.";
     PppMalformedFrame => "ppp_malformed_frame_total", "PPP frames without a protocol or without information.";
     PppMalformedPacket => "ppp_malformed_packet_total", "PPP control packets or options that do not parse.";
