@@ -20,6 +20,7 @@ pub mod handover;
 pub mod members;
 pub mod orders;
 pub mod passage;
+pub mod prefixes;
 pub mod published;
 pub mod relay;
 pub mod reports;

@@ -191,6 +191,8 @@ pub struct StatusReport {
     pub sessions: Vec<StateCount>,
     /// Address pools.
     pub pools: Vec<PoolStatus>,
+    /// IPv6 of each pool.
+    pub prefix_pools: Vec<PrefixPoolStatus>,
     /// Every bound.
     pub limits: Vec<LimitRow>,
     /// Every counter, if asked for.
@@ -278,6 +280,28 @@ pub struct PoolStatus {
     /// Kept for users with a fixed address.
     pub fixed: u64,
     /// Rejections because none was free.
+    pub exhausted: u64,
+}
+
+/// What a pool hands out of IPv6 for one use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PrefixPoolStatus {
+    /// Name of the pool.
+    pub pool: String,
+    /// Delegated by DHCPv6; otherwise for the link.
+    pub delegated: bool,
+    /// As configured.
+    pub prefixes: Vec<String>,
+    /// Length of a prefix that is handed out.
+    pub length: u8,
+    /// Prefixes that subscribers may have.
+    pub size: u64,
+    /// In sessions, proposals under way included.
+    pub in_use: u64,
+    /// Released less than 30 s ago.
+    pub resting: u64,
+    /// Sessions that got none because none was free.
     pub exhausted: u64,
 }
 

@@ -8,6 +8,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::cluster;
 use super::model::{Config, LacConfig, TunMode, UserConfig};
+use super::prefixes;
 use super::read::Reader;
 use crate::peers::credentials;
 
@@ -33,6 +34,7 @@ pub fn check(config: &Config, reader: &Reader) {
     unique("user", config.users.iter().map(|user| user.name.as_str()), reader);
     cluster::check(config, reader);
     pools(config, reader);
+    prefixes::check(config, reader);
     lacs(&config.lacs, reader);
     anycast(config, reader);
     users(config, reader);
@@ -129,7 +131,7 @@ fn pools(config: &Config, reader: &Reader) {
     let mut earlier: Vec<(Ipv4Net, &str)> = Vec::new();
     for (index, pool) in config.pools.iter().enumerate() {
         let key = format!("pool[{index}].prefixes");
-        if pool.prefixes.is_empty() {
+        if pool.prefixes.is_empty() && pool.ipv6.is_empty() {
             reader.mistake(&key, "needs one prefix at least");
         }
         for (position, prefix) in pool.prefixes.iter().enumerate() {

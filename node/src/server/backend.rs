@@ -226,6 +226,11 @@ impl Backend for NodeBackend {
             .lock()
             .expect("nothing panics with the pools locked")
             .status(clock::since_boot());
+        let prefix_pools = shared
+            .prefixes
+            .lock()
+            .expect("nothing panics with the prefixes locked")
+            .status(clock::since_boot());
         let config = shared.config.load();
         let mut warnings = Vec::new();
         if !shared.tun_up {
@@ -263,6 +268,7 @@ impl Backend for NodeBackend {
             tunnels: counts(census.tunnels),
             sessions: counts(census.sessions),
             pools,
+            prefix_pools,
             limits: shared.metrics.limits(),
             counters: if counters { self.counters() } else { Vec::new() },
             warnings,

@@ -200,7 +200,8 @@ impl World {
                 session::Command::Online
                 | session::Command::Renegotiated
                 | session::Command::Ended(_)
-                | session::Command::Count(_) => {}
+                | session::Command::Count(_)
+                | session::Command::CountIpv6(_) => {}
             }
         }
         self.step_done();

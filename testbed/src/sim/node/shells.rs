@@ -312,7 +312,8 @@ impl Process {
                 session::Command::Online
                 | session::Command::Renegotiated
                 | session::Command::Ended(_)
-                | session::Command::Count(_) => {}
+                | session::Command::Count(_)
+                | session::Command::CountIpv6(_) => {}
             }
         }
     }
