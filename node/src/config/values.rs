@@ -2,7 +2,7 @@
 //!
 //! Each conversion answers with what the value must be; none repeats a secret.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -38,14 +38,6 @@ impl Scalar for Ipv4Addr {
         let text = raw.text()?;
         text.parse()
             .map_err(|_| format!("must be an IPv4 address, not \"{text}\""))
-    }
-}
-
-impl Scalar for Ipv6Addr {
-    fn from_raw(raw: &Raw) -> Result<Self, String> {
-        let text = raw.text()?;
-        text.parse()
-            .map_err(|_| format!("must be an IPv6 address, not \"{text}\""))
     }
 }
 

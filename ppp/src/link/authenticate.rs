@@ -102,6 +102,9 @@ impl Machine {
                 let configs: Vec<_> = ipv4.into_iter().chain(ipv6cp.map(NcpConfig::Ipv6cp)).collect();
                 self.start_network(now, &configs, shared);
             }
+            Verdict::Unavailable { .. } => {
+                self.close(now, Cause::AuthUnavailable(self.options.auth()), shared);
+            }
             Verdict::Accept { .. } | Verdict::Reject { .. } => {
                 self.close(now, Cause::AuthFailed(self.options.auth()), shared);
             }
