@@ -13,9 +13,9 @@ use tokio::sync::oneshot;
 
 use super::context::{ShardContext, TimerKey};
 use super::judgement::{self, Answered};
-use super::subscriber;
 use super::supervision::{PanicHistory, contain};
 use super::tunnel;
+use super::{prefixes, subscriber};
 use crate::dataplane::SessionShared;
 use crate::io::PppRoute;
 use crate::lns::change::Change;
@@ -287,6 +287,7 @@ impl SessionActor {
             Command::Renegotiated => self.shard.shared.metrics.count(Counter::Renegotiations),
             Command::Ended(cause) => self.on_ended(cause),
             Command::Count(counter) => self.shard.shared.metrics.count(ppp_counter(counter)),
+            Command::CountIpv6(counter) => self.shard.shared.metrics.count(prefixes::counter(counter)),
         }
     }
 
@@ -427,7 +428,8 @@ impl SessionActor {
         let config = shared.link_config(&tunnel.profile);
         let (now, seed) = (self.shard.now(), self.shard.seed());
         match contain(|| Box::new(Session::born(now, config, row, proxy.as_deref(), seed))) {
-            Some(core) => {
+            Some(mut core) => {
+                core.serve_as(shared.duid);
                 self.core = Some(core);
                 self.run(ctx, |core, now| {
                     if needs_numbers {

@@ -12,6 +12,7 @@ pub mod early_frames;
 pub mod entropy;
 pub mod granted;
 pub mod handover;
+pub mod ipv6;
 pub mod proposals;
 pub mod repeats;
 pub mod rows;

@@ -202,7 +202,8 @@ impl World {
                 | session::Command::Changed(_)
                 | session::Command::NotChanged(_)
                 | session::Command::Ended(_)
-                | session::Command::Count(_) => {}
+                | session::Command::Count(_)
+                | session::Command::CountIpv6(_) => {}
             }
         }
         self.step_done();

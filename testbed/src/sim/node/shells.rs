@@ -314,7 +314,8 @@ impl Process {
                 | session::Command::Changed(_)
                 | session::Command::NotChanged(_)
                 | session::Command::Ended(_)
-                | session::Command::Count(_) => {}
+                | session::Command::Count(_)
+                | session::Command::CountIpv6(_) => {}
             }
         }
     }
