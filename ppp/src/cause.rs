@@ -34,6 +34,8 @@ pub enum Cause {
     AuthUnacceptable(AuthMethod),
     /// The peer failed to authenticate; `None` where policy refused it without a protocol.
     AuthFailed(Option<AuthMethod>),
+    /// Nobody could say whether the peer may come in: no server answered.
+    AuthUnavailable(Option<AuthMethod>),
     /// A network control protocol did not converge.
     NcpTimeout(Ncp),
     /// No network protocol opened, or the last one closed; `None` where none was enabled.
@@ -54,7 +56,7 @@ impl Cause {
             Self::NoLcp => 6,
             Self::Loop => 7,
             Self::EchoTimeout => 8,
-            Self::AuthTimeout(_) => 13,
+            Self::AuthTimeout(_) | Self::AuthUnavailable(_) => 13,
             Self::AuthUnacceptable(_) => 15,
             Self::AuthFailed(_) => 16,
             Self::NcpTimeout(_) => 17,
@@ -70,7 +72,9 @@ impl Cause {
             Self::Administrative | Self::Terminated(_) => 0,
             Self::LcpTimeout | Self::NoLcp | Self::Loop | Self::EchoTimeout => protocol::LCP,
             Self::AuthUnacceptable(method) => method.protocol(),
-            Self::AuthTimeout(method) | Self::AuthFailed(method) => method.map_or(0, AuthMethod::protocol),
+            Self::AuthTimeout(method) | Self::AuthUnavailable(method) | Self::AuthFailed(method) => {
+                method.map_or(0, AuthMethod::protocol)
+            }
             Self::NoNcp(ncp) => ncp.map_or(0, Ncp::protocol),
             Self::NcpTimeout(ncp) | Self::NoAgreement(ncp, _) | Self::AddressRefused(ncp) => ncp.protocol(),
         }
@@ -88,15 +92,17 @@ impl Cause {
             | Self::Loop
             | Self::EchoTimeout
             | Self::AuthTimeout(_)
+            | Self::AuthUnavailable(_)
             | Self::NcpTimeout(_)
             | Self::NoNcp(_) => Direction::Global,
         }
     }
 
-    /// The result code for the CDN: 1 loss of carrier, 3 administrative, 11 no proper framing.
+    /// The result code for the CDN: 1 loss of carrier, 3 administrative, 4 no facilities for now, 11 no proper framing.
     pub fn cdn_result(self) -> u16 {
         match self {
             Self::EchoTimeout => 1,
+            Self::AuthUnavailable(_) => 4,
             Self::NoLcp => 11,
             Self::Administrative
             | Self::Terminated(_)
@@ -128,6 +134,13 @@ mod tests {
             (Cause::AuthTimeout(Some(AuthMethod::Pap)), 13, 0xc023, Global, 3),
             (Cause::AuthUnacceptable(AuthMethod::MsChapV2), 15, 0xc223, Peer, 3),
             (Cause::AuthFailed(None), 16, 0, Peer, 3),
+            (
+                Cause::AuthUnavailable(Some(AuthMethod::ChapMd5)),
+                13,
+                0xc223,
+                Global,
+                4,
+            ),
             (Cause::NcpTimeout(Ncp::Ipcp), 17, 0x8021, Global, 3),
             (Cause::NoNcp(None), 18, 0, Global, 3),
             (Cause::NoAgreement(Ncp::Ipcp, Local), 19, 0x8021, Local, 3),

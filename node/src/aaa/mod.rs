@@ -6,6 +6,7 @@
 pub mod local;
 pub mod pool;
 pub mod profile;
+pub mod radius;
 
 pub use local::{LocalUsers, Rejection};
 pub use pool::{PickError, Pools, Seat, SessionKey};

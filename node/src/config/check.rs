@@ -6,9 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::cluster;
 use super::model::{Config, LacConfig, TunMode, UserConfig};
 use super::read::Reader;
+use super::{cluster, radius};
 use crate::peers::credentials;
 
 /// Longest path of a Unix socket, octets: `sun_path` without its final zero.
@@ -31,7 +31,13 @@ pub fn check(config: &Config, reader: &Reader) {
     unique("pool", config.pools.iter().map(|pool| pool.name.as_str()), reader);
     unique("lac", config.lacs.iter().map(|lac| lac.name.as_str()), reader);
     unique("user", config.users.iter().map(|user| user.name.as_str()), reader);
+    unique(
+        "realm",
+        config.realms.iter().map(|realm| realm.name.as_str()),
+        reader,
+    );
     cluster::check(config, reader);
+    radius::check(config, reader);
     pools(config, reader);
     lacs(&config.lacs, reader);
     anycast(config, reader);

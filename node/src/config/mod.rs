@@ -15,6 +15,7 @@ pub mod mistake;
 pub mod model;
 mod parts;
 pub mod pattern;
+mod radius;
 mod read;
 pub mod secret;
 mod starter;
@@ -34,5 +35,6 @@ pub use model::{
 };
 pub use parts::SOCKET as STANDARD_SOCKET;
 pub use pattern::Pattern;
+pub use radius::{AaaConfig, LocalUse, RadiusConfig, RealmConfig};
 pub use secret::Secret;
 pub use starter::starter;

@@ -11,6 +11,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::Secret;
 use super::pattern::Pattern;
+use super::radius::{AaaConfig, RadiusConfig, RealmConfig};
 
 /// All that an operator can set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +32,12 @@ pub struct Config {
     pub l2tp: L2tpConfig,
     /// Sessions.
     pub ppp: PppConfig,
+    /// Who judges subscribers.
+    pub aaa: AaaConfig,
+    /// RADIUS servers, in the file's order.
+    pub radius: Vec<RadiusConfig>,
+    /// Users by the end of their names; names are unique.
+    pub realms: Vec<RealmConfig>,
     /// Address pools, in the file's order; names and prefixes are unique and do not overlap.
     pub pools: Vec<PoolConfig>,
     /// LAC profiles in the file's order; see [`Config::lac`] for which one applies.
@@ -259,6 +266,8 @@ pub struct LacConfig {
     pub auth: Option<Vec<AuthMethod>>,
     /// Overrides `[ppp] accept_proxy` for sessions of this LAC.
     pub accept_proxy: Option<bool>,
+    /// Overrides `[aaa] radius` for sessions of this LAC; none leaves them to the users of the configuration.
+    pub radius: Option<Vec<String>>,
     /// Tunnels of this profile at once; `None` is bounded by `[l2tp]` alone.
     pub max_tunnels: Option<usize>,
     /// Sessions of this profile at once; `None` is bounded by `[l2tp]` alone.

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::cluster;
 use super::model::{
     AnycastConfig, ApiConfig, AuthMethod, Config, L2tpConfig, LacConfig, LogConfig, LogFormat, NodeConfig,
     PoolConfig, PppConfig, TunConfig, TunMode, UserConfig,
@@ -11,11 +10,14 @@ use super::model::{
 use super::read::Section;
 use super::values::{InterfaceName, LogLevel, Name, SocketMode};
 use super::{Pattern, Secret};
+use super::{cluster, radius};
 
 /// The sections that are lists of tables; the environment cannot reach into them.
-pub const LISTS: [&str; 4] = ["member", "pool", "lac", "user"];
+pub const LISTS: [&str; 6] = ["member", "radius", "realm", "pool", "lac", "user"];
 /// The sections that exist once.
-pub const SECTIONS: [&str; 8] = ["node", "tun", "log", "api", "cluster", "l2tp", "ppp", "anycast"];
+pub const SECTIONS: [&str; 9] = [
+    "node", "tun", "log", "api", "cluster", "l2tp", "ppp", "aaa", "anycast",
+];
 
 /// Where the session table lives unless the file says otherwise.
 pub const DATA_DIR: &str = "/var/lib/holdfast";
@@ -35,7 +37,14 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// Reads everything; mistakes are with the reader.
 pub fn read(mut root: Section<'_>) -> Config {
+    let servers = root.sections("radius").into_iter().enumerate();
+    let servers: Vec<_> = servers
+        .map(|(place, server)| radius::radius(server, place))
+        .collect();
     let config = Config {
+        aaa: radius::aaa(root.section("aaa"), &servers),
+        radius: servers,
+        realms: root.sections("realm").into_iter().map(radius::realm).collect(),
         node: node(root.section("node")),
         tun: tun(root.section("tun")),
         log: log(root.section("log")),
@@ -217,6 +226,7 @@ fn lac(mut s: Section<'_>) -> LacConfig {
         permissive: s.value("permissive", false),
         auth: auth(&mut s),
         accept_proxy: s.optional("accept_proxy"),
+        radius: s.list("radius"),
         max_tunnels: s.number("max_tunnels", 1..=65_535),
         max_sessions: s.number("max_sessions", 1..=10_000_000),
     };

@@ -117,4 +117,9 @@ pub enum Verdict {
         /// For MS-CHAPv2: the `E=` number; 691 (authentication failure) if none.
         ms_chap_error: Option<u16>,
     },
+    /// Nobody can judge for now: the peer is told no, and the link ends for another reason than a wrong proof.
+    Unavailable {
+        /// Text for the user; at most 255 octets are sent.
+        message: Vec<u8>,
+    },
 }

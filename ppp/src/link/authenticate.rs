@@ -101,6 +101,9 @@ impl Machine {
                 let configs = ipcp.map(NcpConfig::Ipcp).into_iter().collect::<Vec<_>>();
                 self.start_network(now, &configs, shared);
             }
+            Verdict::Unavailable { .. } => {
+                self.close(now, Cause::AuthUnavailable(self.options.auth()), shared);
+            }
             Verdict::Accept { .. } | Verdict::Reject { .. } => {
                 self.close(now, Cause::AuthFailed(self.options.auth()), shared);
             }

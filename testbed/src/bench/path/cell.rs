@@ -152,10 +152,13 @@ impl Stage {
         }
     }
 
-    /// Leaves the cells whose name contains the pattern.
-    pub fn keep(&mut self, pattern: &str) {
+    /// Leaves the cells whose name contains one of the patterns.
+    pub fn keep(&mut self, patterns: &[String]) {
         let named = self.clone();
-        self.cells.retain(|cell| named.name_of(cell).contains(pattern));
+        self.cells.retain(|cell| {
+            let name = named.name_of(cell);
+            patterns.iter().any(|pattern| name.contains(pattern.as_str()))
+        });
     }
 }
 
@@ -299,7 +302,7 @@ mod tests {
         let unique: BTreeSet<&String> = names.iter().collect();
         assert_eq!(unique.len(), names.len());
         let mut stage = several_cores("2-shards", 2);
-        stage.keep("2-shards/udp-up-gso-64");
+        stage.keep(&["2-shards/udp-up-gso-64".to_owned()]);
         let kept: Vec<String> = stage.cells.iter().map(|cell| stage.name_of(cell)).collect();
         assert_eq!(
             kept,

@@ -38,9 +38,9 @@ pub struct PathOptions {
     /// Six cells of the data path instead of all: 64 and 1400 octets up and down, TCP up and down.
     #[arg(long)]
     pub quick: bool,
-    /// Of the data path only the cells whose name contains this.
-    #[arg(long, value_name = "PATTERN", default_value = "")]
-    pub only: String,
+    /// Of the data path only the cells whose name contains one of these, between commas.
+    #[arg(long, value_name = "PATTERN", default_value = "", value_delimiter = ',')]
+    pub only: Vec<String>,
     /// Times that each server is measured, in turn.
     #[arg(long, default_value_t = 2)]
     pub rounds: usize,

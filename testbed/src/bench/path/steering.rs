@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
 
 use libc::sock_filter;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -15,6 +16,10 @@ use socket2::{Domain, SockFilter, Socket, Type};
 pub const PROBE_TOS: u8 = 0x20;
 /// Octets asked for; as root the kernel's limit does not hold.
 const BUFFER: usize = 16 << 20;
+
+/// How long former sockets of a LAC may take to go, and how often that is looked at.
+const FREE_PATIENCE: Duration = Duration::from_secs(5);
+const FREE_RETRY: Duration = Duration::from_millis(20);
 
 /// Places in the group.
 const SIMULATOR: u32 = 0;
@@ -91,6 +96,7 @@ pub struct LacSockets {
 impl LacSockets {
     /// Binds them in the network namespace of the calling thread.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        wait_until_free(address)?;
         // The order is that of the places in the group.
         let simulator = bind(address)?;
         let mut program = PROGRAM;
@@ -122,6 +128,19 @@ impl LacSockets {
     }
 }
 
+/// Waits for the end of the sockets that had this address before: those that joined their group would change places as they go.
+fn wait_until_free(address: SocketAddr) -> io::Result<()> {
+    let deadline = Instant::now() + FREE_PATIENCE;
+    loop {
+        match UdpSocket::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(FREE_RETRY);
+            }
+            outcome => return outcome.map(drop),
+        }
+    }
+}
+
 fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
     socket.set_reuse_port(true)?;
@@ -138,8 +157,6 @@ fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::packet::udp;
     use super::*;
 
