@@ -117,7 +117,7 @@ impl Owed {
             session: Some(SessionRow::clone(&self.session)),
             terminate_cause: self.terminate_cause,
             local: self.local.clone(),
-            traffic: self.traffic.clone(),
+            traffic: self.traffic,
         }
     }
 
