@@ -180,7 +180,11 @@ impl Forwarding {
     fn remove_session(&mut self, tunnel: TunnelId, session: SessionId) {
         let ids = (tunnel, session);
         self.sequenced.remove(&ids);
-        let held = self.directory.remove_session(ids).and_then(|facts| facts.address);
+        let known = self.directory.remove_session(ids);
+        if let Some(facts) = &known {
+            self.directory.depart(facts, self.applied);
+        }
+        let held = known.and_then(|facts| facts.address);
         if let Some(address) = held {
             let mut pools = self.pools.lock().expect("nothing panics with the pools locked");
             pools.release(clock::since_boot(), self.applied, address, ids);
