@@ -90,6 +90,12 @@ counters! {
     AccountingUnanswered => "accounting_unanswered_total", "Accounting requests that no server of their group confirmed, as often as they were sent; Starts and Stops are kept and tried again.";
     AccountingImpossible => "accounting_impossible_total", "Accounting records passed over because they do not fit a packet.";
     AccountingDropped => "accounting_dropped_total", "Accounting records lost, as this node saw it, because more were owed than are kept.";
+    AuthUnavailable => "auth_unavailable_total", "Authentications that nobody could judge: no RADIUS server answered, or too many were asked.";
+    RadiusUnanswered => "radius_unanswered_total", "RADIUS requests that no server answered before their patience ended.";
+    RadiusUnusable => "radius_unusable_total", "Access-Accepts with an attribute that makes no sense; the subscriber was refused.";
+    RadiusDropped => "radius_dropped_total", "RADIUS replies dropped: a wrong authenticator, no Message-Authenticator, Proxy-State, an unexpected code, malformed.";
+    RadiusServerLost => "radius_server_lost_total", "Times that a RADIUS server became suspect, dead or on trial.";
+    RadiusNotSent => "radius_not_sent_total", "RADIUS packets that no socket took; they are sent again.";
     Proposals => "table_proposals_total", "Changes proposed to the session table.";
     ProposalsRefused => "table_proposals_refused_total", "Changes that the session table refused.";
     ProposalsDropped => "table_proposals_dropped_total", "Changes dropped because too many were waiting; their owners send them again.";
@@ -185,6 +191,9 @@ limits! {
     LacTunnels => "lac_max_tunnels", "tunnels", "Tunnels of one LAC profile, where it sets a limit.";
     LacSessions => "lac_max_sessions", "sessions", "Sessions of one LAC profile, where it sets a limit.";
     UserSessions => "user_max_sessions", "sessions", "Sessions of one user, where he has a limit; beyond it he is rejected.";
+    RadiusQueue => "radius_queue", "requests", "Questions waiting for the RADIUS client; beyond it they count as unanswered.";
+    RadiusRequests => "radius_requests", "requests", "RADIUS requests under way; beyond it a new one counts as unanswered.";
+    RadiusIdentifiers => "radius_identifiers", "identifiers", "Identifiers of one RADIUS server, 256 on each of 64 sockets; beyond it the next server is asked, or a request waits.";
     Mailbox => "mailbox", "messages", "Messages waiting for one tunnel (256) or session (32); beyond it they are dropped and come again.";
     Held => "held", "messages", "Messages of one tunnel (8), or in all, that wait for their owner; beyond it they are dropped and come again.";
     AccountingOutbox => "accounting_outbox", "records", "Accounting records that no server has confirmed yet; beyond it the oldest is lost.";
