@@ -41,7 +41,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::actors::accounting::{self, NoServers};
+use crate::actors::accounting::{self, Servers};
 use crate::anycast::Leash;
 use crate::api;
 use crate::config::Config;
@@ -97,7 +97,8 @@ pub fn run(
             tokio::spawn(expiry::keep(node.shared.clone())),
         ];
         let checkpoints = tokio::spawn(checkpoint::keep(node.shared.clone()));
-        let accounting = tokio::spawn(accounting::keep(node.shared.clone(), Arc::new(NoServers)));
+        let servers = Arc::new(Servers::start(node.shared.clone())?);
+        let accounting = tokio::spawn(accounting::keep(node.shared.clone(), servers));
         let announcing = node.presence.clone().map(|presence| {
             let shared = node.shared.clone();
             tokio::spawn(announce::keep(shared, presence))

@@ -23,6 +23,8 @@ pub type Delivery = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 /// The RADIUS client as accounting sees it; what it knows follows the configuration in force.
 pub trait Courier: Send + Sync + 'static {
+    /// Goes over to the configuration in force.
+    fn reconfigure(&self);
     /// The groups that have accounting servers.
     fn groups(&self) -> Vec<String>;
     /// Whether sessions of this group are accounted.
@@ -31,26 +33,4 @@ pub trait Courier: Send + Sync + 'static {
     fn interim_interval_s(&self) -> u32;
     /// Sends a request to the servers of a group, repeats it, and tries all of them.
     fn deliver(&self, group: &str, request: Request) -> Delivery;
-}
-
-/// There are no accounting servers: whatever is owed is settled.
-#[derive(Clone, Copy, Debug)]
-pub struct NoServers;
-
-impl Courier for NoServers {
-    fn groups(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn accounts(&self, _: &str) -> bool {
-        false
-    }
-
-    fn interim_interval_s(&self) -> u32 {
-        0
-    }
-
-    fn deliver(&self, _: &str, _: Request) -> Delivery {
-        Box::pin(async { Outcome::Unanswered })
-    }
 }

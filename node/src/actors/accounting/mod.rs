@@ -13,9 +13,11 @@
 mod courier;
 mod desk;
 mod look;
+mod servers;
 
-pub use courier::{Courier, Delivery, NoServers, Outcome};
+pub use courier::{Courier, Delivery, Outcome};
 pub use desk::Desk;
+pub use servers::Servers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -191,6 +193,7 @@ impl Keeper {
     }
 
     fn follow_configuration(&self) {
+        self.courier.reconfigure();
         let desk = &self.shared.table.published().accounting;
         if desk.set_interval(self.courier.interim_interval_s()) {
             let published = self.shared.clone();
