@@ -24,6 +24,7 @@ use super::table::TableHandle;
 use super::tunnel::TunnelActor;
 use crate::aaa::{LocalUsers, Pools};
 use crate::config::Config;
+use crate::io::radius::Radius;
 use crate::io::{Dataplane, clock};
 use crate::lns::Now;
 use crate::lns::admission::Admission;
@@ -48,6 +49,8 @@ pub struct Shared {
     pub directory: Arc<Directory>,
     /// Addresses: who has which, what is free.
     pub pools: Arc<Mutex<Pools>>,
+    /// The way to the RADIUS servers.
+    pub radius: Radius,
     /// The users of the configuration.
     pub users: ArcSwap<LocalUsers>,
     /// The gate for unknown peers. Locked for an SCCRQ only.

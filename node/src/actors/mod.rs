@@ -18,6 +18,7 @@ pub mod context;
 pub mod directory;
 pub mod forwarding;
 pub mod handover;
+pub mod judgement;
 pub mod members;
 pub mod orders;
 pub mod passage;

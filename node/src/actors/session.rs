@@ -11,12 +11,13 @@ use holdfast_protocol::message::Proxy;
 use holdfast_protocol::{SessionId, TunnelId};
 
 use super::context::{ShardContext, TimerKey};
+use super::judgement::{self, Answered};
 use super::subscriber;
 use super::supervision::{PanicHistory, contain};
 use super::tunnel;
 use crate::dataplane::SessionShared;
 use crate::io::PppRoute;
-use crate::lns::session::{Command, Session};
+use crate::lns::session::{Command, Denial, Grant, Session};
 use crate::metrics::Counter;
 use crate::throttled;
 
@@ -45,6 +46,8 @@ pub enum Order {
     Wake,
     /// The tunnel had the row of this serial number accepted.
     Accepted(u32),
+    /// What RADIUS servers say of the subscriber.
+    Judged(Box<Answered>),
     /// The table refused the address that it asked for; it is about to be born again.
     AddressRefused,
     /// Half of the reserved data sequence numbers are used.
@@ -82,6 +85,8 @@ pub struct SessionActor {
     id: SessionId,
     /// `None` while the session waits for its rebirth.
     core: Option<Box<Session>>,
+    /// What its core has asked RADIUS servers, and under which serial number; forgotten when it is born again.
+    question: Option<(u64, u32)>,
     shared: Option<Arc<SessionShared>>,
     data_packets_seen: u64,
     /// Since boot.
@@ -165,6 +170,7 @@ impl SessionActor {
             tunnel,
             id,
             core: None,
+            question: None,
             shared: None,
             data_packets_seen: 0,
             heard: None,
@@ -242,14 +248,16 @@ impl SessionActor {
         match command {
             Command::SendFrame(frame) => self.send(frame),
             Command::Authenticate { serial, request } => {
-                let decision =
-                    subscriber::decide(&self.shard.shared, (self.tunnel, self.id), &request, || {
-                        self.span()
-                    });
-                self.run(ctx, |core, now| match decision {
-                    Ok(grant) => core.handle_grant(now, serial, grant),
-                    Err(message) => core.handle_refusal(now, serial, message),
-                });
+                let Some(row) = self.core.as_ref().map(|core| core.row().clone()) else {
+                    return;
+                };
+                let (question, ids) = (self.shard.seed(), (self.tunnel, self.id));
+                let shared = &self.shard.shared;
+                let decision = judgement::begin(shared, ids, question, &row, request, || self.span());
+                match decision {
+                    Some(decision) => self.decided(ctx, serial, decision),
+                    None => self.question = Some((question, serial)),
+                }
             }
             Command::Request(request) => self.tell_tunnel(tunnel::Ask(self.id, request)),
             Command::Online => {
@@ -262,6 +270,23 @@ impl SessionActor {
             Command::Ended(cause) => self.on_ended(cause),
             Command::Count(counter) => self.shard.shared.metrics.count(ppp_counter(counter)),
         }
+    }
+
+    fn decided(&mut self, ctx: &mut Context<Self>, serial: u32, decision: Result<Grant, Denial>) {
+        self.run(ctx, |core, now| match decision {
+            Ok(grant) => core.handle_grant(now, serial, grant),
+            Err(denial) => core.handle_refusal(now, serial, denial),
+        });
+    }
+
+    /// An answer that came too late, for an earlier core or a question that another one has followed, changes nothing.
+    fn on_judged(&mut self, ctx: &mut Context<Self>, answered: &Answered) {
+        let Some((_, serial)) = self.question.take_if(|(asked, _)| *asked == answered.question) else {
+            return;
+        };
+        let ids = (self.tunnel, self.id);
+        let decision = judgement::finish(&self.shard.shared, ids, answered, || self.span());
+        self.decided(ctx, serial, decision);
     }
 
     /// In a cluster only a fresh owner may send (design invariant 3); a node alone is always one. A frame that the packet thread cannot take is sent again by
@@ -341,6 +366,7 @@ impl SessionActor {
     }
 
     fn be_born(&mut self, ctx: &mut Context<Self>, born: Born) {
+        self.question = None;
         if self.addresses_refused >= ADDRESSES_REFUSED_MAX {
             // No address does. Only now, for after a refusal its tunnel has no core that could clear it; and again, should that
             // have lost its core meanwhile.
@@ -405,6 +431,7 @@ impl Supervised for SessionActor {
     /// After a panic: the tunnel has the row read once everything that this session asked for before is decided.
     fn restarting(&mut self, _: &mut Self::Context) {
         self.core = None;
+        self.question = None;
         self.wait_for_tunnel();
         self.tell_tunnel(tunnel::Order::BearSession(self.id));
     }
@@ -444,6 +471,7 @@ impl Handler<Order> for SessionActor {
                 self.share_row();
                 self.addresses_refused = 0;
             }
+            Order::Judged(answered) => self.on_judged(ctx, &answered),
             Order::AddressRefused => self.on_address_refused(),
             Order::ReserveSequence => self.run(ctx, |core, now| core.reserve_sequence(now)),
             Order::Close(cause) => self.run(ctx, |core, now| core.close(now, cause)),

@@ -14,7 +14,7 @@ use tracing::span::EnteredSpan;
 use super::context::Shared;
 use super::directory::SessionIds;
 use super::forwarding;
-use crate::aaa::{Assignment, PickError, Rejection, Seat};
+use crate::aaa::{Assignment, PickError, Profile, Rejection, Seat};
 use crate::lns::session::Grant;
 use crate::logging::Escaped;
 use crate::metrics::{Counter, Limit};
@@ -41,6 +41,17 @@ pub fn decide(
         throttled!(warn, user = %Escaped(&request.name), "subscriber refused: {rejection}");
         rejection.message().as_bytes().to_vec()
     })?;
+    grant(shared, ids, &request.name, granted, span)
+}
+
+/// Finds an address for whom somebody has let in. `name` is for the log.
+pub fn grant(
+    shared: &Shared,
+    ids: SessionIds,
+    name: &[u8],
+    granted: Profile,
+    span: impl Fn() -> EnteredSpan,
+) -> Result<Grant, Vec<u8>> {
     let assignment = granted.ipv4.clone().unwrap_or(Assignment::Pool(None));
     let address = assign(shared, ids, &granted.user, &assignment).map_err(|error| {
         let _span = span();
@@ -49,7 +60,7 @@ pub fn decide(
             PickError::Exhausted { waiting: true, .. } => Counter::PoolWaiting,
             PickError::Exhausted { .. } | PickError::NoPool(_) => Counter::PoolExhausted,
         });
-        throttled!(error, user = %Escaped(&request.name), "subscriber refused: {error}");
+        throttled!(error, user = %Escaped(name), "subscriber refused: {error}");
         b"No address available".to_vec()
     })?;
     shared.metrics.count(Counter::AuthAccepted);

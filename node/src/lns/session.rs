@@ -65,6 +65,26 @@ pub struct Grant {
     pub replaces: Option<SessionKey>,
 }
 
+/// Why a subscriber does not come in, as far as he is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Denial {
+    /// What goes into the CHAP Failure or PAP Nak.
+    pub message: Vec<u8>,
+    /// The `E=` number of MS-CHAP, unless it is the usual one.
+    pub ms_chap_error: Option<u16>,
+    /// Nobody could judge: he may well come in later.
+    pub is_temporary: bool,
+}
+
+impl From<Vec<u8>> for Denial {
+    fn from(message: Vec<u8>) -> Self {
+        Self {
+            message,
+            ..Self::default()
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Session {
@@ -165,15 +185,20 @@ impl Session {
     }
 
     /// The subscriber is refused; the text goes to them.
-    pub fn handle_refusal(&mut self, now: Now, serial: u32, message: Vec<u8>) {
-        self.link.verdict(
-            now.monotonic,
-            serial,
-            Verdict::Reject {
+    pub fn handle_refusal(&mut self, now: Now, serial: u32, denial: impl Into<Denial>) {
+        let Denial {
+            message,
+            ms_chap_error,
+            is_temporary,
+        } = denial.into();
+        let verdict = match is_temporary {
+            true => Verdict::Unavailable { message },
+            false => Verdict::Reject {
                 message,
-                ms_chap_error: None,
+                ms_chap_error,
             },
-        );
+        };
+        self.link.verdict(now.monotonic, serial, verdict);
         self.settle(now);
     }
 
