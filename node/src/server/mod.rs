@@ -97,7 +97,7 @@ pub fn run(
             tokio::spawn(expiry::keep(node.shared.clone())),
         ];
         let checkpoints = tokio::spawn(checkpoint::keep(node.shared.clone()));
-        let servers = Arc::new(Servers::start(node.shared.clone())?);
+        let servers = Arc::new(Servers::new(node.shared.clone()));
         let accounting = tokio::spawn(accounting::keep(node.shared.clone(), servers));
         let announcing = node.presence.clone().map(|presence| {
             let shared = node.shared.clone();

@@ -23,8 +23,6 @@ pub type Delivery = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 /// The RADIUS client as accounting sees it; what it knows follows the configuration in force.
 pub trait Courier: Send + Sync + 'static {
-    /// Goes over to the configuration in force.
-    fn reconfigure(&self);
     /// The groups that have accounting servers.
     fn groups(&self) -> Vec<String>;
     /// Whether sessions of this group are accounted.

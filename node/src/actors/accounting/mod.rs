@@ -193,7 +193,6 @@ impl Keeper {
     }
 
     fn follow_configuration(&self) {
-        self.courier.reconfigure();
         let desk = &self.shared.table.published().accounting;
         if desk.set_interval(self.courier.interim_interval_s()) {
             let published = self.shared.clone();

@@ -1,10 +1,7 @@
-//! The accounting servers of the configuration in force, by the RADIUS client.
-//!
-//! A client of accounting's own: while a server is dead, what waits for it fills no queue of those who want to come in.
+//! The accounting servers of the configuration in force, by the node's RADIUS client.
 
-use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -12,10 +9,9 @@ use tokio::sync::oneshot;
 use super::courier::{Courier, Delivery, Outcome};
 use crate::aaa::accounting::Request;
 use crate::aaa::accounting::record::{self, Nas};
-use crate::aaa::radius::client::{Ask, AskError, Purpose, Settings};
+use crate::aaa::radius::client::{Ask, AskError, Purpose};
 use crate::actors::context::Shared;
-use crate::config::Config;
-use crate::io::radius::{Answer, NoAnswer, Radius};
+use crate::io::radius::{Answer, NoAnswer};
 
 /// How long a Start or Stop is repeated and tried at one server after the other, before the group counts as silent.
 const RECORD_PATIENCE: Duration = Duration::from_secs(30);
@@ -26,37 +22,24 @@ const INTERIM_PATIENCE: Duration = Duration::from_secs(10);
 /// The same for an Accounting-On: a copy that came after the first session had begun would end it.
 const ON_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Tells our questions from those of sessions.
+const TOKENS: u64 = 1 << 63;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Servers {
     shared: Arc<Shared>,
-    radius: Radius,
-    /// The configuration that the client goes by.
-    config: Mutex<Arc<Config>>,
     next_token: AtomicU64,
 }
 
 impl Servers {
-    /// Starts the client.
-    pub fn start(shared: Arc<Shared>) -> io::Result<Self> {
-        let config = shared.config.load_full();
-        let radius = Radius::start(settings(&config), shared.metrics.clone())?;
-        Ok(Self {
+    /// Nothing is under way.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self {
             shared,
-            radius,
-            config: Mutex::new(config),
-            next_token: AtomicU64::new(0),
-        })
+            next_token: AtomicU64::new(TOKENS),
+        }
     }
-}
-
-/// Those for accounting.
-fn settings(config: &Config) -> Settings {
-    let mut settings = config.radius_settings();
-    settings
-        .endpoints
-        .retain(|endpoint| endpoint.purpose == Purpose::Accounting);
-    settings
 }
 
 fn patience(request: &Request) -> Duration {
@@ -68,15 +51,6 @@ fn patience(request: &Request) -> Duration {
 }
 
 impl Courier for Servers {
-    fn reconfigure(&self) {
-        let now = self.shared.config.load_full();
-        let mut known = self.config.lock().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(&now, &known) {
-            self.radius.configure(settings(&now));
-            *known = now;
-        }
-    }
-
     fn groups(&self) -> Vec<String> {
         let config = self.shared.config.load();
         let mut groups: Vec<_> = config
@@ -134,7 +108,7 @@ impl Courier for Servers {
             // Who went away does not want to know.
             let _ = answer.send(outcome);
         };
-        self.radius.ask(ask, Box::new(taker));
+        self.shared.radius.ask(ask, Box::new(taker));
         Box::pin(async move { answered.await.unwrap_or(Outcome::Unanswered) })
     }
 }
