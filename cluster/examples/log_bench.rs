@@ -13,7 +13,7 @@ use holdfast_cluster::commands::{
 };
 use holdfast_cluster::log::DiskLog;
 use holdfast_cluster::records::{
-    NcpRow, PppRow, Prefix, QueuedMessage, SessionRow, SessionState, SocketAddress, TunnelRow, TunnelState,
+    NcpRow, PppRow, Prefix, Service, QueuedMessage, SessionRow, SessionState, SocketAddress, TunnelRow, TunnelState,
 };
 use holdfast_cluster::{Output, Replica, ReplicaConfig, Table, Verdict, first_life};
 use prost::Message;
@@ -254,7 +254,10 @@ fn session_row(tunnel: u16, session: u16) -> SessionRow {
         ncps: vec![ncp],
         addresses: vec![Prefix::host(address.into())],
         classes: vec![vec![0; 16]],
-        policy: "residential".to_owned(),
+        service: Some(Service {
+            policy: "residential".to_owned(),
+            ..Service::default()
+        }),
         ..PppRow::default()
     };
     SessionRow {
