@@ -86,6 +86,12 @@ counters! {
     AddressRefused => "auth_address_refused_total", "Sessions that began PPP anew because the session table knew their address to be in use or to rest.";
     PoolExhausted => "pool_exhausted_total", "Authentications rejected because the pool had no free address.";
     PoolWaiting => "pool_waiting_total", "Authentications rejected because a member may still forward for the last users of what the pool has left.";
+    AccountingDelivered => "accounting_delivered_total", "Accounting Starts and Stops that a server has confirmed to this node.";
+    AccountingInterims => "accounting_interims_total", "Interim-Updates that a server has confirmed to this node.";
+    AccountingInterimsDropped => "accounting_interims_dropped_total", "Interim-Updates that were not sent, or not again: no server of their group answered, or the next one was due.";
+    AccountingUnanswered => "accounting_unanswered_total", "Accounting requests that no server of their group confirmed, as often as they were sent; Starts and Stops are kept and tried again.";
+    AccountingImpossible => "accounting_impossible_total", "Accounting records passed over because they do not fit a packet.";
+    AccountingDropped => "accounting_dropped_total", "Accounting records lost, as this node saw it, because more were owed than are kept.";
     AuthUnavailable => "auth_unavailable_total", "Authentications that nobody could judge: no RADIUS server answered, or too many were asked.";
     RadiusUnanswered => "radius_unanswered_total", "RADIUS requests that no server answered before their patience ended.";
     RadiusUnusable => "radius_unusable_total", "Access-Accepts with an attribute that makes no sense; the subscriber was refused.";
@@ -199,6 +205,7 @@ limits! {
     RadiusIdentifiers => "radius_identifiers", "identifiers", "Identifiers of one RADIUS server, 256 on each of 64 sockets; beyond it the next server is asked, or a request waits.";
     Mailbox => "mailbox", "messages", "Messages waiting for one tunnel (256) or session (32); beyond it they are dropped and come again.";
     Held => "held", "messages", "Messages of one tunnel (8), or in all, that wait for their owner; beyond it they are dropped and come again.";
+    AccountingOutbox => "accounting_outbox", "records", "Accounting records that no server has confirmed yet; beyond it the oldest is lost.";
     PeerQueue => "peer_queue", "octets", "Frames waiting for one member; beyond it they are dropped.";
     PeerPassed => "peer_passed", "octets", "Octets waiting for one member beyond which no packets of sequenced sessions are passed to it; they are dropped.";
     PeerHandshakes => "peer_handshakes", "connections", "Connections from members' or from other addresses being set up; beyond it a new one is closed.";
