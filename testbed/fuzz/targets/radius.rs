@@ -2,6 +2,7 @@
 
 #![no_main]
 
+use holdfast::aaa::radius::reply::{self, Asked};
 use holdfast::aaa::radius::{Builder, Code, Packet, verify_reply, verify_request};
 use libfuzzer_sys::fuzz_target;
 
@@ -13,6 +14,13 @@ fuzz_target!(|received: &[u8]| {
     let Ok(packet) = Packet::parse(received) else {
         return;
     };
+    let asked = Asked {
+        name: b"bob",
+        user: "bob",
+        ms_chap: false,
+        group: "main",
+    };
+    let _ = reply::read(&packet, &asked);
     let mut builder = Builder::new(Code(packet.code().0), packet.id());
     for attribute in packet.attributes() {
         let _ = (
@@ -22,9 +30,9 @@ fuzz_target!(|received: &[u8]| {
             attribute.ipv6(),
         );
         let _ = (attribute.tagged_u24(), attribute.tagged_octets());
-        attribute
-            .of_vendor()
-            .for_each(|inside| drop((inside.text(), inside.ipv4())));
+        for inside in attribute.of_vendor() {
+            let _ = (inside.text(), inside.ipv4());
+        }
         builder.octets(attribute.kind, attribute.value);
     }
     let octets = builder.finish_request(SECRET).expect("it fitted before");

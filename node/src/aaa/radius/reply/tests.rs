@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::aaa::profile::Service;
 use crate::aaa::radius::Builder;
@@ -372,4 +374,26 @@ fn rejects_and_challenges() {
         panic!("{overlong:?}")
     };
     assert_eq!(refusal.message.len(), 255);
+}
+
+proptest! {
+    #[test]
+    fn any_attributes_are_read(
+        attributes in prop::collection::vec((1..=255_u8, prop::collection::vec(any::<u8>(), 1..=60)), 0..12),
+        vendors in prop::collection::vec(
+            (prop::sample::select(vec![9_u32, 311, 2011, 4874, 6527, 10055, 14122, 14988]), 0..=162_u8, prop::collection::vec(any::<u8>(), 0..=50)),
+            0..8,
+        ),
+        ms_chap: bool,
+    ) {
+        let asked = Asked { ms_chap, ..asked() };
+        let _ = decide(Code::ACCESS_ACCEPT, &asked, |builder| {
+            for (kind, value) in &attributes {
+                builder.octets(*kind, value);
+            }
+            for (vendor, kind, value) in &vendors {
+                builder.vendor(*vendor, *kind, value);
+            }
+        });
+    }
 }
