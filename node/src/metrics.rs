@@ -62,6 +62,8 @@ counters! {
     SessionsReplaced => "sessions_replaced_total", "Stale sessions replaced by a redial of the same user.";
     SessionsSetupTimeout => "sessions_setup_timeout_total", "Sessions given up because PPP did not open in time.";
     SessionsEchoTimeout => "sessions_echo_timeout_total", "Sessions ended because Echo-Requests went unanswered.";
+    SessionsTimedOut => "sessions_timed_out_total", "Sessions ended because they lasted as long as they may (Session-Timeout).";
+    SessionsIdle => "sessions_idle_total", "Sessions ended because they had no user data for as long as they may idle (Idle-Timeout).";
     Renegotiations => "ppp_renegotiations_total", "Open links on which LCP began anew.";
     PppMalformedFrame => "ppp_malformed_frame_total", "PPP frames without a protocol or without information.";
     PppMalformedPacket => "ppp_malformed_packet_total", "PPP control packets or options that do not parse.";
@@ -96,6 +98,13 @@ counters! {
     RadiusDropped => "radius_dropped_total", "RADIUS replies dropped: a wrong authenticator, no Message-Authenticator, Proxy-State, an unexpected code, malformed.";
     RadiusServerLost => "radius_server_lost_total", "Times that a RADIUS server became suspect, dead or on trial.";
     RadiusNotSent => "radius_not_sent_total", "RADIUS packets that no socket took; they are sent again.";
+    PrefixExhausted => "prefix_pool_exhausted_total", "Sessions that got no IPv6 prefix: none was free, the pool is not there, or the fixed one is another user's.";
+    RouterAdvertisements => "router_advertisements_total", "Router Advertisements sent.";
+    RouterSolicitations => "router_solicitations_total", "Router Solicitations received.";
+    Dhcp6Answered => "dhcp_answered_total", "DHCPv6 messages answered.";
+    Dhcp6Malformed => "dhcp_malformed_total", "DHCPv6 messages that do not parse.";
+    Dhcp6Ignored => "dhcp_ignored_total", "DHCPv6 messages for another server, of a server, or that ask for nothing that is answered.";
+    Ipv6Malformed => "link_packets_malformed_total", "IPv6 packets for the LNS that are neither Router Solicitations nor DHCPv6 as they must be.";
     Proposals => "table_proposals_total", "Changes proposed to the session table.";
     ProposalsRefused => "table_proposals_refused_total", "Changes that the session table refused.";
     ProposalsDropped => "table_proposals_dropped_total", "Changes dropped because too many were waiting; their owners send them again.";

@@ -38,7 +38,7 @@ pub use verdict::{AddressRefusal, Effect, Refusal, Verdict};
 
 use crate::ids::first_life;
 use crate::limits::{ADDRESS_REST_MS, GROUPS, TABLE_TIME_STEP_MS};
-use crate::records::{SessionRow, TunnelRow};
+use crate::records::{Prefix, SessionRow, TunnelRow};
 
 /// Who owns a group of tunnels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -254,6 +254,18 @@ impl Table {
             let address = release.span.to_prefix().ip().filter(|_| single)?;
             let rests = (release.since_ms + ADDRESS_REST_MS + TABLE_TIME_STEP_MS).saturating_sub(self.now_ms);
             Some((address, rests, release.user))
+        })
+    }
+
+    /// As [`Self::released`], of IPv6 prefixes.
+    pub fn released_prefixes(&self) -> impl Iterator<Item = (Prefix, u64, Arc<[u8]>)> + '_ {
+        let prefixes = self
+            .spans
+            .releases()
+            .filter(|release| release.span.first != release.span.last);
+        prefixes.map(|release| {
+            let rests = (release.since_ms + ADDRESS_REST_MS + TABLE_TIME_STEP_MS).saturating_sub(self.now_ms);
+            (release.span.to_prefix(), rests, release.user)
         })
     }
 

@@ -22,6 +22,7 @@ pub mod judgement;
 pub mod members;
 pub mod orders;
 pub mod passage;
+pub mod prefixes;
 pub mod published;
 pub mod relay;
 pub mod reports;

@@ -182,6 +182,12 @@ fn applied(old: &Config, new: &Config) -> Vec<String> {
         changes(&[
             ("prefixes", old.prefixes != new.prefixes),
             ("gateway", old.gateway != new.gateway),
+            ("link_prefixes", old.ipv6.link != new.ipv6.link),
+            ("delegated_prefixes", old.ipv6.delegated != new.ipv6.delegated),
+            (
+                "delegated_length",
+                old.ipv6.delegated_length != new.ipv6.delegated_length,
+            ),
         ])
     };
     texts.extend(named(
@@ -261,6 +267,7 @@ fn ppp(d: &mut Differences, old: &Config, new: &Config) {
     d.plain("ppp.echo_failures", &old.echo_failures, &new.echo_failures);
     d.time("ppp.setup_timeout", old.setup_timeout, new.setup_timeout);
     d.debug("ppp.dns", &old.dns, &new.dns);
+    d.debug("ppp.dns6", &old.dns6, &new.dns6);
     d.plain("ppp.mss_clamp", &old.mss_clamp, &new.mss_clamp);
     d.plain("ppp.accept_proxy", &old.accept_proxy, &new.accept_proxy);
 }
@@ -320,6 +327,8 @@ fn user_changes(old: &UserConfig, new: &UserConfig) -> Vec<&'static str> {
         ("address", old.address != new.address),
         ("pool", old.pool != new.pool),
         ("max_sessions", old.max_sessions != new.max_sessions),
+        ("ipv4", old.ipv4 != new.ipv4),
+        ("ipv6", old.ipv6 != new.ipv6),
     ])
 }
 

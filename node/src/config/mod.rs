@@ -16,6 +16,7 @@ pub mod mistake;
 pub mod model;
 mod parts;
 pub mod pattern;
+mod prefixes;
 mod radius;
 mod read;
 pub mod secret;
@@ -37,6 +38,7 @@ pub use model::{
 };
 pub use parts::SOCKET as STANDARD_SOCKET;
 pub use pattern::Pattern;
+pub use prefixes::{LINK_LENGTH, PrefixPoolConfig, UserPrefixes};
 pub use radius::{AaaConfig, LocalUse, RadiusConfig, RealmConfig};
 pub use secret::Secret;
 pub use starter::starter;

@@ -10,6 +10,10 @@ pub const USER_REQUEST: u32 = 1;
 pub const LOST_CARRIER: u32 = 2;
 /// The LAC takes its tunnel down.
 pub const LOST_SERVICE: u32 = 3;
+/// No user data for as long as the session may idle.
+pub const IDLE_TIMEOUT: u32 = 4;
+/// It has lasted as long as it may.
+pub const SESSION_TIMEOUT: u32 = 5;
 /// An operator ended it.
 pub const ADMIN_RESET: u32 = 6;
 /// The line, or the LAC's end of the call, is faulty.
