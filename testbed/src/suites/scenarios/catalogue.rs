@@ -156,6 +156,9 @@ pub const SCENARIOS: &[Scenario] = &[
     due(135, "multilink options while multilink is off"),
     later(136, "multilink fragments without end", MULTILINK),
     due(137, "CCP while MPPE is not wanted"),
+    due(156, "Acct-Interim-Interval 1"),
+    due(160, "accounting server dead for long"),
+    due(161, "octet counter beyond 2^32"),
 ];
 
 #[cfg(test)]
