@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::error::{LabError, Result};
+use super::namespace::Namespace;
 use super::process::{ProcessGroup, run};
 use super::{apt, image};
 use crate::{cleanup, daemon};
@@ -43,19 +44,30 @@ pub struct FreeRadius {
 impl FreeRadius {
     /// Starts one that knows the users of a `users` file.
     pub fn start(users: &str) -> Result<Self> {
-        let tree = unpacked()?;
         let io = |source| LabError::io("FreeRADIUS", source);
-        let folder = cleanup::temporary_folder("holdfast-freeradius-").map_err(io)?;
-        let (auth_port, acct_port) = (
+        let ports = (
             daemon::unused_port().map_err(io)?,
             daemon::unused_port().map_err(io)?,
         );
+        Self::start_at(None, ports, users)
+    }
+
+    /// Starts one on a namespace's loopback, at the usual ports.
+    pub fn start_in(namespace: &Namespace, users: &str) -> Result<Self> {
+        Self::start_at(Some(namespace), (1812, 1813), users)
+    }
+
+    fn start_at(namespace: Option<&Namespace>, ports: (u16, u16), users: &str) -> Result<Self> {
+        let tree = unpacked()?;
+        let io = |source| LabError::io("FreeRADIUS", source);
+        let (auth_port, acct_port) = ports;
+        let folder = cleanup::temporary_folder("holdfast-freeradius-").map_err(io)?;
         let path = folder.path();
         fs::write(path.join("users"), users).map_err(io)?;
         let configuration = configuration(&tree, path, auth_port, acct_port);
         fs::write(path.join("radiusd.conf"), configuration).map_err(io)?;
         let log = fs::File::create(path.join("log")).map_err(io)?;
-        let mut command = program(&tree, "usr/sbin/freeradius");
+        let mut command = program(&tree, "usr/sbin/freeradius", namespace);
         command.args(["-f", "-l", "stdout", "-d"]).arg(path);
         command
             .stdin(Stdio::null())
@@ -112,11 +124,11 @@ impl FreeRadius {
 
     /// `radclient`, with its libraries and dictionaries; what it sends is read from its standard input.
     pub fn radclient(&self) -> Result<Command> {
-        Ok(program(&unpacked()?, "usr/bin/radclient"))
+        Ok(program(&unpacked()?, "usr/bin/radclient", None))
     }
 }
 
-fn program(tree: &Path, path: &str) -> Command {
+fn program(tree: &Path, path: &str, namespace: Option<&Namespace>) -> Command {
     let libraries = [
         "usr/lib/freeradius",
         "usr/lib/x86_64-linux-gnu",
@@ -125,7 +137,11 @@ fn program(tree: &Path, path: &str) -> Command {
     let libraries = libraries
         .map(|folder| tree.join(folder).display().to_string())
         .join(":");
-    let mut command = Command::new(tree.join(path));
+    let program = tree.join(path);
+    let mut command = match namespace {
+        Some(namespace) => namespace.command(program),
+        None => Command::new(program),
+    };
     command
         .env("LD_LIBRARY_PATH", libraries)
         .arg("-D")

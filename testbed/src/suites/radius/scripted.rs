@@ -19,23 +19,23 @@ use crate::simulator::{Authentication, SessionState};
 pub(super) const TESTS: &[Test] = &[
     Test {
         name: "S-150: forged, by another secret, unknown identifier",
-        run: s_150_forgeries,
+        run: forgeries,
     },
     Test {
         name: "S-151: without Message-Authenticator, with Proxy-State",
-        run: s_151_unsigned,
+        run: unsigned,
     },
     Test {
         name: "S-152: a Reject behind the Accept",
-        run: s_152_reject_behind_accept,
+        run: reject_behind_accept,
     },
     Test {
         name: "S-153: an address in use",
-        run: s_153_address_in_use,
+        run: address_in_use,
     },
     Test {
         name: "S-155: truncated attributes",
-        run: s_155_truncated,
+        run: truncated,
     },
     Test {
         name: "an Accept that makes no sense",
@@ -76,7 +76,7 @@ fn accept(request: &Request) -> Reply {
     request.reply(Code::ACCESS_ACCEPT, |_| {})
 }
 
-fn s_150_forgeries(program: &Path) -> Result<()> {
+fn forgeries(program: &Path) -> Result<()> {
     let script = Box::new(|request: &Request| match request.user.as_str() {
         "secret" => vec![request.signed(Code::ACCESS_ACCEPT, "another", |builder| {
             builder.message_authenticator();
@@ -102,7 +102,7 @@ fn s_150_forgeries(program: &Path) -> Result<()> {
     stage.expect_refused("wait", "the true answer")
 }
 
-fn s_151_unsigned(program: &Path) -> Result<()> {
+fn unsigned(program: &Path) -> Result<()> {
     let script = || {
         Box::new(|request: &Request| match request.user.as_str() {
             "proxied" => vec![request.reply(Code::ACCESS_ACCEPT, |builder| {
@@ -122,7 +122,7 @@ fn s_151_unsigned(program: &Path) -> Result<()> {
     Stage::open(program, &lax)?.expect_up("plain").map(drop)
 }
 
-fn s_152_reject_behind_accept(program: &Path) -> Result<()> {
+fn reject_behind_accept(program: &Path) -> Result<()> {
     let script = Box::new(|request: &Request| {
         let reject = request.reply(Code::ACCESS_REJECT, |_| {});
         vec![accept(request), reject.after(Duration::from_millis(1))]
@@ -136,7 +136,7 @@ fn s_152_reject_behind_accept(program: &Path) -> Result<()> {
     stage.expect(checked.sessions_silent() == 0, || "the session lives on".into())
 }
 
-fn s_153_address_in_use(program: &Path) -> Result<()> {
+fn address_in_use(program: &Path) -> Result<()> {
     let address = Ipv4Addr::new(100, 64, 0, 9);
     let script = Box::new(move |request: &Request| {
         vec![request.reply(Code::ACCESS_ACCEPT, |builder| {
@@ -158,7 +158,7 @@ fn s_153_address_in_use(program: &Path) -> Result<()> {
     gone.map(drop).map_err(LabError::unmet)
 }
 
-fn s_155_truncated(program: &Path) -> Result<()> {
+fn truncated(program: &Path) -> Result<()> {
     let script = Box::new(|request: &Request| {
         let attributes: &[u8] = match request.user.as_str() {
             "zero" => &[8, 0, 100, 64],

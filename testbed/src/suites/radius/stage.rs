@@ -132,10 +132,8 @@ pub(super) fn dial(simulator: &mut Simulator) -> Result<Session> {
     });
     settled.map_err(LabError::unmet)?;
     let sessions = simulator.sessions().map_err(LabError::unmet)?;
-    let dialled = sessions
-        .into_iter()
-        .filter(|session| session.state != SessionState::Idle);
+    let mut dialled = sessions.into_iter().rev();
     dialled
-        .last()
+        .find(|session| session.state != SessionState::Idle)
         .ok_or_else(|| LabError::unmet("nobody has dialled"))
 }
