@@ -62,6 +62,8 @@ counters! {
     SessionsReplaced => "sessions_replaced_total", "Stale sessions replaced by a redial of the same user.";
     SessionsSetupTimeout => "sessions_setup_timeout_total", "Sessions given up because PPP did not open in time.";
     SessionsEchoTimeout => "sessions_echo_timeout_total", "Sessions ended because Echo-Requests went unanswered.";
+    SessionsTimedOut => "sessions_timed_out_total", "Sessions ended because they lasted as long as they may (Session-Timeout).";
+    SessionsIdle => "sessions_idle_total", "Sessions ended because they had no user data for as long as they may idle (Idle-Timeout).";
     Renegotiations => "ppp_renegotiations_total", "Open links on which LCP began anew.";
     PppMalformedFrame => "ppp_malformed_frame_total", "PPP frames without a protocol or without information.";
     PppMalformedPacket => "ppp_malformed_packet_total", "PPP control packets or options that do not parse.";
@@ -91,6 +93,12 @@ counters! {
     Dhcp6Malformed => "dhcp_malformed_total", "DHCPv6 messages that do not parse.";
     Dhcp6Ignored => "dhcp_ignored_total", "DHCPv6 messages for another server, of a server, or that ask for nothing that is answered.";
     Ipv6Malformed => "link_packets_malformed_total", "IPv6 packets for the LNS that are neither Router Solicitations nor DHCPv6 as they must be.";
+    AuthUnavailable => "auth_unavailable_total", "Authentications that nobody could judge: no RADIUS server answered, or too many were asked.";
+    RadiusUnanswered => "radius_unanswered_total", "RADIUS requests that no server answered before their patience ended.";
+    RadiusUnusable => "radius_unusable_total", "Access-Accepts with an attribute that makes no sense; the subscriber was refused.";
+    RadiusDropped => "radius_dropped_total", "RADIUS replies dropped: a wrong authenticator, no Message-Authenticator, Proxy-State, an unexpected code, malformed.";
+    RadiusServerLost => "radius_server_lost_total", "Times that a RADIUS server became suspect, dead or on trial.";
+    RadiusNotSent => "radius_not_sent_total", "RADIUS packets that no socket took; they are sent again.";
     Proposals => "table_proposals_total", "Changes proposed to the session table.";
     ProposalsRefused => "table_proposals_refused_total", "Changes that the session table refused.";
     ProposalsDropped => "table_proposals_dropped_total", "Changes dropped because too many were waiting; their owners send them again.";
@@ -186,6 +194,9 @@ limits! {
     LacTunnels => "lac_max_tunnels", "tunnels", "Tunnels of one LAC profile, where it sets a limit.";
     LacSessions => "lac_max_sessions", "sessions", "Sessions of one LAC profile, where it sets a limit.";
     UserSessions => "user_max_sessions", "sessions", "Sessions of one user, where he has a limit; beyond it he is rejected.";
+    RadiusQueue => "radius_queue", "requests", "Questions waiting for the RADIUS client; beyond it they count as unanswered.";
+    RadiusRequests => "radius_requests", "requests", "RADIUS requests under way; beyond it a new one counts as unanswered.";
+    RadiusIdentifiers => "radius_identifiers", "identifiers", "Identifiers of one RADIUS server, 256 on each of 64 sockets; beyond it the next server is asked, or a request waits.";
     Mailbox => "mailbox", "messages", "Messages waiting for one tunnel (256) or session (32); beyond it they are dropped and come again.";
     Held => "held", "messages", "Messages of one tunnel (8), or in all, that wait for their owner; beyond it they are dropped and come again.";
     PeerQueue => "peer_queue", "octets", "Frames waiting for one member; beyond it they are dropped.";

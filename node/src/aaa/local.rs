@@ -77,6 +77,11 @@ impl LocalUsers {
         }
     }
 
+    /// Whether there is such a user.
+    pub fn knows(&self, name: &[u8]) -> bool {
+        self.users.contains_key(name)
+    }
+
     /// Checks name and proof, then the user's limit. `open_sessions` says how many sessions a user has.
     pub fn judge(
         &self,

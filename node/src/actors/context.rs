@@ -24,6 +24,7 @@ use super::table::TableHandle;
 use super::tunnel::TunnelActor;
 use crate::aaa::{LocalUsers, Pools, Prefixes};
 use crate::config::Config;
+use crate::io::radius::Radius;
 use crate::io::{Dataplane, clock};
 use crate::lns::Now;
 use crate::lns::admission::Admission;
@@ -53,6 +54,8 @@ pub struct Shared {
     pub prefixes: Arc<Mutex<Prefixes>>,
     /// Who we are to DHCPv6 clients.
     pub duid: Duid,
+    /// The way to the RADIUS servers.
+    pub radius: Radius,
     /// The users of the configuration.
     pub users: ArcSwap<LocalUsers>,
     /// The gate for unknown peers. Locked for an SCCRQ only.

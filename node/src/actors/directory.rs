@@ -24,6 +24,8 @@ pub struct TunnelFacts {
     pub peer_tunnel: TunnelId,
     /// Name of the LAC profile.
     pub profile: Arc<str>,
+    /// As the LAC calls itself.
+    pub host_name: Arc<[u8]>,
     /// As last applied.
     pub state: TunnelState,
     /// Whether the LAC has acknowledged our StopCCN.
@@ -312,6 +314,7 @@ impl Directory {
             local,
             peer_tunnel,
             profile,
+            host_name: row.host_name.as_slice().into(),
             state: row.state(),
             heard: known.as_ref().is_some_and(|facts| facts.heard),
             shared: known.map_or_else(Arc::default, |facts| facts.shared),

@@ -17,6 +17,7 @@ pub mod context;
 pub mod directory;
 pub mod forwarding;
 pub mod handover;
+pub mod judgement;
 pub mod members;
 pub mod orders;
 pub mod passage;

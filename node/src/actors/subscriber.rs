@@ -16,7 +16,7 @@ use super::context::Shared;
 use super::directory::SessionIds;
 use super::{forwarding, prefixes};
 use crate::aaa::prefixes::of_row;
-use crate::aaa::{Assignment, PickError, Rejection, Seat};
+use crate::aaa::{Assignment, PickError, Profile, Rejection, Seat};
 use crate::anycast::cut::Group;
 use crate::lns::session::Grant;
 use crate::logging::Escaped;
@@ -32,7 +32,7 @@ pub fn decide(
 ) -> Result<Grant, Vec<u8>> {
     let open_sessions = |user: &str| shared.directory.sessions_of_user(user.as_bytes(), ids);
     let judged = shared.users.load().judge(request, open_sessions);
-    let mut granted = judged.map_err(|rejection| {
+    let granted = judged.map_err(|rejection| {
         let _span = span();
         match rejection {
             Rejection::TooManySessions { .. } => {
@@ -44,6 +44,17 @@ pub fn decide(
         throttled!(warn, user = %Escaped(&request.name), "subscriber refused: {rejection}");
         rejection.message().as_bytes().to_vec()
     })?;
+    grant(shared, ids, &request.name, granted, span)
+}
+
+/// Finds an address for whom somebody has let in. `name` is for the log.
+pub fn grant(
+    shared: &Shared,
+    ids: SessionIds,
+    name: &[u8],
+    mut granted: Profile,
+    span: impl Fn() -> EnteredSpan,
+) -> Result<Grant, Vec<u8>> {
     let no_address = |error: PickError| {
         let _span = span();
         shared.metrics.count(match error {
@@ -51,7 +62,7 @@ pub fn decide(
             PickError::Exhausted { waiting: true, .. } => Counter::PoolWaiting,
             PickError::Exhausted { .. } | PickError::NoPool(_) => Counter::PoolExhausted,
         });
-        throttled!(error, user = %Escaped(&request.name), "subscriber refused: {error}");
+        throttled!(error, user = %Escaped(name), "subscriber refused: {error}");
         b"No address available".to_vec()
     };
     let wish = granted.ipv4.clone();

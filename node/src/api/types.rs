@@ -193,6 +193,9 @@ pub struct StatusReport {
     pub pools: Vec<PoolStatus>,
     /// IPv6 of each pool.
     pub prefix_pools: Vec<PrefixPoolStatus>,
+    /// RADIUS servers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub radius: Vec<RadiusStatus>,
     /// Every bound.
     pub limits: Vec<LimitRow>,
     /// Every counter, if asked for.
@@ -303,6 +306,38 @@ pub struct PrefixPoolStatus {
     pub resting: u64,
     /// Sessions that got none because none was free.
     pub exhausted: u64,
+}
+
+/// One RADIUS server for one purpose, as this node finds it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RadiusStatus {
+    /// Of its group.
+    pub group: String,
+    /// Address and port.
+    pub address: String,
+    /// `access` or `accounting`.
+    pub purpose: String,
+    /// `alive`, `suspect`, `dead` or `on trial`.
+    pub state: String,
+    /// Requests and probes under way.
+    pub outstanding: u64,
+    /// Packets for the first time.
+    pub sent: u64,
+    /// Packets again.
+    pub retransmitted: u64,
+    /// Access-Accepts and Accounting-Responses.
+    pub accepted: u64,
+    /// Access-Rejects and Challenges.
+    pub rejected: u64,
+    /// Waits in vain.
+    pub timeouts: u64,
+    /// Replies dropped.
+    pub dropped: u64,
+    /// Status-Server packets sent.
+    pub probes: u64,
+    /// From the last transmission to the newest reply.
+    pub last_wait_us: u64,
 }
 
 /// `holdfast tunnels`.

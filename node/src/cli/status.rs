@@ -20,6 +20,7 @@ pub fn status(node: &NodeArgs, counters: bool, json: bool) -> Result<(), CliErro
     head(&report, &mut output)?;
     pools(&report, &mut output)?;
     prefix_pools(&report, &mut output)?;
+    radius(&report, &mut output)?;
     shards(&report, &mut output)?;
     limits(&report, counters, &mut output)?;
     if counters {
@@ -126,6 +127,43 @@ fn prefix_pools(report: &StatusReport, output: &mut Output) -> Result<(), CliErr
             pool.in_use.to_string(),
             pool.resting.to_string(),
             pool.exhausted.to_string(),
+        ];
+        table.row(row, output)?;
+    }
+    table.finish(output)
+}
+
+fn radius(report: &StatusReport, output: &mut Output) -> Result<(), CliError> {
+    if report.radius.is_empty() {
+        return Ok(());
+    }
+    output.line("")?;
+    let mut table = Table::new([
+        ("RADIUS", Left),
+        ("SERVER", Left),
+        ("FOR", Left),
+        ("STATE", Left),
+        ("WAITING", Right),
+        ("SENT", Right),
+        ("AGAIN", Right),
+        ("ACCEPTED", Right),
+        ("REJECTED", Right),
+        ("TIMEOUTS", Right),
+        ("DROPPED", Right),
+    ]);
+    for server in &report.radius {
+        let row = [
+            server.group.clone(),
+            server.address.clone(),
+            server.purpose.clone(),
+            server.state.clone(),
+            server.outstanding.to_string(),
+            server.sent.to_string(),
+            server.retransmitted.to_string(),
+            server.accepted.to_string(),
+            server.rejected.to_string(),
+            server.timeouts.to_string(),
+            server.dropped.to_string(),
         ];
         table.row(row, output)?;
     }

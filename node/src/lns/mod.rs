@@ -7,6 +7,7 @@ use std::time::Duration;
 
 pub mod acceptor;
 pub mod admission;
+pub mod change;
 pub mod early_frames;
 pub mod entropy;
 pub mod granted;
@@ -17,6 +18,7 @@ pub mod repeats;
 pub mod rows;
 pub mod session;
 pub mod terminate_cause;
+mod timeouts;
 pub mod timers;
 pub mod tunnel;
 pub mod waiting;

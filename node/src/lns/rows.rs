@@ -365,6 +365,8 @@ pub fn cdn(cause: Cause) -> (Cdn, u32) {
     let terminate_cause = match cause {
         Cause::Terminated(_) => terminate_cause::USER_REQUEST,
         Cause::Administrative => terminate_cause::ADMIN_RESET,
+        Cause::SessionTimeout => terminate_cause::SESSION_TIMEOUT,
+        Cause::IdleTimeout => terminate_cause::IDLE_TIMEOUT,
         Cause::EchoTimeout => terminate_cause::LOST_CARRIER,
         _ => terminate_cause::SERVICE_UNAVAILABLE,
     };

@@ -20,9 +20,11 @@ use holdfast_protocol::SessionId;
 use holdfast_protocol::message::Proxy;
 use ipnet::Ipv6Net;
 
+use super::change::Change;
 use super::entropy::Entropy;
 use super::ipv6::dhcp6::Duid;
 use super::ipv6::{self, Services};
+use super::timeouts::Timeouts;
 use super::tunnel::SessionRequest;
 use super::{Now, rows};
 use crate::aaa::Profile;
@@ -57,6 +59,10 @@ pub enum Command {
     Online,
     /// A link that was open before opens again.
     Renegotiated,
+    /// The table has accepted the change with this token.
+    Changed(u64),
+    /// The change with this token came too late: the session is not open.
+    NotChanged(u64),
     /// The link is dead; the call is being cleared.
     Ended(Cause),
     /// A frame or an attempt to count.
@@ -84,12 +90,33 @@ pub struct Grant {
     pub replaces: Option<SessionKey>,
 }
 
+/// Why a subscriber does not come in, as far as he is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Denial {
+    /// What goes into the CHAP Failure or PAP Nak.
+    pub message: Vec<u8>,
+    /// The `E=` number of MS-CHAP, unless it is the usual one.
+    pub ms_chap_error: Option<u16>,
+    /// Nobody could judge: he may well come in later.
+    pub is_temporary: bool,
+}
+
+impl From<Vec<u8>> for Denial {
+    fn from(message: Vec<u8>) -> Self {
+        Self {
+            message,
+            ..Self::default()
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Session {
     id: SessionId,
     row: Arc<SessionRow>,
     link: Link,
+    timeouts: Timeouts,
     grant: Option<Box<Grant>>,
     /// While IPV6CP is open.
     ipv6: Option<Box<Services>>,
@@ -106,6 +133,7 @@ pub struct Session {
 enum Serial {
     Link(u32),
     Sequence,
+    Change(u64),
 }
 
 impl Session {
@@ -127,6 +155,7 @@ impl Session {
             id,
             row,
             link,
+            timeouts: Timeouts::default(),
             grant: None,
             ipv6: None,
             duid: Duid::default(),
@@ -140,6 +169,7 @@ impl Session {
             let seed = session.entropy.next_u64();
             session.ipv6 = Some(Box::new(Services::go_on(now.monotonic, seed)));
         }
+        session.timeouts.follow(now, &session.row);
         session.settle(now);
         session
     }
@@ -203,6 +233,11 @@ impl Session {
         self.link.set_data_seen();
     }
 
+    /// There was user data, either way, since the last call.
+    pub fn note_traffic(&mut self, now: Now) {
+        self.timeouts.note_traffic(now.monotonic);
+    }
+
     /// The subscriber is who they say and has an address.
     pub fn handle_grant(&mut self, now: Now, serial: u32, grant: Grant) {
         let verdict = Verdict::Accept {
@@ -232,15 +267,20 @@ impl Session {
     }
 
     /// The subscriber is refused; the text goes to them.
-    pub fn handle_refusal(&mut self, now: Now, serial: u32, message: Vec<u8>) {
-        self.link.verdict(
-            now.monotonic,
-            serial,
-            Verdict::Reject {
+    pub fn handle_refusal(&mut self, now: Now, serial: u32, denial: impl Into<Denial>) {
+        let Denial {
+            message,
+            ms_chap_error,
+            is_temporary,
+        } = denial.into();
+        let verdict = match is_temporary {
+            true => Verdict::Unavailable { message },
+            false => Verdict::Reject {
                 message,
-                ms_chap_error: None,
+                ms_chap_error,
             },
-        );
+        };
+        self.link.verdict(now.monotonic, serial, verdict);
         self.settle(now);
     }
 
@@ -255,8 +295,13 @@ impl Session {
         };
         let was_open = self.row.is_open();
         self.row = row;
-        if let Serial::Link(link_serial) = who {
-            self.link.commit_accepted(now.monotonic, link_serial);
+        match who {
+            Serial::Link(link_serial) => self.link.commit_accepted(now.monotonic, link_serial),
+            Serial::Change(token) => self.commands.push_back(Command::Changed(token)),
+            Serial::Sequence => {}
+        }
+        if who != Serial::Sequence {
+            self.timeouts.follow(now, &self.row);
         }
         if self.asked.is_empty() {
             // Open sessions are many and ask seldom: give the memory back.
@@ -282,6 +327,20 @@ impl Session {
         self.settle(now);
     }
 
+    /// Replaces some of what the session is held to. [`Command::Changed`] follows once the table has accepted it, and nothing if
+    /// this core ends before; [`Command::NotChanged`] if the session is not open.
+    pub fn change(&mut self, now: Now, token: u64, change: &Change) {
+        let mut row = self.latest_row();
+        match row.ppp.as_mut().filter(|ppp| ppp.is_open()) {
+            Some(ppp) => {
+                change.apply(ppp);
+                self.ask(Serial::Change(token), row, None);
+            }
+            None => self.commands.push_back(Command::NotChanged(token)),
+        }
+        self.settle(now);
+    }
+
     /// Ends the link for a reason of ours: LCP Terminate, then the call is cleared.
     pub fn close(&mut self, now: Now, cause: Cause) {
         self.link.close(now.monotonic, cause);
@@ -290,6 +349,9 @@ impl Session {
 
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Now) {
+        if let Some(cause) = self.timeouts.expired(now.monotonic) {
+            self.link.close(now.monotonic, cause);
+        }
         self.link.handle_timeout(now.monotonic);
         self.with_ipv6(|services, ppp, _| services.handle_timeout(now.monotonic, ppp));
         self.settle(now);
@@ -297,8 +359,9 @@ impl Session {
 
     /// When [`Self::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Duration> {
+        let own = self.timeouts.deadline();
         let ipv6 = self.ipv6.as_ref().map(|services| services.poll_timeout());
-        self.link.poll_timeout().into_iter().chain(ipv6).min()
+        self.link.poll_timeout().into_iter().chain(own).chain(ipv6).min()
     }
 
     /// The next thing to do.
@@ -459,6 +522,46 @@ mod tests {
                 _ => None,
             })
             .collect()
+    }
+
+    #[test]
+    fn a_change_of_an_open_session_is_a_row() {
+        let mut session = born_open();
+        asked(&mut session);
+        let change = Change {
+            rate_down: Some(8_000_000),
+            session_timeout_s: Some(60),
+            ..Change::default()
+        };
+        session.change(NOW, 77, &change);
+        let serial = asked(&mut session)[0];
+        assert_eq!(
+            session.row().ppp.as_ref().expect("open").session_timeout,
+            0,
+            "not yet"
+        );
+        session.handle_accepted(NOW, serial);
+        let told = std::iter::from_fn(|| session.poll_output())
+            .any(|command| matches!(command, Command::Changed(77)));
+        let ppp = session.row().ppp.as_ref().expect("open");
+        assert!(told && ppp.is_open());
+        assert_eq!(ppp.service.as_ref().expect("a rate").rate_down, 8_000_000);
+        let ends = session.poll_timeout().expect("it ends");
+        session.handle_timeout(Now {
+            monotonic: NOW.monotonic + Duration::from_secs(60),
+            ..NOW
+        });
+        assert!(ends <= NOW.monotonic + Duration::from_secs(60));
+        assert_eq!(asked(&mut session).len(), 1, "leaving open is committed first");
+    }
+
+    #[test]
+    fn a_session_that_is_not_open_does_not_change() {
+        let mut session = born(1);
+        session.change(NOW, 5, &Change::default());
+        let refused = std::iter::from_fn(|| session.poll_output())
+            .any(|command| matches!(command, Command::NotChanged(5)));
+        assert!(refused && session.asked.is_empty());
     }
 
     #[test]

@@ -4,6 +4,10 @@
 pub const USER_REQUEST: u32 = 1;
 /// The LAC or the line went away.
 pub const LOST_CARRIER: u32 = 2;
+/// No user data for as long as the session may idle.
+pub const IDLE_TIMEOUT: u32 = 4;
+/// It has lasted as long as it may.
+pub const SESSION_TIMEOUT: u32 = 5;
 /// An operator ended it.
 pub const ADMIN_RESET: u32 = 6;
 /// The LNS is being shut down for good.

@@ -12,13 +12,14 @@ use tokio::sync::mpsc;
 
 use super::{ConfigSource, Stop, belonging, checkpoint, cluster_orders, reload};
 use crate::aaa::prefixes::{Pair, of_row};
+use crate::aaa::radius::client::ServerState;
 use crate::actors::context::Shared;
 use crate::actors::forwarding;
 use crate::actors::shard::ShardInput;
 use crate::actors::{relay, session, tunnel};
 use crate::api::{
-    ApiError, Backend, ClusterOrder, ClusterStatus, ErrorCode, Fault, Page, ReloadReport, SessionInfo,
-    ShardStatus, StateCount, StatusReport, Target, TunStatus, TunnelInfo,
+    ApiError, Backend, ClusterOrder, ClusterStatus, ErrorCode, Fault, Page, RadiusStatus, ReloadReport,
+    SessionInfo, ShardStatus, StateCount, StatusReport, Target, TunStatus, TunnelInfo,
 };
 use crate::config;
 use crate::dataplane::DropReason;
@@ -271,6 +272,7 @@ impl Backend for NodeBackend {
             sessions: counts(census.sessions),
             pools,
             prefix_pools,
+            radius: shared.radius.servers().into_iter().map(radius_status).collect(),
             limits: shared.metrics.limits(),
             counters: if counters { self.counters() } else { Vec::new() },
             warnings,
@@ -578,5 +580,24 @@ const fn config_method(method: holdfast_ppp::AuthMethod) -> config::AuthMethod {
         holdfast_ppp::AuthMethod::Pap => config::AuthMethod::Pap,
         holdfast_ppp::AuthMethod::ChapMd5 => config::AuthMethod::ChapMd5,
         holdfast_ppp::AuthMethod::MsChapV2 => config::AuthMethod::MsChapV2,
+    }
+}
+
+fn radius_status(server: ServerState) -> RadiusStatus {
+    let counts = server.counts;
+    RadiusStatus {
+        group: server.group,
+        address: server.address,
+        purpose: server.purpose.name().to_owned(),
+        state: server.health.name().to_owned(),
+        outstanding: server.outstanding as u64,
+        sent: counts.sent,
+        retransmitted: counts.retransmitted,
+        accepted: counts.accepted,
+        rejected: counts.rejected,
+        timeouts: counts.timeouts,
+        dropped: counts.unverified + counts.unknown,
+        probes: counts.probes,
+        last_wait_us: u64::try_from(counts.last_wait.as_micros()).unwrap_or(u64::MAX),
     }
 }

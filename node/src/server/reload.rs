@@ -47,6 +47,7 @@ pub fn apply(shared: &Shared, log: &LogControl, file: &Config) -> Result<ReloadR
     if let Err(error) = log.set_level(&config.log.level) {
         tracing::warn!(%error, "the log level could not be changed");
     }
+    shared.radius.configure(config.radius_settings());
     shared.users.store(Arc::new(LocalUsers::new(&config.users)));
     if let Some(members) = &shared.members {
         members.reconfigure(&config);

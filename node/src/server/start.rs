@@ -26,6 +26,7 @@ use crate::actors::table::{self, TableHandle, TableThread};
 use crate::anycast::{Leash, Presence};
 use crate::api::{BindError, Listener};
 use crate::config::{Config, TunMode};
+use crate::io::radius::Radius;
 use crate::io::{
     Dataplane, Inbound, Passage, SocketError, SocketGroup, Tun, TunConfig, TunError, clock, host, inbound,
 };
@@ -174,6 +175,7 @@ impl Node {
                     .as_ref()
                     .map_or(&config.node.name, |cluster| &cluster.id),
             ),
+            radius: Radius::start(config.radius_settings(), metrics.clone())?,
             config: ArcSwap::from_pointee(config),
             table,
             dataplane,

@@ -234,7 +234,7 @@ fn retransmissions_are_the_same_octets_at_growing_intervals() {
     for _ in 0..2 {
         bench.pass(Duration::from_secs(60));
         waits.push((bench.now - began).as_secs_f64().round() as u64);
-        assert_eq!(bench.sent(), [first.clone()]);
+        assert_eq!(bench.sent(), std::slice::from_ref(&first));
     }
     assert_eq!(waits, [2, 6]);
     assert_eq!(bench.client.servers()[0].counts.retransmitted, 2);
