@@ -86,7 +86,7 @@ counters! {
     AddressRefused => "auth_address_refused_total", "Sessions that began PPP anew because the session table knew their address to be in use or to rest.";
     PoolExhausted => "pool_exhausted_total", "Authentications rejected because the pool had no free address.";
     PoolWaiting => "pool_waiting_total", "Authentications rejected because a member may still forward for the last users of what the pool has left.";
-    PrefixExhausted => "prefix_pool_exhausted_total", "Sessions that got no IPv6 prefix: none was free, the pool is not there, or the fixed one is another user's.";
+    PrefixExhausted => "prefix_pool_exhausted_total", "Sessions that got no IPv6 prefix: none was free, the pool is not there, or the fixed one is another user's or nobody's to have.";
     RouterAdvertisements => "router_advertisements_total", "Router Advertisements sent.";
     RouterSolicitations => "router_solicitations_total", "Router Solicitations received.";
     Dhcp6Answered => "dhcp_answered_total", "DHCPv6 messages answered.";
