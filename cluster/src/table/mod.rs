@@ -274,6 +274,21 @@ impl Table {
         self.outbox.records.values()
     }
 
+    /// Those from the number `first` on.
+    pub fn outbox_from(&self, first: u64) -> impl Iterator<Item = &Arc<Owed>> {
+        self.outbox.records.range(first..).map(|(_, owed)| owed)
+    }
+
+    /// How many there are.
+    pub fn outbox_len(&self) -> usize {
+        self.outbox.records.len()
+    }
+
+    /// The number that the next one gets; 0: this table never owed any.
+    pub fn next_owed(&self) -> u64 {
+        self.outbox.next
+    }
+
     /// One accounting record owed.
     pub fn owed(&self, sequence: u64) -> Option<&Arc<Owed>> {
         self.outbox.records.get(&sequence)

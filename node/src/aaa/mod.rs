@@ -3,6 +3,7 @@
 //! `profile` is what a subscriber gets, `pool` picks addresses and `prefixes` IPv6 prefixes, `local` judges the users of the configuration file. Both are pure: time, the sessions of
 //! a user and the rows of the session table are handed in.
 
+pub mod accounting;
 pub mod local;
 pub mod pool;
 pub mod prefixes;

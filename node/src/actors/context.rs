@@ -50,12 +50,12 @@ pub struct Shared {
     pub directory: Arc<Directory>,
     /// Addresses: who has which, what is free.
     pub pools: Arc<Mutex<Pools>>,
+    /// The way to the RADIUS servers.
+    pub radius: Radius,
     /// IPv6 prefixes: who has which, what is free.
     pub prefixes: Arc<Mutex<Prefixes>>,
     /// Who we are to DHCPv6 clients.
     pub duid: Duid,
-    /// The way to the RADIUS servers.
-    pub radius: Radius,
     /// The users of the configuration.
     pub users: ArcSwap<LocalUsers>,
     /// The gate for unknown peers. Locked for an SCCRQ only.

@@ -192,6 +192,9 @@ impl Forwarding {
         let ids = (tunnel, session);
         self.sequenced.remove(&ids);
         let facts = self.directory.remove_session(ids);
+        if let Some(facts) = &facts {
+            self.directory.depart(facts, self.applied);
+        }
         let had = facts.as_ref().map(|facts| of_row(&facts.row)).unwrap_or_default();
         self.settle_prefixes(ids, had, Pair::default(), b"");
         let held = facts.and_then(|facts| facts.address);

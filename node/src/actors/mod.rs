@@ -12,6 +12,7 @@
 //! subscriber's data passes through here.
 
 pub mod accept;
+pub mod accounting;
 pub mod agreement;
 pub mod context;
 pub mod directory;

@@ -176,6 +176,7 @@ fn applied(old: &Config, new: &Config) -> Vec<String> {
     l2tp(&mut d, old, new);
     ppp(&mut d, old, new);
     aaa(&mut d, old, new);
+    accounting(&mut d, old, new);
     let Differences(mut texts) = d;
     let pool_changes = |old: &PoolConfig, new: &PoolConfig| {
         changes(&[
@@ -248,6 +249,11 @@ fn l2tp(d: &mut Differences, old: &Config, new: &Config) {
         &old.max_sessions_per_tunnel,
         &new.max_sessions_per_tunnel,
     );
+}
+
+fn accounting(d: &mut Differences, old: &Config, new: &Config) {
+    let (old, new) = (old.accounting.interim_interval, new.accounting.interim_interval);
+    d.time("accounting.interim_interval", old, new);
 }
 
 fn ppp(d: &mut Differences, old: &Config, new: &Config) {

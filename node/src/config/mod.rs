@@ -4,6 +4,7 @@
 //! says which keys there are with their defaults and ranges, `check` compares values with each other, `lines` finds
 //! the line of a key, `diff` compares two configurations for a reload, `dev` and `starter` are the embedded ones.
 
+pub mod accounting;
 mod check;
 mod cluster;
 pub mod dev;
@@ -24,6 +25,7 @@ mod starter;
 mod tests;
 mod values;
 
+pub use accounting::AccountingConfig;
 pub use check::{host_count, is_host};
 pub use cluster::{PORT as STANDARD_PEER_PORT, is_cluster_id};
 pub use dev::{Dev, DevOptions, DialIn};

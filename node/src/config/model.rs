@@ -10,6 +10,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::Secret;
+use super::accounting::AccountingConfig;
 use super::pattern::Pattern;
 use super::prefixes::{PrefixPoolConfig, UserPrefixes};
 use super::radius::{AaaConfig, RadiusConfig, RealmConfig};
@@ -47,6 +48,8 @@ pub struct Config {
     pub users: Vec<UserConfig>,
     /// The address that LACs dial, when several nodes share it; `None` without `[anycast]`.
     pub anycast: Option<AnycastConfig>,
+    /// What accounting servers are told.
+    pub accounting: AccountingConfig,
 }
 
 /// `[anycast]`

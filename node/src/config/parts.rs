@@ -11,13 +11,22 @@ use super::prefixes;
 use super::read::Section;
 use super::values::{InterfaceName, LogLevel, Name, SocketMode};
 use super::{Pattern, Secret};
-use super::{cluster, radius};
+use super::{accounting, cluster, radius};
 
 /// The sections that are lists of tables; the environment cannot reach into them.
 pub const LISTS: [&str; 6] = ["member", "radius", "realm", "pool", "lac", "user"];
 /// The sections that exist once.
-pub const SECTIONS: [&str; 9] = [
-    "node", "tun", "log", "api", "cluster", "l2tp", "ppp", "aaa", "anycast",
+pub const SECTIONS: [&str; 10] = [
+    "node",
+    "tun",
+    "log",
+    "api",
+    "cluster",
+    "l2tp",
+    "ppp",
+    "aaa",
+    "anycast",
+    "accounting",
 ];
 
 /// Where the session table lives unless the file says otherwise.
@@ -62,6 +71,7 @@ pub fn read(mut root: Section<'_>) -> Config {
         lacs: root.sections("lac").into_iter().map(lac).collect(),
         users: root.sections("user").into_iter().map(user).collect(),
         anycast: anycast(&mut root),
+        accounting: accounting::accounting(root.section("accounting")),
     };
     root.finish();
     config

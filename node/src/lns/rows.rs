@@ -367,7 +367,14 @@ pub fn cdn(cause: Cause) -> (Cdn, u32) {
         Cause::Administrative => terminate_cause::ADMIN_RESET,
         Cause::SessionTimeout => terminate_cause::SESSION_TIMEOUT,
         Cause::IdleTimeout => terminate_cause::IDLE_TIMEOUT,
-        Cause::EchoTimeout => terminate_cause::LOST_CARRIER,
+        Cause::EchoTimeout | Cause::LcpTimeout | Cause::NoLcp => terminate_cause::LOST_CARRIER,
+        Cause::Loop => terminate_cause::PORT_ERROR,
+        Cause::AuthTimeout(_)
+        | Cause::AuthUnacceptable(_)
+        | Cause::AuthFailed(_)
+        | Cause::NcpTimeout(_)
+        | Cause::NoAgreement(..)
+        | Cause::AddressRefused(_) => terminate_cause::USER_ERROR,
         _ => terminate_cause::SERVICE_UNAVAILABLE,
     };
     (cdn, terminate_cause)

@@ -165,11 +165,11 @@ impl Session {
             next_serial: (seed >> 32) as u32,
             commands: VecDeque::new(),
         };
+        session.timeouts.follow(now, &session.row);
         if rows::has_open(&session.row, Ncp::Ipv6cp) {
             let seed = session.entropy.next_u64();
             session.ipv6 = Some(Box::new(Services::go_on(now.monotonic, seed)));
         }
-        session.timeouts.follow(now, &session.row);
         session.settle(now);
         session
     }

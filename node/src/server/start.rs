@@ -169,13 +169,13 @@ impl Node {
         table.published().set_incarnation(incarnation);
         let shared = Arc::new(Shared {
             users: ArcSwap::from_pointee(LocalUsers::new(&config.users)),
+            radius: Radius::start(config.radius_settings(), metrics.clone())?,
             duid: Duid::of_cluster(
                 config
                     .cluster
                     .as_ref()
                     .map_or(&config.node.name, |cluster| &cluster.id),
             ),
-            radius: Radius::start(config.radius_settings(), metrics.clone())?,
             config: ArcSwap::from_pointee(config),
             table,
             dataplane,
