@@ -9,11 +9,13 @@ use holdfast_cluster::commands::SessionKey;
 use holdfast_cluster::records::SessionRow;
 use holdfast_ppp::AuthRequest;
 use holdfast_protocol::{SessionId, TunnelId};
+use ipnet::Ipv6Net;
 use tracing::span::EnteredSpan;
 
 use super::context::Shared;
 use super::directory::SessionIds;
 use super::{forwarding, prefixes};
+use crate::aaa::prefixes::of_row;
 use crate::aaa::{Assignment, PickError, Profile, Rejection, Seat};
 use crate::anycast::cut::Group;
 use crate::lns::session::Grant;
@@ -184,12 +186,16 @@ pub fn release(shared: &Shared, tunnel: TunnelId, session: SessionId) {
 /// Says that a subscriber is online. The ids are fields: a span for one line would cost as much as the line.
 pub fn log_online(tunnel: TunnelId, row: &SessionRow) {
     let Some(ppp) = &row.ppp else { return };
+    let shown = |net: Option<Ipv6Net>| net.map_or_else(String::new, |net| net.to_string());
     let address = forwarding::address(row).map_or_else(String::new, |address| address.to_string());
+    let [link, delegated] = of_row(row).map(shown);
     tracing::info!(
         %tunnel,
         session = row.session_id,
         user = %Escaped(&ppp.user),
         address,
+        link,
+        delegated,
         calling = %Escaped(&row.calling_number),
         "subscriber online"
     );

@@ -392,6 +392,10 @@ pub struct SessionInfo {
     pub user: String,
     /// The subscriber's; `None` before IPCP is open.
     pub address: Option<String>,
+    /// The IPv6 prefix of the link; `None` before IPV6CP is open.
+    pub link_prefix: Option<String>,
+    /// The delegated one; `None` before IPV6CP is open.
+    pub delegated_prefix: Option<String>,
     /// `wait_connect`, `negotiating` or `open`.
     pub state: String,
     /// Calling Number AVP.

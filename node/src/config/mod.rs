@@ -38,7 +38,7 @@ pub use model::{
 };
 pub use parts::SOCKET as STANDARD_SOCKET;
 pub use pattern::Pattern;
-pub use prefixes::{LINK_LENGTH, PrefixPoolConfig, UserPrefixes};
+pub use prefixes::{LINK_LENGTH, PrefixPoolConfig, UserPrefixes, unfit as unfit_prefix};
 pub use radius::{AaaConfig, LocalUse, RadiusConfig, RealmConfig};
 pub use secret::Secret;
 pub use starter::starter;

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use super::error::{LabError, Result};
 use super::namespace::Namespace;
 use super::process::{ProcessGroup, run};
@@ -98,6 +100,11 @@ impl FreeRadius {
             }
             std::thread::sleep(POLL);
         }
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
     }
 
     /// What it has printed.

@@ -1,5 +1,6 @@
 //! Holdfast as a RADIUS client: against Debian's FreeRADIUS, and against a scripted server for what no good server does.
 
+mod accounting;
 mod freeradius;
 mod script;
 mod scripted;
@@ -26,7 +27,10 @@ pub fn run(context: &Context) -> Outcome {
         Err(error) => return Outcome::single("build", Err(error.to_string())),
     };
     let mut outcome = Outcome::default();
-    let tests = freeradius::TESTS.iter().chain(scripted::TESTS);
+    let tests = freeradius::TESTS
+        .iter()
+        .chain(accounting::TESTS)
+        .chain(scripted::TESTS);
     for test in tests.filter(|test| test.name.contains(&context.filter)) {
         let begun = Instant::now();
         let result = catch_unwind(AssertUnwindSafe(|| (test.run)(&program)));
