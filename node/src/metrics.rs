@@ -80,7 +80,8 @@ counters! {
     AuthAccepted => "auth_accepted_total", "Authentications accepted.";
     AuthRejected => "auth_rejected_total", "Authentications rejected: unknown user or wrong password.";
     AuthSessionLimit => "auth_session_limit_total", "Authentications rejected at the user's max_sessions.";
-    AddressTaken => "auth_address_taken_total", "Authentications rejected because the fixed address is in use by another user.";
+    AddressTaken => "auth_address_taken_total", "Authentications rejected because the fixed address is in use by a session that is not replaced.";
+    GrantMisfit => "auth_grant_misfit_total", "Authentications rejected because what was granted cannot be: an address or a route of ours or of nobody, or too many of them.";
     AddressRefused => "auth_address_refused_total", "Sessions that began PPP anew because the session table knew their address to be in use or to rest.";
     PoolExhausted => "pool_exhausted_total", "Authentications rejected because the pool had no free address.";
     PoolWaiting => "pool_waiting_total", "Authentications rejected because a member may still forward for the last users of what the pool has left.";
@@ -179,6 +180,7 @@ limits! {
     LacTunnels => "lac_max_tunnels", "tunnels", "Tunnels of one LAC profile, where it sets a limit.";
     LacSessions => "lac_max_sessions", "sessions", "Sessions of one LAC profile, where it sets a limit.";
     UserSessions => "user_max_sessions", "sessions", "Sessions of one user, where he has a limit; beyond it he is rejected.";
+    OutsideNetworks => "outside_networks", "networks", "Fixed addresses and routes of open sessions outside all pools; beyond it who brings a further one is rejected.";
     Mailbox => "mailbox", "messages", "Messages waiting for one tunnel (256) or session (32); beyond it they are dropped and come again.";
     Held => "held", "messages", "Messages of one tunnel (8), or in all, that wait for their owner; beyond it they are dropped and come again.";
     PeerQueue => "peer_queue", "octets", "Frames waiting for one member; beyond it they are dropped.";

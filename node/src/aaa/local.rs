@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use holdfast_ppp::{AuthRequest, Secret};
 
-use super::profile::{Assignment, Profile};
+use super::profile::{Assignment, Profile, Route};
 use crate::config::UserConfig;
 
 /// What an unknown user's proof is checked against; its outcome is not used.
@@ -27,6 +27,7 @@ struct LocalUser {
     password: Secret,
     assignment: Assignment,
     max_sessions: Option<u32>,
+    routes: Vec<Route>,
 }
 
 /// Why a user may not come in. For our own logs; the peer hears [`Rejection::message`].
@@ -59,6 +60,7 @@ impl LocalUsers {
                 None => Assignment::Pool(user.pool.clone()),
             },
             max_sessions: user.max_sessions,
+            routes: user.routes.clone(),
         };
         let users = users
             .iter()
@@ -80,21 +82,33 @@ impl LocalUsers {
         let accepted = request.verify(user.map_or(&self.decoy, |user| &user.password));
         let user = user.ok_or(Rejection::UnknownUser)?;
         let accepted = accepted.ok_or(Rejection::WrongPassword)?;
-        // A fixed address bounds its user to one session by itself: the redial replaces the stale one.
-        if let (Some(limit), Assignment::Pool(_)) = (user.max_sessions, &user.assignment) {
-            let open = open_sessions(&user.name);
-            if open >= limit {
-                return Err(Rejection::TooManySessions { open, limit });
-            }
-        }
-        Ok(Profile {
+        let profile = Profile {
             user: user.name.clone(),
             ipv4: Some(user.assignment.clone()),
             max_sessions: user.max_sessions,
+            routes: user.routes.clone(),
             ms_chap_success: accepted.ms_chap_success,
             ..Profile::default()
-        })
+        };
+        within_limit(&profile, open_sessions)?;
+        Ok(profile)
     }
+}
+
+/// Holds the sessions that a user has against his limit, whoever set it.
+///
+/// # Errors
+/// There are as many already.
+pub fn within_limit(profile: &Profile, open_sessions: impl FnOnce(&str) -> u32) -> Result<(), Rejection> {
+    // A fixed address bounds its user to one session by itself: the redial replaces the stale one.
+    let (Some(limit), None | Some(Assignment::Pool(_))) = (profile.max_sessions, &profile.ipv4) else {
+        return Ok(());
+    };
+    let open = open_sessions(&profile.user);
+    if open >= limit {
+        return Err(Rejection::TooManySessions { open, limit });
+    }
+    Ok(())
 }
 
 impl Rejection {
@@ -121,6 +135,7 @@ mod tests {
             address: None,
             pool: None,
             max_sessions: None,
+            routes: Vec::new(),
         };
         LocalUsers::new(&[
             UserConfig {

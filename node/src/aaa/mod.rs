@@ -1,12 +1,13 @@
 //! Who may dial in, and with which address.
 //!
-//! `profile` is what a subscriber gets, `pool` picks addresses, `local` judges the users of the configuration file. Both are pure: time, the sessions of
-//! a user and the rows of the session table are handed in.
+//! `profile` is what a subscriber gets, `pool` picks addresses, `local` judges the users of the configuration file,
+//! `networks` says what nobody may have. All are pure: time, the sessions of a user and the rows of the session table are handed in.
 
 pub mod local;
+pub mod networks;
 pub mod pool;
 pub mod profile;
 
 pub use local::{LocalUsers, Rejection};
-pub use pool::{PickError, Pools, Seat, SessionKey};
+pub use pool::{Claim, PickError, Pools, Seat, SessionKey};
 pub use profile::{Assignment, Profile};

@@ -82,6 +82,7 @@ pub struct Directory {
     load_of_shard: Mutex<Vec<usize>>,
     session_count: AtomicUsize,
     tunnel_count: AtomicUsize,
+    outside: AtomicUsize,
 }
 
 /// Tunnels and sessions of one LAC profile.
@@ -149,7 +150,17 @@ impl Directory {
             load_of_shard: Mutex::new(vec![0; shards]),
             session_count: AtomicUsize::new(0),
             tunnel_count: AtomicUsize::new(0),
+            outside: AtomicUsize::new(0),
         }
+    }
+
+    /// Networks of open sessions that lie in no pool.
+    pub fn outside(&self) -> usize {
+        self.outside.load(Relaxed)
+    }
+
+    pub(super) fn set_outside(&self, networks: usize) {
+        self.outside.store(networks, Relaxed);
     }
 
     /// Sessions in the table.

@@ -13,6 +13,7 @@
 
 pub mod accept;
 pub mod agreement;
+pub mod claims;
 pub mod context;
 pub mod directory;
 pub mod forwarding;

@@ -191,6 +191,8 @@ pub struct StatusReport {
     pub sessions: Vec<StateCount>,
     /// Address pools.
     pub pools: Vec<PoolStatus>,
+    /// Addresses in use that lie in no pool.
+    pub outside_pools: u64,
     /// Every bound.
     pub limits: Vec<LimitRow>,
     /// Every counter, if asked for.
@@ -279,6 +281,10 @@ pub struct PoolStatus {
     pub fixed: u64,
     /// Rejections because none was free.
     pub exhausted: u64,
+    /// Nobody gets a new address from it.
+    pub draining: bool,
+    /// In use, of prefixes that a reload has taken from the pool since the process started.
+    pub leaving: u64,
 }
 
 /// `holdfast tunnels`.

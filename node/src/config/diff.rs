@@ -179,6 +179,7 @@ fn applied(old: &Config, new: &Config) -> Vec<String> {
         changes(&[
             ("prefixes", old.prefixes != new.prefixes),
             ("gateway", old.gateway != new.gateway),
+            ("drain", old.drain != new.drain),
         ])
     };
     texts.extend(named(
@@ -241,6 +242,12 @@ fn ppp(d: &mut Differences, old: &Config, new: &Config) {
     d.debug("ppp.dns", &old.dns, &new.dns);
     d.plain("ppp.mss_clamp", &old.mss_clamp, &new.mss_clamp);
     d.plain("ppp.accept_proxy", &old.accept_proxy, &new.accept_proxy);
+    d.shown(
+        "ppp.address_conflict",
+        &old.address_conflict,
+        &new.address_conflict,
+        |policy| policy.name().to_owned(),
+    );
 }
 
 fn lac_changes(old: &LacConfig, new: &LacConfig) -> Vec<&'static str> {
@@ -267,6 +274,7 @@ fn user_changes(old: &UserConfig, new: &UserConfig) -> Vec<&'static str> {
         ("address", old.address != new.address),
         ("pool", old.pool != new.pool),
         ("max_sessions", old.max_sessions != new.max_sessions),
+        ("routes", old.routes != new.routes),
     ])
 }
 

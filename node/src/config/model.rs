@@ -11,6 +11,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::Secret;
 use super::pattern::Pattern;
+use crate::aaa::profile::Route;
 
 /// All that an operator can set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -225,6 +226,20 @@ pub struct PppConfig {
     pub mss_clamp: bool,
     /// Whether LCP and authentication done by the LAC are accepted when they satisfy policy (RFC 2661 §4.4.5).
     pub accept_proxy: bool,
+    /// Who gets an address that is fixed for a user and in use already.
+    pub address_conflict: AddressConflict,
+}
+
+/// What becomes of two sessions that are to have one address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AddressConflict {
+    /// The new one of the same user replaces the old one; another user is refused.
+    #[default]
+    ReplaceSameUser,
+    /// The new one replaces the old one, whoever's that is.
+    Replace,
+    /// The new one is refused.
+    Refuse,
 }
 
 /// `[[pool]]`
@@ -236,6 +251,8 @@ pub struct PoolConfig {
     pub prefixes: Vec<Ipv4Net>,
     /// Our own address inside these sessions.
     pub gateway: Ipv4Addr,
+    /// Whether nobody gets a new address from it.
+    pub drain: bool,
 }
 
 /// `[[lac]]`
@@ -278,12 +295,20 @@ pub struct UserConfig {
     pub pool: Option<String>,
     /// Sessions at once; `None` means unlimited.
     pub max_sessions: Option<u32>,
+    /// Networks behind the user.
+    pub routes: Vec<Route>,
 }
 
 impl Config {
     /// The pool of this name.
     pub fn pool(&self, name: &str) -> Option<&PoolConfig> {
         self.pools.iter().find(|pool| pool.name == name)
+    }
+
+    /// What the pools hand out: all of it is routed and announced as a whole.
+    pub fn networks(&self) -> Vec<IpNet> {
+        let prefixes = self.pools.iter().flat_map(|pool| &pool.prefixes);
+        prefixes.map(|prefix| IpNet::V4(*prefix)).collect()
     }
 
     /// Our own address inside a session whose subscriber has `address`: the gateway of the pool that holds it,

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::cluster;
 use super::model::{
-    AnycastConfig, ApiConfig, AuthMethod, Config, L2tpConfig, LacConfig, LogConfig, LogFormat, NodeConfig,
-    PoolConfig, PppConfig, TunConfig, TunMode, UserConfig,
+    AddressConflict, AnycastConfig, ApiConfig, AuthMethod, Config, L2tpConfig, LacConfig, LogConfig,
+    LogFormat, NodeConfig, PoolConfig, PppConfig, TunConfig, TunMode, UserConfig,
 };
 use super::read::Section;
 use super::values::{InterfaceName, LogLevel, Name, SocketMode};
@@ -151,6 +151,7 @@ fn ppp(mut s: Section<'_>) -> PppConfig {
         dns: s.list("dns").unwrap_or(d.dns),
         mss_clamp: s.value("mss_clamp", d.mss_clamp),
         accept_proxy: s.value("accept_proxy", d.accept_proxy),
+        address_conflict: s.value("address_conflict", d.address_conflict),
     };
     if config.dns.len() > 2 {
         s.mistake("dns", "IPCP carries two name servers at most");
@@ -184,6 +185,7 @@ fn pool(mut s: Section<'_>) -> PoolConfig {
         name: name.0,
         prefixes,
         gateway: gateway.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED),
+        drain: s.value("drain", false),
     };
     s.finish();
     config
@@ -235,6 +237,7 @@ fn user(mut s: Section<'_>) -> UserConfig {
         address: s.optional("address"),
         pool: s.optional("pool"),
         max_sessions: s.number("max_sessions", 1..=1_000_000),
+        routes: s.list("routes").unwrap_or_default(),
     };
     s.finish();
     config
@@ -342,6 +345,7 @@ impl Default for PppConfig {
             dns: Vec::new(),
             mss_clamp: true,
             accept_proxy: true,
+            address_conflict: AddressConflict::default(),
         }
     }
 }

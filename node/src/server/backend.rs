@@ -221,11 +221,10 @@ impl Backend for NodeBackend {
         shared
             .metrics
             .set_current(Limit::TableWaiting, shared.table.waiting() as u64);
-        let pools = shared
-            .pools
-            .lock()
-            .expect("nothing panics with the pools locked")
-            .status(clock::since_boot());
+        let (pools, outside_pools) = {
+            let pools = shared.pools.lock().expect("nothing panics with the pools locked");
+            (pools.status(clock::since_boot()), pools.outside())
+        };
         let config = shared.config.load();
         let mut warnings = Vec::new();
         if !shared.tun_up {
@@ -263,6 +262,7 @@ impl Backend for NodeBackend {
             tunnels: counts(census.tunnels),
             sessions: counts(census.sessions),
             pools,
+            outside_pools,
             limits: shared.metrics.limits(),
             counters: if counters { self.counters() } else { Vec::new() },
             warnings,
