@@ -428,6 +428,13 @@ impl Directory {
         })
     }
 
+    /// Every session of the table, with what is known of it.
+    pub(super) fn for_each_session(&self, mut look: impl FnMut(SessionIds, &SessionFacts)) {
+        for entry in &self.sessions {
+            look(*entry.key(), entry.value());
+        }
+    }
+
     /// A session's row as applied; gives what was known before.
     pub(super) fn put_session(&self, session: SessionIds, facts: SessionFacts) -> Option<SessionFacts> {
         if let Some(address) = facts.address {

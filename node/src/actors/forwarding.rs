@@ -1,6 +1,6 @@
 //! From the session table to the forwarding tables: what `apply` changed becomes what the packet threads do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,8 +11,9 @@ use holdfast_protocol::{SessionId, TunnelId};
 use ipnet::IpNet;
 
 use super::directory::{Directory, SessionFacts, SessionIds};
+use super::reach::{self, Reach};
 use crate::aaa::Pools;
-use crate::anycast::Slices;
+use crate::anycast::Networks;
 use crate::dataplane::sequence::SendSequence;
 use crate::dataplane::{Magics, SessionEntry, SessionShared, TableUpdate, TunnelEntry};
 use crate::io::{Dataplane, clock};
@@ -37,10 +38,8 @@ pub struct Forwarding {
     pools: Arc<Mutex<Pools>>,
     limits: LinkLimits,
     shards: usize,
-    /// Addresses in use by slice, where the routers are told.
-    slices: Option<Slices>,
-    /// Whether they have changed since they were last asked for.
-    slices_changed: bool,
+    /// What the routers and the kernel are told of.
+    reach: Reach,
     /// The last log index that the table had applied when it was last followed.
     applied: u64,
     /// Tunnels that have just been established.
@@ -59,6 +58,7 @@ impl Forwarding {
         admission: Arc<Mutex<Admission>>,
         pools: Arc<Mutex<Pools>>,
         limits: LinkLimits,
+        reach: Reach,
     ) -> Self {
         let shards = dataplane.shards();
         Self {
@@ -68,10 +68,9 @@ impl Forwarding {
             pools,
             limits,
             shards,
-            slices: None,
+            reach,
             applied: 0,
             established: Vec::new(),
-            slices_changed: false,
             numbered: [false; 256],
             sequenced: BTreeMap::new(),
         }
@@ -94,29 +93,15 @@ impl Forwarding {
         }
     }
 
-    /// Keeps count of the addresses in use of these pools, so that the routers can be told who owns them.
-    pub fn follow_slices(&mut self, pools: impl IntoIterator<Item = IpNet>) {
-        self.slices = Some(Slices::new(pools));
+    /// Routes to the TUN what is to be routed there, and gives what the owner of the groups for which `owned` holds is to
+    /// announce, if anything has changed since, or `anyway`.
+    pub fn tell_kernel(&mut self, anyway: bool, owned: impl Fn(u8) -> bool) -> Option<Networks> {
+        self.reach.tell(&self.directory, anyway, owned)
     }
 
-    /// What the owner of the groups for which `owned` holds announces, if any address has come or gone since, or `anyway`.
-    pub fn announced(&mut self, anyway: bool, owned: impl Fn(u8) -> bool) -> Option<BTreeSet<IpNet>> {
-        let slices = self.slices.as_ref()?;
-        let changed = std::mem::take(&mut self.slices_changed) || anyway;
-        changed.then(|| slices.announced(owned))
-    }
-
-    fn count_slices(&mut self, tunnel: TunnelId, before: Option<Ipv4Addr>, now: Option<Ipv4Addr>) {
-        let Some(slices) = self.slices.as_mut().filter(|_| before != now) else {
-            return;
-        };
-        if let Some(address) = before {
-            slices.remove_used(address.into(), tunnel.group());
-        }
-        if let Some(address) = now {
-            slices.insert_used(address.into(), tunnel.group());
-        }
-        self.slices_changed = true;
+    /// Goes over to other pools.
+    pub fn set_pools(&mut self, pools: Vec<IpNet>) {
+        self.reach.set_pools(pools, &self.directory);
     }
 
     /// How long user data may be forwarded, since boot.
@@ -185,7 +170,7 @@ impl Forwarding {
             let mut pools = self.pools.lock().expect("nothing panics with the pools locked");
             pools.release(clock::since_boot(), self.applied, address, ids);
         }
-        self.count_slices(tunnel, held, None);
+        self.reach.remove(ids, held);
         self.update(TableUpdate::RemoveSession(tunnel, session));
     }
 
@@ -257,7 +242,7 @@ impl Forwarding {
             .directory
             .put_session(ids, facts)
             .and_then(|before| before.address);
-        self.count_slices(tunnel, before, now_held);
+        self.reach.put(ids, before, now_held, row);
         self.settle_addresses(ids, before, now_held, row);
         if row.state() == SessionState::Connected {
             self.update(TableUpdate::Session(self.entry(
@@ -329,7 +314,7 @@ impl Forwarding {
             address: row.is_open().then(|| address(row)).flatten(),
             routes: ppp
                 .filter(|ppp| ppp.is_open())
-                .map_or_else(Vec::new, |ppp| ppp.routes.iter().filter_map(net).collect()),
+                .map_or_else(Vec::new, |ppp| reach::routes(ppp).collect()),
             mtu: self
                 .limits
                 .mtu
@@ -363,10 +348,6 @@ pub fn address(row: &SessionRow) -> Option<Ipv4Addr> {
         IpAddr::V4(address) if prefix.length == 32 => Some(address),
         IpAddr::V4(_) | IpAddr::V6(_) => None,
     })
-}
-
-fn net(prefix: &holdfast_cluster::records::Prefix) -> Option<IpNet> {
-    IpNet::new(prefix.ip()?, u8::try_from(prefix.length).ok()?).ok()
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ pub mod members;
 pub mod orders;
 pub mod passage;
 pub mod published;
+pub mod reach;
 pub mod relay;
 pub mod reports;
 pub mod session;

@@ -16,6 +16,7 @@ use holdfast_cluster::replica::{Output, ProposeError, Replica, ReplicaError};
 use holdfast_cluster::table::Group;
 use holdfast_cluster::{Effect, Table, Verdict};
 use holdfast_protocol::{SessionId, TunnelId};
+use ipnet::IpNet;
 use tokio::sync::oneshot;
 
 use super::forwarding::Forwarding;
@@ -119,6 +120,7 @@ enum Request {
     Query(Query),
     Steer(Steer),
     Peer(FromPeer),
+    Pools(Vec<IpNet>),
     Stop,
 }
 
@@ -137,6 +139,7 @@ impl std::fmt::Debug for Request {
             Self::Query(_) => f.write_str("Query"),
             Self::Steer(_) => f.write_str("Steer"),
             Self::Peer(from) => f.debug_tuple("Peer").field(from).finish(),
+            Self::Pools(pools) => f.debug_tuple("Pools").field(pools).finish(),
             Self::Stop => f.write_str("Stop"),
         }
     }
@@ -201,6 +204,11 @@ impl TableHandle {
         };
         let asked = self.requests.try_send(Request::Steer(Box::new(steer))).is_ok();
         if asked { answered.await.ok() } else { None }
+    }
+
+    /// Has other pools routed and announced. `false` if the table cannot be told now.
+    pub fn set_pools(&self, pools: Vec<IpNet>) -> bool {
+        self.requests.try_send(Request::Pools(pools)).is_ok()
     }
 
     /// Ends the thread after what was proposed before is on disk.
@@ -354,6 +362,7 @@ impl TableThread {
                 Request::Query(query) => queries.push(query),
                 Request::Steer(steer) => steer(&mut self.replica),
                 Request::Peer(from) => self.on_peer(from)?,
+                Request::Pools(pools) => self.forwarding.set_pools(pools),
                 Request::Stop => return Ok(true),
             }
         }
@@ -429,18 +438,19 @@ impl TableThread {
         }
     }
 
-    /// Which parts of the pools are this node's, and that the thread gets on.
+    /// What is routed here, which parts of it are this node's, and that the thread gets on.
     fn tell_routers(&mut self, now: Duration) {
+        let (published, anyway) = (&self.published, std::mem::take(&mut self.groups_changed));
+        let owned = |group| published.owner(group) == published.me;
+        let announced = self.forwarding.tell_kernel(anyway, owned);
         let Some((presence, pulse)) = &self.presence else {
             return;
         };
         if let Some(pulse) = pulse {
             pulse.beat(now);
         }
-        let (published, anyway) = (&self.published, std::mem::take(&mut self.groups_changed));
-        let owned = |group| published.owner(group) == published.me;
-        if let Some(slices) = self.forwarding.announced(anyway, owned) {
-            presence.set_slices(slices);
+        if let Some(networks) = announced {
+            presence.set_networks(networks);
         }
     }
 

@@ -32,6 +32,11 @@ pub fn apply(shared: &Shared, log: &LogControl, file: &Config) -> Result<ReloadR
         let mut pools = shared.pools.lock().expect("nothing panics with the pools locked");
         pools.configure(&config.pools, &config.users);
     }
+    let networks = config.networks();
+    if networks != shared.config.load().networks() && !shared.table.set_pools(networks) {
+        needs_restart
+            .push("pool: the session table is too busy to change what is routed: reload again".to_owned());
+    }
     {
         let mut admission = shared
             .admission
