@@ -13,7 +13,7 @@ use std::time::Duration;
 use holdfast_cluster::limits::ISOLATION_LIMIT_S;
 use ring::digest::{Context, SHA256};
 
-use crate::config::Config;
+use crate::config::{Config, PoolConfig, UserConfig};
 use crate::peers::{Hello, Past};
 
 /// Octets of one digest.
@@ -81,7 +81,7 @@ struct Heard {
 impl Agreement {
     /// Of a configuration. The order of pools and members does not matter; that of LACs does.
     pub fn of(config: &Config) -> Self {
-        let mut pools: Vec<_> = config.pools.iter().map(|pool| format!("{pool:?}")).collect();
+        let mut pools: Vec<_> = config.pools.iter().map(pool_text).collect();
         pools.sort_unstable();
         let mut members: Vec<_> = config
             .members
@@ -101,7 +101,7 @@ impl Agreement {
             subscribers.add_octets(lac.secret.as_ref().map_or(&[], |secret| secret.expose()));
         }
         for user in &config.users {
-            subscribers.add(&format!("{user:?}"));
+            subscribers.add(&user_text(user));
             subscribers.add_octets(user.password.expose());
         }
         Self {
@@ -131,6 +131,36 @@ impl Agreement {
             members: *members,
             subscribers: *subscribers,
         })
+    }
+}
+
+/// All of a pool that matters to the others: drained it may be at one node after the other. What a node of a version before says.
+fn pool_text(pool: &PoolConfig) -> String {
+    let PoolConfig {
+        name,
+        prefixes,
+        gateway,
+        drain: _,
+    } = pool;
+    format!("PoolConfig {{ name: {name:?}, prefixes: {prefixes:?}, gateway: {gateway} }}")
+}
+
+/// All of a user but the password, which `Debug` passes over. One without routes is what a node of a version before says.
+fn user_text(user: &UserConfig) -> String {
+    let UserConfig {
+        name,
+        password,
+        address,
+        pool,
+        max_sessions,
+        routes,
+    } = user;
+    let text = format!(
+        "UserConfig {{ name: {name:?}, password: {password:?}, address: {address:?}, pool: {pool:?}, max_sessions: {max_sessions:?} }}"
+    );
+    match routes.is_empty() {
+        true => text,
+        false => format!("{text} {routes:?}"),
     }
 }
 
