@@ -206,7 +206,7 @@ fn a_pool_is_drained_grown_and_shrunk_by_reload_and_overlaps_are_refused() {
         let text = fs::read_to_string(&file).expect("written");
         assert!(text.contains(from), "{text}");
         fs::write(&file, text.replace(from, to)).expect("written");
-        site.holdfast(&["reload", "--config", "h.toml"])
+        site.holdfast(&["reload", "--socket", "h.sock"])
     };
     let size = || site.status()["pools"][0]["size"].as_u64();
     let grown = "prefixes = [\"100.64.0.0/24\", \"100.65.0.0/24\"]\ndrain = true";
