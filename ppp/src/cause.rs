@@ -18,6 +18,10 @@ pub enum Direction {
 pub enum Cause {
     /// Closed by the operator or by a limit of the session.
     Administrative,
+    /// The session has lasted as long as it may.
+    SessionTimeout,
+    /// No user data for as long as the session may idle.
+    IdleTimeout,
     /// LCP Terminate-Request, from this side.
     Terminated(Direction),
     /// LCP did not converge.
@@ -34,6 +38,8 @@ pub enum Cause {
     AuthUnacceptable(AuthMethod),
     /// The peer failed to authenticate; `None` where policy refused it without a protocol.
     AuthFailed(Option<AuthMethod>),
+    /// Nobody could say whether the peer may come in: no server answered.
+    AuthUnavailable(Option<AuthMethod>),
     /// A network control protocol did not converge.
     NcpTimeout(Ncp),
     /// No network protocol opened, or the last one closed; `None` where none was enabled.
@@ -48,13 +54,13 @@ impl Cause {
     /// The disconnect code.
     pub fn code(self) -> u16 {
         match self {
-            Self::Administrative => 1,
+            Self::Administrative | Self::SessionTimeout | Self::IdleTimeout => 1,
             Self::Terminated(_) => 3,
             Self::LcpTimeout => 5,
             Self::NoLcp => 6,
             Self::Loop => 7,
             Self::EchoTimeout => 8,
-            Self::AuthTimeout(_) => 13,
+            Self::AuthTimeout(_) | Self::AuthUnavailable(_) => 13,
             Self::AuthUnacceptable(_) => 15,
             Self::AuthFailed(_) => 16,
             Self::NcpTimeout(_) => 17,
@@ -67,10 +73,12 @@ impl Cause {
     /// The control protocol that the code is about; 0 for the link as a whole.
     pub fn protocol(self) -> u16 {
         match self {
-            Self::Administrative | Self::Terminated(_) => 0,
+            Self::Administrative | Self::SessionTimeout | Self::IdleTimeout | Self::Terminated(_) => 0,
             Self::LcpTimeout | Self::NoLcp | Self::Loop | Self::EchoTimeout => protocol::LCP,
             Self::AuthUnacceptable(method) => method.protocol(),
-            Self::AuthTimeout(method) | Self::AuthFailed(method) => method.map_or(0, AuthMethod::protocol),
+            Self::AuthTimeout(method) | Self::AuthUnavailable(method) | Self::AuthFailed(method) => {
+                method.map_or(0, AuthMethod::protocol)
+            }
             Self::NoNcp(ncp) => ncp.map_or(0, Ncp::protocol),
             Self::NcpTimeout(ncp) | Self::NoAgreement(ncp, _) | Self::AddressRefused(ncp) => ncp.protocol(),
         }
@@ -83,22 +91,28 @@ impl Cause {
             Self::AuthUnacceptable(_) | Self::AuthFailed(_) => Direction::Peer,
             Self::AddressRefused(_) => Direction::Local,
             Self::Administrative
+            | Self::SessionTimeout
+            | Self::IdleTimeout
             | Self::LcpTimeout
             | Self::NoLcp
             | Self::Loop
             | Self::EchoTimeout
             | Self::AuthTimeout(_)
+            | Self::AuthUnavailable(_)
             | Self::NcpTimeout(_)
             | Self::NoNcp(_) => Direction::Global,
         }
     }
 
-    /// The result code for the CDN: 1 loss of carrier, 3 administrative, 11 no proper framing.
+    /// The result code for the CDN: 1 loss of carrier, 3 administrative, 4 no facilities for now, 11 no proper framing.
     pub fn cdn_result(self) -> u16 {
         match self {
             Self::EchoTimeout => 1,
+            Self::AuthUnavailable(_) => 4,
             Self::NoLcp => 11,
             Self::Administrative
+            | Self::SessionTimeout
+            | Self::IdleTimeout
             | Self::Terminated(_)
             | Self::LcpTimeout
             | Self::Loop
@@ -128,6 +142,13 @@ mod tests {
             (Cause::AuthTimeout(Some(AuthMethod::Pap)), 13, 0xc023, Global, 3),
             (Cause::AuthUnacceptable(AuthMethod::MsChapV2), 15, 0xc223, Peer, 3),
             (Cause::AuthFailed(None), 16, 0, Peer, 3),
+            (
+                Cause::AuthUnavailable(Some(AuthMethod::ChapMd5)),
+                13,
+                0xc223,
+                Global,
+                4,
+            ),
             (Cause::NcpTimeout(Ncp::Ipcp), 17, 0x8021, Global, 3),
             (Cause::NoNcp(None), 18, 0, Global, 3),
             (Cause::NoAgreement(Ncp::Ipcp, Local), 19, 0x8021, Local, 3),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use holdfast_cluster::limits::ISOLATION_LIMIT_S;
 use ring::digest::{Context, SHA256};
 
-use crate::config::{Config, PoolConfig, UserConfig};
+use crate::config::{Config, PoolConfig, UserConfig, UserPrefixes};
 use crate::peers::{Hello, Past};
 
 /// Octets of one digest.
@@ -134,18 +134,25 @@ impl Agreement {
     }
 }
 
-/// All of a pool that matters to the others: drained it may be at one node after the other. What a node of a version before says.
+/// All of a pool that matters to the others: drained it may be at one node after the other. One without IPv6 says what a node of a
+/// version without IPv6 says of it: they agree.
 fn pool_text(pool: &PoolConfig) -> String {
     let PoolConfig {
         name,
         prefixes,
         gateway,
         drain: _,
+        ipv6,
     } = pool;
-    format!("PoolConfig {{ name: {name:?}, prefixes: {prefixes:?}, gateway: {gateway} }}")
+    let ipv4 = format!("PoolConfig {{ name: {name:?}, prefixes: {prefixes:?}, gateway: {gateway} }}");
+    match ipv6.is_empty() {
+        true => ipv4,
+        false => format!("{ipv4} {ipv6:?}"),
+    }
 }
 
-/// All of a user but the password, which `Debug` passes over. One without routes is what a node of a version before says.
+/// All of a user but the password, which `Debug` passes over. One with nothing that a node of the version before knows not says
+/// what that says.
 fn user_text(user: &UserConfig) -> String {
     let UserConfig {
         name,
@@ -154,14 +161,19 @@ fn user_text(user: &UserConfig) -> String {
         pool,
         max_sessions,
         routes,
+        ipv4,
+        ipv6,
     } = user;
-    let text = format!(
+    let mut text = format!(
         "UserConfig {{ name: {name:?}, password: {password:?}, address: {address:?}, pool: {pool:?}, max_sessions: {max_sessions:?} }}"
     );
-    match routes.is_empty() {
-        true => text,
-        false => format!("{text} {routes:?}"),
+    if !routes.is_empty() {
+        text += &format!(" {routes:?}");
     }
+    if !*ipv4 || *ipv6 != UserPrefixes::default() {
+        text += &format!(" {ipv4} {ipv6:?}");
+    }
+    text
 }
 
 impl Debug for Agreement {

@@ -10,6 +10,7 @@ use tracing::span::EnteredSpan;
 use super::context::Shared;
 use super::directory::SessionIds;
 use crate::aaa::networks::{self, Misfit, OUTSIDE_MAX, Own};
+use crate::aaa::profile::PrefixAssignment;
 use crate::aaa::{Assignment, Profile, Rejection, local};
 use crate::config::{AddressConflict, Config};
 use crate::logging::Escaped;
@@ -79,8 +80,12 @@ fn fits(shared: &Shared, ids: SessionIds, profile: &Profile) -> Result<(), Misfi
 
 /// Most get an address of a pool and nothing else.
 fn names_networks(profile: &Profile) -> bool {
-    let pool = matches!(profile.ipv4, Some(Assignment::Pool(_)) | None);
-    !pool || !profile.routes.is_empty() || profile.link_prefix.is_some() || profile.delegated_prefix.is_some()
+    let of_pools = matches!(profile.ipv4, Some(Assignment::Pool(_)) | None);
+    let prefixes = [&profile.link_prefix, &profile.delegated_prefix];
+    let prefixes_of_pools = prefixes
+        .into_iter()
+        .all(|prefix| matches!(prefix, Some(PrefixAssignment::Pool(_)) | None));
+    !(of_pools && prefixes_of_pools && profile.routes.is_empty())
 }
 
 fn brings_outside(config: &Config, profile: &Profile) -> bool {

@@ -7,18 +7,20 @@ use std::time::Duration;
 
 use holdfast_cluster::records::{SessionRow, SessionState, TunnelRow, TunnelState};
 use holdfast_cluster::{Effect, Table};
+use holdfast_ppp::Ncp;
 use holdfast_protocol::{SessionId, TunnelId};
-use ipnet::IpNet;
 
 use super::directory::{Directory, SessionFacts, SessionIds};
-use super::reach::{self, Reach};
-use crate::aaa::Pools;
+use super::reach::{self, PoolNetworks, Reach};
+use crate::aaa::prefixes::{Pair, of_row};
+use crate::aaa::{Pools, Prefixes};
 use crate::anycast::Networks;
 use crate::dataplane::sequence::SendSequence;
 use crate::dataplane::{Magics, SessionEntry, SessionShared, TableUpdate, TunnelEntry};
 use crate::io::{Dataplane, clock};
 use crate::lns::admission::Admission;
 use crate::lns::repeats::PeerKey;
+use crate::lns::rows;
 
 /// What a session may send and receive, from the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,7 @@ pub struct Forwarding {
     directory: Arc<Directory>,
     admission: Arc<Mutex<Admission>>,
     pools: Arc<Mutex<Pools>>,
+    prefixes: Arc<Mutex<Prefixes>>,
     limits: LinkLimits,
     shards: usize,
     /// What the routers and the kernel are told of.
@@ -57,6 +60,7 @@ impl Forwarding {
         directory: Arc<Directory>,
         admission: Arc<Mutex<Admission>>,
         pools: Arc<Mutex<Pools>>,
+        prefixes: Arc<Mutex<Prefixes>>,
         limits: LinkLimits,
         reach: Reach,
     ) -> Self {
@@ -66,6 +70,7 @@ impl Forwarding {
             directory,
             admission,
             pools,
+            prefixes,
             limits,
             shards,
             reach,
@@ -100,7 +105,7 @@ impl Forwarding {
     }
 
     /// Goes over to other pools.
-    pub fn set_pools(&mut self, pools: Vec<IpNet>) {
+    pub fn set_pools(&mut self, pools: PoolNetworks) {
         self.reach.set_pools(pools, &self.directory);
     }
 
@@ -165,7 +170,13 @@ impl Forwarding {
     fn remove_session(&mut self, tunnel: TunnelId, session: SessionId) {
         let ids = (tunnel, session);
         self.sequenced.remove(&ids);
-        let held = self.directory.remove_session(ids).and_then(|facts| facts.address);
+        let facts = self.directory.remove_session(ids);
+        if let Some(facts) = &facts {
+            self.directory.depart(facts, self.applied);
+        }
+        let had = facts.as_ref().map(|facts| of_row(&facts.row)).unwrap_or_default();
+        self.settle_prefixes(ids, had, Pair::default(), b"");
+        let held = facts.and_then(|facts| facts.address);
         if let Some(address) = held {
             let mut pools = self.pools.lock().expect("nothing panics with the pools locked");
             pools.release(clock::since_boot(), self.applied, address, ids);
@@ -238,10 +249,13 @@ impl Forwarding {
             row: row.clone(),
         };
         let now_held = facts.address;
-        let before = self
-            .directory
-            .put_session(ids, facts)
-            .and_then(|before| before.address);
+        let before = self.directory.put_session(ids, facts);
+        let had = before
+            .as_ref()
+            .map(|before| of_row(&before.row))
+            .unwrap_or_default();
+        self.settle_prefixes(ids, had, of_row(row), row.user().unwrap_or_default());
+        let before = before.and_then(|before| before.address);
         self.reach.put(ids, before, now_held, row);
         self.settle_addresses(ids, before, now_held, row);
         if row.state() == SessionState::Connected {
@@ -280,6 +294,21 @@ impl Forwarding {
         }
     }
 
+    /// As [`Self::settle_addresses`], for prefixes; also counts them for the routers.
+    fn settle_prefixes(&mut self, ids: SessionIds, before: Pair, now: Pair, user: &[u8]) {
+        if before == now {
+            return;
+        }
+        let mut prefixes = self
+            .prefixes
+            .lock()
+            .expect("nothing panics with the prefixes locked");
+        let user = String::from_utf8_lossy(user);
+        prefixes.settle(clock::since_boot(), self.applied, ids, &user, before, now);
+        drop(prefixes);
+        self.reach.move_prefixes(ids, before, now);
+    }
+
     /// The packet threads end only with the node.
     fn update(&self, update: TableUpdate) {
         if self.dataplane.update(update).is_err() {
@@ -311,10 +340,9 @@ impl Forwarding {
             session,
             peer_session,
             open: row.is_open(),
-            address: row.is_open().then(|| address(row)).flatten(),
-            routes: ppp
-                .filter(|ppp| ppp.is_open())
-                .map_or_else(Vec::new, |ppp| reach::routes(ppp).collect()),
+            ipv6: rows::has_open(row, Ncp::Ipv6cp),
+            address: rows::has_open(row, Ncp::Ipcp).then(|| address(row)).flatten(),
+            routes: reach::routes(row),
             mtu: self
                 .limits
                 .mtu

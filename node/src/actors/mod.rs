@@ -12,15 +12,18 @@
 //! subscriber's data passes through here.
 
 pub mod accept;
+pub mod accounting;
 pub mod agreement;
 pub mod claims;
 pub mod context;
 pub mod directory;
 pub mod forwarding;
 pub mod handover;
+pub mod judgement;
 pub mod members;
 pub mod orders;
 pub mod passage;
+pub mod prefixes;
 pub mod published;
 pub mod reach;
 pub mod relay;

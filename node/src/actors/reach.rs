@@ -2,13 +2,36 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use holdfast_cluster::records::{PppRow, Prefix, SessionRow};
-use ipnet::IpNet;
+use holdfast_cluster::records::{Prefix, SessionRow};
+use holdfast_ppp::Ncp;
+use ipnet::{IpNet, Ipv6Net};
 
 use super::directory::{Directory, SessionFacts, SessionIds};
+use super::forwarding::address;
+use crate::aaa::prefixes::{Pair, of_row};
 use crate::anycast::{Networks, Outside, Slices};
+use crate::config::Config;
 use crate::dataplane::SessionRoute;
 use crate::io::KernelRoutes;
+use crate::lns::rows;
+
+/// What the pools hand out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolNetworks {
+    all: Vec<IpNet>,
+    /// Those of IPv6, with the length of the prefixes that subscribers get.
+    units: Vec<(Ipv6Net, u8)>,
+}
+
+impl PoolNetworks {
+    /// By the configuration.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            all: config.networks(),
+            units: config.prefix_units().collect(),
+        }
+    }
+}
 
 /// Owned by the table's thread.
 #[derive(Debug)]
@@ -23,21 +46,24 @@ pub struct Reach {
 
 impl Reach {
     /// For these pools, which the kernel has routes to. `announces`: routers are told.
-    pub fn new(pools: Vec<IpNet>, kernel: Option<KernelRoutes>, announces: bool) -> Self {
+    pub fn new(pools: PoolNetworks, kernel: Option<KernelRoutes>, announces: bool) -> Self {
+        let slices = || Slices::new(pools.all.iter().copied()).with_prefixes(pools.units.iter().copied());
         Self {
-            slices: announces.then(|| Slices::new(pools.iter().copied())),
-            outside: Outside::new(pools),
+            slices: announces.then(slices),
+            outside: Outside::new(pools.all),
             slices_changed: false,
             kernel,
         }
     }
 
     /// Goes over to other pools, and through all sessions once more.
-    pub(super) fn set_pools(&mut self, pools: Vec<IpNet>, directory: &Directory) {
-        self.outside.set_pools(pools);
-        self.slices = self.slices.take().map(|_| Slices::new(self.outside.wholes()));
+    pub(super) fn set_pools(&mut self, pools: PoolNetworks, directory: &Directory) {
+        self.outside.set_pools(pools.all);
+        let slices = || Slices::new(self.outside.wholes()).with_prefixes(pools.units);
+        self.slices = self.slices.take().map(|_| slices());
         directory.for_each_session(|ids, SessionFacts { address, row, .. }| {
             self.move_address(ids, None, *address);
+            self.move_prefixes(ids, Pair::default(), of_row(row));
             self.put_networks(ids, row);
         });
         self.outside.forget_unused();
@@ -110,25 +136,57 @@ impl Reach {
     }
 
     fn put_networks(&mut self, ids: SessionIds, row: &SessionRow) {
-        let Some(ppp) = row.ppp.as_ref().filter(|ppp| ppp.is_open()) else {
-            return self.outside.remove(ids);
-        };
-        let own = ppp.addresses.iter().filter_map(net).map(|net| (net, 0));
-        let routes = routes(ppp).map(|route| (route.net, route.metric));
-        self.outside.put(ids, ppp.opened_ms, own.chain(routes));
+        let opened_ms = row.ppp.as_ref().map_or(0, |ppp| ppp.opened_ms);
+        let address = address(row).filter(|_| rows::has_open(row, Ncp::Ipcp));
+        let address = address.map(|address| (IpNet::from(IpAddr::V4(address)), 0));
+        let routes = routes(row).into_iter().map(|route| (route.net, route.metric));
+        self.outside
+            .put(ids, opened_ms, address.into_iter().chain(routes));
+    }
+
+    /// A session has other IPv6 prefixes now.
+    pub(super) fn move_prefixes(&mut self, (tunnel, _): SessionIds, before: Pair, now: Pair) {
+        for (prefix, comes) in [(before, false), (now, true)]
+            .into_iter()
+            .flat_map(|(pair, comes)| pair.into_iter().flatten().map(move |prefix| (prefix, comes)))
+        {
+            self.outside.count_address(prefix.network().into(), comes);
+            match &mut self.slices {
+                Some(slices) if comes => slices.insert_prefix(prefix, tunnel.group()),
+                Some(slices) => slices.remove_prefix(prefix, tunnel.group()),
+                None => {}
+            }
+            self.slices_changed = true;
+        }
     }
 }
 
-/// The networks behind a subscriber.
-pub(super) fn routes(ppp: &PppRow) -> impl Iterator<Item = SessionRoute> + '_ {
-    ppp.routes.iter().enumerate().filter_map(|(index, prefix)| {
-        Some(SessionRoute {
-            net: net(prefix)?,
-            // A row of a program that knew no metrics has none.
-            metric: ppp.route_metrics.get(index).copied().unwrap_or_default(),
+/// Networks of the subscriber but for the address: of each family while its protocol is open.
+pub(super) fn routes(row: &SessionRow) -> Vec<SessionRoute> {
+    let Some(ppp) = &row.ppp else {
+        return Vec::new();
+    };
+    let (ipv4, ipv6) = (rows::has_open(row, Ncp::Ipcp), rows::has_open(row, Ncp::Ipv6cp));
+    let framed = ppp.routes.iter().enumerate().filter_map(|(index, prefix)| {
+        // A row of a program that knew no metrics has none.
+        Some((
+            net(prefix)?,
+            ppp.route_metrics.get(index).copied().unwrap_or_default(),
+        ))
+    });
+    let prefixes = of_row(row)
+        .into_iter()
+        .flatten()
+        .map(|prefix| (IpNet::V6(prefix), 0));
+    framed
+        .chain(prefixes)
+        .filter(|(net, _)| if net.addr().is_ipv4() { ipv4 } else { ipv6 })
+        .map(|(net, metric)| SessionRoute {
+            net,
+            metric,
             opened_ms: ppp.opened_ms,
         })
-    })
+        .collect()
 }
 
 fn net(prefix: &Prefix) -> Option<IpNet> {

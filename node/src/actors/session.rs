@@ -9,14 +9,17 @@ use holdfast_cluster::records::SessionRow;
 use holdfast_ppp::Cause;
 use holdfast_protocol::message::Proxy;
 use holdfast_protocol::{SessionId, TunnelId};
+use tokio::sync::oneshot;
 
 use super::context::{ShardContext, TimerKey};
-use super::subscriber;
+use super::judgement::{self, Answered};
 use super::supervision::{PanicHistory, contain};
 use super::tunnel;
+use super::{prefixes, subscriber};
 use crate::dataplane::SessionShared;
 use crate::io::PppRoute;
-use crate::lns::session::{Command, Session};
+use crate::lns::change::Change;
+use crate::lns::session::{Command, Denial, Grant, Session};
 use crate::metrics::Counter;
 use crate::throttled;
 
@@ -45,10 +48,15 @@ pub enum Order {
     Wake,
     /// The tunnel had the row of this serial number accepted.
     Accepted(u32),
+    /// What RADIUS servers say of the subscriber.
+    Judged(Box<Answered>),
     /// The table refused the address that it asked for; it is about to be born again.
     AddressRefused,
     /// Half of the reserved data sequence numbers are used.
     ReserveSequence,
+    /// Hold it to something else. The answer says whether the table has accepted that; it is dropped if the session is born again or
+    /// ends before.
+    Change(Box<Change>, oneshot::Sender<bool>),
     /// End it: LCP Terminate, then CDN.
     Close(Cause),
     /// Panic, to show that it is contained.
@@ -82,8 +90,13 @@ pub struct SessionActor {
     id: SessionId,
     /// `None` while the session waits for its rebirth.
     core: Option<Box<Session>>,
+    /// What its core has asked RADIUS servers, and under which serial number; forgotten when it is born again.
+    question: Option<(u64, u32)>,
     shared: Option<Arc<SessionShared>>,
-    data_packets_seen: u64,
+    /// Packets of user data that it was told of: from the subscriber, and to them.
+    data_packets_seen: (u64, u64),
+    /// Who waits for a change to be accepted.
+    changes: Vec<(u64, oneshot::Sender<bool>)>,
     /// Since boot.
     heard: Option<Duration>,
     panics: PanicHistory,
@@ -165,8 +178,10 @@ impl SessionActor {
             tunnel,
             id,
             core: None,
+            question: None,
             shared: None,
-            data_packets_seen: 0,
+            data_packets_seen: (0, 0),
+            changes: Vec::new(),
             heard: None,
             panics: PanicHistory::default(),
             addresses_refused: 0,
@@ -178,13 +193,16 @@ impl SessionActor {
     fn run(&mut self, ctx: &mut Context<Self>, work: impl FnOnce(&mut Session, crate::lns::Now)) {
         let Some(mut core) = self.core.take() else { return };
         let now = self.shard.now();
-        let (data, heard) = (self.new_data(), self.newly_heard());
+        let ((data, traffic), heard) = (self.new_data(), self.newly_heard());
         let survived = contain(|| {
             if let Some(at) = heard {
                 core.note_heard(at);
             }
             if data {
                 core.note_data(now);
+            }
+            if traffic {
+                core.note_traffic(now);
             }
             work(&mut core, now);
             let commands: Vec<_> = std::iter::from_fn(|| core.poll_output()).collect();
@@ -205,11 +223,15 @@ impl SessionActor {
         }
     }
 
-    /// Whether the subscriber has sent data since this was last asked.
-    fn new_data(&mut self) -> bool {
-        let Some(shared) = &self.shared else { return false };
-        let packets = shared.totals().received_packets;
-        std::mem::replace(&mut self.data_packets_seen, packets) != packets
+    /// Whether the subscriber has sent data since this was last asked, and whether there was any either way.
+    fn new_data(&mut self) -> (bool, bool) {
+        let Some(shared) = &self.shared else {
+            return (false, false);
+        };
+        let totals = shared.totals();
+        let packets = (totals.received_packets, totals.sent_packets);
+        let seen = std::mem::replace(&mut self.data_packets_seen, packets);
+        (seen.0 != packets.0, seen != packets)
     }
 
     /// When the subscriber was last heard, if that was since this was last asked: the packet threads answer echoes themselves.
@@ -242,14 +264,16 @@ impl SessionActor {
         match command {
             Command::SendFrame(frame) => self.send(frame),
             Command::Authenticate { serial, request } => {
-                let decision =
-                    subscriber::decide(&self.shard.shared, (self.tunnel, self.id), &request, || {
-                        self.span()
-                    });
-                self.run(ctx, |core, now| match decision {
-                    Ok(grant) => core.handle_grant(now, serial, grant),
-                    Err(message) => core.handle_refusal(now, serial, message),
-                });
+                let Some(row) = self.core.as_ref().map(|core| core.row().clone()) else {
+                    return;
+                };
+                let (question, ids) = (self.shard.seed(), (self.tunnel, self.id));
+                let shared = &self.shard.shared;
+                let decision = judgement::begin(shared, ids, question, &row, request, || self.span());
+                match decision {
+                    Some(decision) => self.decided(ctx, serial, decision),
+                    None => self.question = Some((question, serial)),
+                }
             }
             Command::Request(request) => self.tell_tunnel(tunnel::Ask(self.id, request)),
             Command::Online => {
@@ -258,10 +282,30 @@ impl SessionActor {
                     subscriber::log_online(self.tunnel, core.row());
                 }
             }
+            Command::Changed(token) => self.answer_change(token, true),
+            Command::NotChanged(token) => self.answer_change(token, false),
             Command::Renegotiated => self.shard.shared.metrics.count(Counter::Renegotiations),
             Command::Ended(cause) => self.on_ended(cause),
             Command::Count(counter) => self.shard.shared.metrics.count(ppp_counter(counter)),
+            Command::CountIpv6(counter) => self.shard.shared.metrics.count(prefixes::counter(counter)),
         }
+    }
+
+    fn decided(&mut self, ctx: &mut Context<Self>, serial: u32, decision: Result<Grant, Denial>) {
+        self.run(ctx, |core, now| match decision {
+            Ok(grant) => core.handle_grant(now, serial, grant),
+            Err(denial) => core.handle_refusal(now, serial, denial),
+        });
+    }
+
+    /// An answer that came too late, for an earlier core or a question that another one has followed, changes nothing.
+    fn on_judged(&mut self, ctx: &mut Context<Self>, answered: &Answered) {
+        let Some((_, serial)) = self.question.take_if(|(asked, _)| *asked == answered.question) else {
+            return;
+        };
+        let ids = (self.tunnel, self.id);
+        let decision = judgement::finish(&self.shard.shared, ids, answered, || self.span());
+        self.decided(ctx, serial, decision);
     }
 
     /// In a cluster only a fresh owner may send (design invariant 3); a node alone is always one. A frame that the packet thread cannot take is sent again by
@@ -303,11 +347,20 @@ impl SessionActor {
         }
     }
 
+    fn answer_change(&mut self, token: u64, accepted: bool) {
+        if let Some(at) = self.changes.iter().position(|(known, _)| *known == token) {
+            // Who asked may have given up.
+            let _ = self.changes.swap_remove(at).1.send(accepted);
+        }
+    }
+
     fn on_ended(&self, cause: Cause) {
         let _span = self.span();
         let metrics = &self.shard.shared.metrics;
         match cause {
             Cause::EchoTimeout => metrics.count(Counter::SessionsEchoTimeout),
+            Cause::SessionTimeout => metrics.count(Counter::SessionsTimedOut),
+            Cause::IdleTimeout => metrics.count(Counter::SessionsIdle),
             Cause::LcpTimeout | Cause::NoLcp | Cause::AuthTimeout(_) | Cause::NcpTimeout(_) => {
                 metrics.count(Counter::SessionsSetupTimeout);
             }
@@ -341,6 +394,7 @@ impl SessionActor {
     }
 
     fn be_born(&mut self, ctx: &mut Context<Self>, born: Born) {
+        self.question = None;
         if self.addresses_refused >= ADDRESSES_REFUSED_MAX {
             // No address does. Only now, for after a refusal its tunnel has no core that could clear it; and again, should that
             // have lost its core meanwhile.
@@ -365,7 +419,8 @@ impl SessionActor {
             let key = TimerKey::Session(self.tunnel, self.id);
             return self.shard.timers.borrow_mut().set(key, Some(from));
         }
-        // A question for sequence numbers that an earlier core was asked is lost with it.
+        // What an earlier core was asked is lost with it, sequence numbers too.
+        self.changes = Vec::new();
         session.shared.sequence.ask_again();
         // After a takeover, where numbers begin behind those of the former owner: not only when a packet is dropped for want of one.
         let needs_numbers = session.shared.sequence.is_used_up() && row.sequencing_required;
@@ -373,7 +428,8 @@ impl SessionActor {
         let config = shared.link_config(&tunnel.profile);
         let (now, seed) = (self.shard.now(), self.shard.seed());
         match contain(|| Box::new(Session::born(now, config, row, proxy.as_deref(), seed))) {
-            Some(core) => {
+            Some(mut core) => {
+                core.serve_as(shared.duid);
                 self.core = Some(core);
                 self.run(ctx, |core, now| {
                     if needs_numbers {
@@ -405,6 +461,7 @@ impl Supervised for SessionActor {
     /// After a panic: the tunnel has the row read once everything that this session asked for before is decided.
     fn restarting(&mut self, _: &mut Self::Context) {
         self.core = None;
+        self.question = None;
         self.wait_for_tunnel();
         self.tell_tunnel(tunnel::Order::BearSession(self.id));
     }
@@ -444,8 +501,15 @@ impl Handler<Order> for SessionActor {
                 self.share_row();
                 self.addresses_refused = 0;
             }
+            Order::Judged(answered) => self.on_judged(ctx, &answered),
             Order::AddressRefused => self.on_address_refused(),
             Order::ReserveSequence => self.run(ctx, |core, now| core.reserve_sequence(now)),
+            Order::Change(change, answer) if self.core.is_some() => {
+                let token = self.shard.seed();
+                self.changes.push((token, answer));
+                self.run(ctx, |core, now| core.change(now, token, &change));
+            }
+            Order::Change(_, answer) => drop(answer),
             Order::Close(cause) => self.run(ctx, |core, now| core.close(now, cause)),
             Order::InjectPanic => self.run(ctx, |core, _| panic!("injected into session {}", core.id())),
         }

@@ -193,6 +193,11 @@ pub struct StatusReport {
     pub pools: Vec<PoolStatus>,
     /// Addresses in use that lie in no pool.
     pub outside_pools: u64,
+    /// RADIUS servers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub radius: Vec<RadiusStatus>,
+    /// IPv6 of each pool.
+    pub prefix_pools: Vec<PrefixPoolStatus>,
     /// Every bound.
     pub limits: Vec<LimitRow>,
     /// Every counter, if asked for.
@@ -285,6 +290,60 @@ pub struct PoolStatus {
     pub draining: bool,
     /// In use, of prefixes that a reload has taken from the pool since the process started.
     pub leaving: u64,
+}
+
+/// One RADIUS server for one purpose, as this node finds it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RadiusStatus {
+    /// Of its group.
+    pub group: String,
+    /// Address and port.
+    pub address: String,
+    /// `access` or `accounting`.
+    pub purpose: String,
+    /// `alive`, `suspect`, `dead` or `on trial`.
+    pub state: String,
+    /// Requests and probes under way.
+    pub outstanding: u64,
+    /// Packets for the first time.
+    pub sent: u64,
+    /// Packets again.
+    pub retransmitted: u64,
+    /// Access-Accepts and Accounting-Responses.
+    pub accepted: u64,
+    /// Access-Rejects and Challenges.
+    pub rejected: u64,
+    /// Waits in vain.
+    pub timeouts: u64,
+    /// Replies dropped.
+    pub dropped: u64,
+    /// Status-Server packets sent.
+    pub probes: u64,
+    /// From the last transmission to the newest reply.
+    pub last_wait_us: u64,
+}
+
+/// What a pool hands out of IPv6 for one use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PrefixPoolStatus {
+    /// Name of the pool.
+    pub pool: String,
+    /// Delegated by DHCPv6; otherwise for the link.
+    pub delegated: bool,
+    /// As configured.
+    pub prefixes: Vec<String>,
+    /// Length of a prefix that is handed out.
+    pub length: u8,
+    /// Prefixes that subscribers may have.
+    pub size: u64,
+    /// In sessions, proposals under way included.
+    pub in_use: u64,
+    /// Released less than 30 s ago.
+    pub resting: u64,
+    /// Sessions that got none because none was free.
+    pub exhausted: u64,
 }
 
 /// `holdfast tunnels`.

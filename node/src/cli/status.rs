@@ -19,6 +19,8 @@ pub fn status(node: &NodeArgs, counters: bool, json: bool) -> Result<(), CliErro
     let mut output = Output::new();
     head(&report, &mut output)?;
     pools(&report, &mut output)?;
+    radius(&report, &mut output)?;
+    prefix_pools(&report, &mut output)?;
     shards(&report, &mut output)?;
     limits(&report, counters, &mut output)?;
     if counters {
@@ -113,6 +115,74 @@ fn pool_notes(pool: &PoolStatus) -> String {
         (pool.leaving > 0).then(|| format!("{} in use of prefixes that were removed", pool.leaving));
     let notes: Vec<String> = draining.into_iter().chain(leaving).collect();
     notes.join(", ")
+}
+
+fn radius(report: &StatusReport, output: &mut Output) -> Result<(), CliError> {
+    if report.radius.is_empty() {
+        return Ok(());
+    }
+    output.line("")?;
+    let mut table = Table::new([
+        ("RADIUS", Left),
+        ("SERVER", Left),
+        ("FOR", Left),
+        ("STATE", Left),
+        ("WAITING", Right),
+        ("SENT", Right),
+        ("AGAIN", Right),
+        ("ACCEPTED", Right),
+        ("REJECTED", Right),
+        ("TIMEOUTS", Right),
+        ("DROPPED", Right),
+    ]);
+    for server in &report.radius {
+        let row = [
+            server.group.clone(),
+            server.address.clone(),
+            server.purpose.clone(),
+            server.state.clone(),
+            server.outstanding.to_string(),
+            server.sent.to_string(),
+            server.retransmitted.to_string(),
+            server.accepted.to_string(),
+            server.rejected.to_string(),
+            server.timeouts.to_string(),
+            server.dropped.to_string(),
+        ];
+        table.row(row, output)?;
+    }
+    table.finish(output)
+}
+
+fn prefix_pools(report: &StatusReport, output: &mut Output) -> Result<(), CliError> {
+    if report.prefix_pools.is_empty() {
+        return Ok(());
+    }
+    output.line("")?;
+    let mut table = Table::new([
+        ("POOL", Left),
+        ("IPV6 FOR", Left),
+        ("PREFIXES", Left),
+        ("LENGTH", Right),
+        ("SIZE", Right),
+        ("IN USE", Right),
+        ("RESTING", Right),
+        ("TIMES FULL", Right),
+    ]);
+    for pool in &report.prefix_pools {
+        let row = [
+            pool.pool.clone(),
+            if pool.delegated { "delegation" } else { "link" }.to_owned(),
+            pool.prefixes.join(", "),
+            pool.length.to_string(),
+            pool.size.to_string(),
+            pool.in_use.to_string(),
+            pool.resting.to_string(),
+            pool.exhausted.to_string(),
+        ];
+        table.row(row, output)?;
+    }
+    table.finish(output)
 }
 
 fn shards(report: &StatusReport, output: &mut Output) -> Result<(), CliError> {

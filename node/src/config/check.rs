@@ -7,8 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::model::{Config, LacConfig, TunMode, UserConfig};
+use super::prefixes;
 use super::read::Reader;
-use super::{addresses, cluster};
+use super::{addresses, cluster, radius};
 use crate::aaa::networks::Own;
 use crate::peers::credentials;
 
@@ -32,9 +33,16 @@ pub fn check(config: &Config, reader: &Reader) {
     unique("pool", config.pools.iter().map(|pool| pool.name.as_str()), reader);
     unique("lac", config.lacs.iter().map(|lac| lac.name.as_str()), reader);
     unique("user", config.users.iter().map(|user| user.name.as_str()), reader);
+    unique(
+        "realm",
+        config.realms.iter().map(|realm| realm.name.as_str()),
+        reader,
+    );
     cluster::check(config, reader);
+    radius::check(config, reader);
     pools(config, reader);
     addresses::check_pools(config, reader);
+    prefixes::check(config, reader);
     lacs(&config.lacs, reader);
     anycast(config, reader);
     users(config, reader);
@@ -131,7 +139,7 @@ fn pools(config: &Config, reader: &Reader) {
     let mut earlier: Vec<(Ipv4Net, &str)> = Vec::new();
     for (index, pool) in config.pools.iter().enumerate() {
         let key = format!("pool[{index}].prefixes");
-        if pool.prefixes.is_empty() {
+        if pool.prefixes.is_empty() && pool.ipv6.is_empty() {
             reader.mistake(&key, "needs one prefix at least");
         }
         for (position, prefix) in pool.prefixes.iter().enumerate() {

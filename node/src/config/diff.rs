@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::duration;
 use super::model::{ClusterConfig, Config, LacConfig, MemberConfig, PoolConfig, UserConfig};
+use super::radius::RadiusConfig;
 
 /// The outcome of comparing the running configuration with a new one.
 #[derive(Clone, Debug)]
@@ -174,12 +175,20 @@ fn applied(old: &Config, new: &Config) -> Vec<String> {
     d.plain("log.level", &old.log.level, &new.log.level);
     l2tp(&mut d, old, new);
     ppp(&mut d, old, new);
+    aaa(&mut d, old, new);
+    accounting(&mut d, old, new);
     let Differences(mut texts) = d;
     let pool_changes = |old: &PoolConfig, new: &PoolConfig| {
         changes(&[
             ("prefixes", old.prefixes != new.prefixes),
             ("gateway", old.gateway != new.gateway),
             ("drain", old.drain != new.drain),
+            ("link_prefixes", old.ipv6.link != new.ipv6.link),
+            ("delegated_prefixes", old.ipv6.delegated != new.ipv6.delegated),
+            (
+                "delegated_length",
+                old.ipv6.delegated_length != new.ipv6.delegated_length,
+            ),
         ])
     };
     texts.extend(named(
@@ -190,6 +199,20 @@ fn applied(old: &Config, new: &Config) -> Vec<String> {
         pool_changes,
     ));
     texts.extend(named("lac", &old.lacs, &new.lacs, |lac| &lac.name, lac_changes));
+    texts.extend(named(
+        "radius",
+        &old.radius,
+        &new.radius,
+        |server| &server.label,
+        radius_changes,
+    ));
+    texts.extend(named(
+        "realm",
+        &old.realms,
+        &new.realms,
+        |realm| &realm.name,
+        |old, new| changes(&[("radius", old.radius != new.radius)]),
+    ));
     texts.extend(named(
         "user",
         &old.users,
@@ -229,6 +252,11 @@ fn l2tp(d: &mut Differences, old: &Config, new: &Config) {
     );
 }
 
+fn accounting(d: &mut Differences, old: &Config, new: &Config) {
+    let (old, new) = (old.accounting.interim_interval, new.accounting.interim_interval);
+    d.time("accounting.interim_interval", old, new);
+}
+
 fn ppp(d: &mut Differences, old: &Config, new: &Config) {
     let (old, new) = (&old.ppp, &new.ppp);
     let methods =
@@ -240,6 +268,7 @@ fn ppp(d: &mut Differences, old: &Config, new: &Config) {
     d.plain("ppp.echo_failures", &old.echo_failures, &new.echo_failures);
     d.time("ppp.setup_timeout", old.setup_timeout, new.setup_timeout);
     d.debug("ppp.dns", &old.dns, &new.dns);
+    d.debug("ppp.dns6", &old.dns6, &new.dns6);
     d.plain("ppp.mss_clamp", &old.mss_clamp, &new.mss_clamp);
     d.plain("ppp.accept_proxy", &old.accept_proxy, &new.accept_proxy);
     d.shown(
@@ -248,6 +277,36 @@ fn ppp(d: &mut Differences, old: &Config, new: &Config) {
         &new.address_conflict,
         |policy| policy.name().to_owned(),
     );
+}
+
+fn aaa(d: &mut Differences, old: &Config, new: &Config) {
+    let (old, new) = (&old.aaa, &new.aaa);
+    d.shown("aaa.radius", &old.radius, &new.radius, |groups| groups.join(", "));
+    d.debug("aaa.local", &old.local, &new.local);
+    d.debug("aaa.nas_identifier", &old.nas_identifier, &new.nas_identifier);
+    d.debug("aaa.nas_ip_address", &old.nas_ip_address, &new.nas_ip_address);
+    d.debug(
+        "aaa.nas_ipv6_address",
+        &old.nas_ipv6_address,
+        &new.nas_ipv6_address,
+    );
+    d.time("aaa.patience", old.patience, new.patience);
+}
+
+fn radius_changes(old: &RadiusConfig, new: &RadiusConfig) -> Vec<&'static str> {
+    changes(&[
+        ("secret", old.secret != new.secret),
+        ("priority", old.priority != new.priority),
+        (
+            "require_message_authenticator",
+            old.require_message_authenticator != new.require_message_authenticator,
+        ),
+        ("status_server", old.status_server != new.status_server),
+        ("timeout", old.timeout != new.timeout),
+        ("tries", old.tries != new.tries),
+        ("dead_time", old.dead_time != new.dead_time),
+        ("transport", old.transport != new.transport),
+    ])
 }
 
 fn lac_changes(old: &LacConfig, new: &LacConfig) -> Vec<&'static str> {
@@ -263,6 +322,7 @@ fn lac_changes(old: &LacConfig, new: &LacConfig) -> Vec<&'static str> {
         ("permissive", old.permissive != new.permissive),
         ("auth", old.auth != new.auth),
         ("accept_proxy", old.accept_proxy != new.accept_proxy),
+        ("radius", old.radius != new.radius),
         ("max_tunnels", old.max_tunnels != new.max_tunnels),
         ("max_sessions", old.max_sessions != new.max_sessions),
     ])
@@ -275,6 +335,8 @@ fn user_changes(old: &UserConfig, new: &UserConfig) -> Vec<&'static str> {
         ("pool", old.pool != new.pool),
         ("max_sessions", old.max_sessions != new.max_sessions),
         ("routes", old.routes != new.routes),
+        ("ipv4", old.ipv4 != new.ipv4),
+        ("ipv6", old.ipv6 != new.ipv6),
     ])
 }
 

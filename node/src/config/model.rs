@@ -3,14 +3,17 @@
 //! Values come into being in `parts` (from a file and the environment) and in `dev` (embedded defaults). The
 //! starter file `starter.toml` documents each of them for the operator.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 
 use super::Secret;
+use super::accounting::AccountingConfig;
 use super::pattern::Pattern;
+use super::prefixes::{PrefixPoolConfig, UserPrefixes};
+use super::radius::{AaaConfig, RadiusConfig, RealmConfig};
 use crate::aaa::profile::Route;
 
 /// All that an operator can set.
@@ -32,6 +35,12 @@ pub struct Config {
     pub l2tp: L2tpConfig,
     /// Sessions.
     pub ppp: PppConfig,
+    /// Who judges subscribers.
+    pub aaa: AaaConfig,
+    /// RADIUS servers, in the file's order.
+    pub radius: Vec<RadiusConfig>,
+    /// Users by the end of their names; names are unique.
+    pub realms: Vec<RealmConfig>,
     /// Address pools, in the file's order; names and prefixes are unique and do not overlap.
     pub pools: Vec<PoolConfig>,
     /// LAC profiles in the file's order; see [`Config::lac`] for which one applies.
@@ -40,6 +49,8 @@ pub struct Config {
     pub users: Vec<UserConfig>,
     /// The address that LACs dial, when several nodes share it; `None` without `[anycast]`.
     pub anycast: Option<AnycastConfig>,
+    /// What accounting servers are told.
+    pub accounting: AccountingConfig,
 }
 
 /// `[anycast]`
@@ -222,6 +233,8 @@ pub struct PppConfig {
     pub setup_timeout: Duration,
     /// Name servers handed out by IPCP (RFC 1877): none, one or two.
     pub dns: Vec<Ipv4Addr>,
+    /// Name servers told by Router Advertisements and DHCPv6.
+    pub dns6: Vec<Ipv6Addr>,
     /// Whether the MSS of TCP SYNs is lowered to fit the link.
     pub mss_clamp: bool,
     /// Whether LCP and authentication done by the LAC are accepted when they satisfy policy (RFC 2661 §4.4.5).
@@ -247,12 +260,14 @@ pub enum AddressConflict {
 pub struct PoolConfig {
     /// Unique.
     pub name: String,
-    /// What is handed out, without network, broadcast and gateway address; never empty.
+    /// What is handed out, without network, broadcast and gateway address; empty in a pool of IPv6 alone.
     pub prefixes: Vec<Ipv4Net>,
-    /// Our own address inside these sessions.
+    /// Our own address inside these sessions; unspecified in a pool of IPv6 alone.
     pub gateway: Ipv4Addr,
     /// Whether nobody gets a new address from it.
     pub drain: bool,
+    /// What is handed out of IPv6.
+    pub ipv6: PrefixPoolConfig,
 }
 
 /// `[[lac]]`
@@ -276,6 +291,8 @@ pub struct LacConfig {
     pub auth: Option<Vec<AuthMethod>>,
     /// Overrides `[ppp] accept_proxy` for sessions of this LAC.
     pub accept_proxy: Option<bool>,
+    /// Overrides `[aaa] radius` for sessions of this LAC; none leaves them to the users of the configuration.
+    pub radius: Option<Vec<String>>,
     /// Tunnels of this profile at once; `None` is bounded by `[l2tp]` alone.
     pub max_tunnels: Option<usize>,
     /// Sessions of this profile at once; `None` is bounded by `[l2tp]` alone.
@@ -297,6 +314,10 @@ pub struct UserConfig {
     pub max_sessions: Option<u32>,
     /// Networks behind the user.
     pub routes: Vec<Route>,
+    /// Whether the user gets IPv4.
+    pub ipv4: bool,
+    /// What the user gets of IPv6.
+    pub ipv6: UserPrefixes,
 }
 
 impl Config {
@@ -308,7 +329,23 @@ impl Config {
     /// What the pools hand out: all of it is routed and announced as a whole.
     pub fn networks(&self) -> Vec<IpNet> {
         let prefixes = self.pools.iter().flat_map(|pool| &pool.prefixes);
-        prefixes.map(|prefix| IpNet::V4(*prefix)).collect()
+        let units = self.prefix_units();
+        prefixes
+            .map(|prefix| IpNet::V4(*prefix))
+            .chain(units.map(|(prefix, _)| IpNet::V6(prefix)))
+            .collect()
+    }
+
+    /// The pools that hand out IPv4, in order.
+    pub fn ipv4_pools(&self) -> impl Iterator<Item = &PoolConfig> {
+        self.pools.iter().filter(|pool| !pool.prefixes.is_empty())
+    }
+
+    /// Our own IPv4 address inside the sessions, as far as nothing else says which: the first pool's.
+    pub fn gateway(&self) -> Ipv4Addr {
+        self.ipv4_pools()
+            .next()
+            .map_or(Ipv4Addr::UNSPECIFIED, |pool| pool.gateway)
     }
 
     /// Our own address inside a session whose subscriber has `address`: the gateway of the pool that holds it,
@@ -318,7 +355,7 @@ impl Config {
         self.pools
             .iter()
             .find(holds)
-            .or(self.pools.first())
+            .or(self.ipv4_pools().next())
             .map(|pool| pool.gateway)
     }
 

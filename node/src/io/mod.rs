@@ -25,6 +25,7 @@ pub mod netlink;
 pub mod passage;
 mod poller;
 mod pulse;
+pub mod radius;
 mod shard;
 pub mod socket;
 mod stall;

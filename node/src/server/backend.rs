@@ -10,13 +10,14 @@ use holdfast_protocol::{SessionId, TunnelId};
 use tokio::sync::mpsc;
 
 use super::{ConfigSource, Stop, belonging, checkpoint, cluster_orders, reload};
+use crate::aaa::radius::client::ServerState;
 use crate::actors::context::Shared;
 use crate::actors::forwarding;
 use crate::actors::shard::ShardInput;
 use crate::actors::{relay, session, tunnel};
 use crate::api::{
-    ApiError, Backend, ClusterOrder, ClusterStatus, ErrorCode, Fault, Page, ReloadReport, SessionInfo,
-    ShardStatus, StateCount, StatusReport, Target, TunStatus, TunnelInfo,
+    ApiError, Backend, ClusterOrder, ClusterStatus, ErrorCode, Fault, Page, RadiusStatus, ReloadReport,
+    SessionInfo, ShardStatus, StateCount, StatusReport, Target, TunStatus, TunnelInfo,
 };
 use crate::config;
 use crate::dataplane::DropReason;
@@ -225,6 +226,11 @@ impl Backend for NodeBackend {
             let pools = shared.pools.lock().expect("nothing panics with the pools locked");
             (pools.status(clock::since_boot()), pools.outside())
         };
+        let prefix_pools = shared
+            .prefixes
+            .lock()
+            .expect("nothing panics with the prefixes locked")
+            .status(clock::since_boot());
         let config = shared.config.load();
         let mut warnings = Vec::new();
         if !shared.tun_up {
@@ -263,6 +269,8 @@ impl Backend for NodeBackend {
             sessions: counts(census.sessions),
             pools,
             outside_pools,
+            radius: shared.radius.servers().into_iter().map(radius_status).collect(),
+            prefix_pools,
             limits: shared.metrics.limits(),
             counters: if counters { self.counters() } else { Vec::new() },
             warnings,
@@ -566,5 +574,24 @@ const fn config_method(method: holdfast_ppp::AuthMethod) -> config::AuthMethod {
         holdfast_ppp::AuthMethod::Pap => config::AuthMethod::Pap,
         holdfast_ppp::AuthMethod::ChapMd5 => config::AuthMethod::ChapMd5,
         holdfast_ppp::AuthMethod::MsChapV2 => config::AuthMethod::MsChapV2,
+    }
+}
+
+fn radius_status(server: ServerState) -> RadiusStatus {
+    let counts = server.counts;
+    RadiusStatus {
+        group: server.group,
+        address: server.address,
+        purpose: server.purpose.name().to_owned(),
+        state: server.health.name().to_owned(),
+        outstanding: server.outstanding as u64,
+        sent: counts.sent,
+        retransmitted: counts.retransmitted,
+        accepted: counts.accepted,
+        rejected: counts.rejected,
+        timeouts: counts.timeouts,
+        dropped: counts.unverified + counts.unknown,
+        probes: counts.probes,
+        last_wait_us: u64::try_from(counts.last_wait.as_micros()).unwrap_or(u64::MAX),
     }
 }

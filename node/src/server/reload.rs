@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::start::admission_limits;
 use crate::aaa::LocalUsers;
 use crate::actors::context::Shared;
+use crate::actors::reach::PoolNetworks;
 use crate::api::ReloadReport;
 use crate::config::{Config, MemberConfig, Reload};
 use crate::logging::LogControl;
@@ -31,9 +32,14 @@ pub fn apply(shared: &Shared, log: &LogControl, file: &Config) -> Result<ReloadR
     {
         let mut pools = shared.pools.lock().expect("nothing panics with the pools locked");
         pools.configure(&config.pools, &config.users);
+        let mut prefixes = shared
+            .prefixes
+            .lock()
+            .expect("nothing panics with the prefixes locked");
+        prefixes.configure(&config.pools, &config.users);
     }
-    let networks = config.networks();
-    if networks != shared.config.load().networks() && !shared.table.set_pools(networks) {
+    let networks = PoolNetworks::of(&config);
+    if networks != PoolNetworks::of(&shared.config.load()) && !shared.table.set_pools(networks) {
         needs_restart
             .push("pool: the session table is too busy to change what is routed: reload again".to_owned());
     }
@@ -47,6 +53,7 @@ pub fn apply(shared: &Shared, log: &LogControl, file: &Config) -> Result<ReloadR
     if let Err(error) = log.set_level(&config.log.level) {
         tracing::warn!(%error, "the log level could not be changed");
     }
+    shared.radius.configure(config.radius_settings());
     shared.users.store(Arc::new(LocalUsers::new(&config.users)));
     if let Some(members) = &shared.members {
         members.reconfigure(&config);

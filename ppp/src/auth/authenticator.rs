@@ -244,12 +244,16 @@ impl Authenticator {
                     ms_chap_error,
                 },
             ) => (false, self.ms_chap_failure(*ms_chap_error, message)),
+            (AuthMethod::MsChapV2, Verdict::Unavailable { message }) => {
+                (false, self.ms_chap_failure(None, message))
+            }
             (AuthMethod::Pap | AuthMethod::ChapMd5, Verdict::Accept { message, .. }) => {
                 (true, message.clone())
             }
-            (AuthMethod::Pap | AuthMethod::ChapMd5, Verdict::Reject { message, .. }) => {
-                (false, message.clone())
-            }
+            (
+                AuthMethod::Pap | AuthMethod::ChapMd5,
+                Verdict::Reject { message, .. } | Verdict::Unavailable { message },
+            ) => (false, message.clone()),
         };
         let answered = Answered {
             id,

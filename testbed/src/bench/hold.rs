@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::path::cpu::Used;
 use super::setup::{self, SetupResult};
 use super::{Setting, open_tunnels, release, start};
 use crate::daemon::Memory;
@@ -34,6 +35,8 @@ pub struct HoldResult {
     /// Growth of the proportional set size between the two, octets a session.
     pub bytes_per_session: f64,
     pub held_seconds: u64,
+    /// Of one core, while all are held and no user data flows: HELLOs and echoes.
+    pub cpu_percent_held: f64,
     pub sessions_open: u64,
     pub sessions_lost: u64,
     pub sessions_silent: u64,
@@ -134,6 +137,7 @@ impl fmt::Display for HoldResult {
             )?;
         }
         writeln!(f, "  slope: {:.0} octets a session", self.bytes_per_session)?;
+        writeln!(f, "  while held: {:.1} % of a core", self.cpu_percent_held)?;
         for round in &self.rounds {
             writeln!(f, "  after release {}", round.after_release)?;
             writeln!(f, "  fresh node    {}", round.fresh)?;
@@ -156,7 +160,9 @@ pub fn hold(setting: &Setting, sessions: u32, time: Duration) -> Result<HoldResu
     let memory_at_few = node.daemon.memory()?;
     grow(&mut simulator, setting, sessions)?;
     let memory_at_all = node.daemon.memory()?;
+    let used = used(&node)?;
     std::thread::sleep(time);
+    let cpu_seconds = self::used(&node)? - used;
     let checked = simulator.check(CHECK_TIMEOUT)?;
     let report = simulator.report()?;
 
@@ -176,6 +182,7 @@ pub fn hold(setting: &Setting, sessions: u32, time: Duration) -> Result<HoldResu
         memory_at_all,
         bytes_per_session: growth / f64::from((sessions - few).max(1)),
         held_seconds: time.as_secs(),
+        cpu_percent_held: 100.0 * cpu_seconds / time.as_secs_f64().max(1.0),
         sessions_open: report.sessions_open,
         sessions_lost: report.sessions_lost,
         sessions_silent: checked.sessions_silent(),
@@ -184,6 +191,13 @@ pub fn hold(setting: &Setting, sessions: u32, time: Duration) -> Result<HoldResu
         rate_ratio: Spread::of(rounds.iter().map(Round::rate_ratio)),
         rounds,
     })
+}
+
+/// Seconds of processor time that the node has used.
+fn used(node: &NodeUnderTest) -> Result<f64, Error> {
+    let pid = node.daemon.pid().unwrap_or_default();
+    let used = Used::now(pid).map_err(std::io::Error::other)?;
+    Ok(used.user + used.system)
 }
 
 /// Rounds of set-up on `released` and on a fresh node; which of them goes first changes from round to round.

@@ -26,6 +26,7 @@ const TARGETS: &[(&str, usize)] = &[
     ("log", 120),
     ("config", 4096),
     ("packet", 600),
+    ("radius", 1024),
 ];
 const SECONDS_IN_CI: u32 = 20;
 /// Runs side by side; CI has two cores.

@@ -3,7 +3,7 @@
 mod change;
 
 use super::*;
-use crate::config::Secret;
+use crate::config::{PrefixPoolConfig, Secret, UserPrefixes};
 
 const T: fn(u64) -> Duration = Duration::from_secs;
 
@@ -17,6 +17,7 @@ fn pool(name: &str, prefixes: &[&str], gateway: &str) -> PoolConfig {
         prefixes,
         gateway: address(gateway),
         drain: false,
+        ipv6: PrefixPoolConfig::default(),
     }
 }
 
@@ -28,6 +29,8 @@ fn fixed(name: &str, at: &str) -> UserConfig {
         pool: None,
         max_sessions: None,
         routes: Vec::new(),
+        ipv4: true,
+        ipv6: UserPrefixes::default(),
     }
 }
 

@@ -6,7 +6,7 @@ mod cell;
 mod coalesce;
 mod cores;
 mod counter;
-mod cpu;
+pub(super) mod cpu;
 mod first_packet;
 mod l2tpns;
 mod lanes;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use holdfast::aaa::{Claim, PickError, Pools, Seat};
 use holdfast::actors::forwarding::address;
-use holdfast::config::{AddressConflict, PoolConfig};
+use holdfast::config::{AddressConflict, PoolConfig, PrefixPoolConfig};
 use holdfast_cluster::liveness::isolation;
 use holdfast_cluster::records::SessionRow;
 use holdfast_cluster::{Effect, Table};
@@ -46,6 +46,7 @@ impl Addresses {
                 .find_map(|prefix| prefix.hosts().next())
                 .expect("a pool has a prefix"),
             drain: false,
+            ipv6: PrefixPoolConfig::default(),
         };
         let mut this = Self {
             pools: Pools::new(&[pool], &[]),

@@ -1,0 +1,375 @@
+use super::*;
+use crate::aaa::profile::Service;
+use crate::aaa::radius::Builder;
+
+fn asked() -> Asked<'static> {
+    Asked {
+        name: b"bob",
+        user: "bob",
+        ms_chap: false,
+        group: "main",
+    }
+}
+
+fn decide(code: Code, asked: &Asked<'_>, write: impl FnOnce(&mut Builder)) -> Result<Decision, String> {
+    let mut builder = Builder::new(code, 1);
+    write(&mut builder);
+    let octets = builder.finish_reply(b"s", &[0; 16]).expect("it fits");
+    let packet = Packet::parse(&octets).expect("well-formed");
+    read(&packet, asked).map_err(|error| error.to_string())
+}
+
+fn accept(write: impl FnOnce(&mut Builder)) -> Result<Profile, String> {
+    match decide(Code::ACCESS_ACCEPT, &asked(), write)? {
+        Decision::Accept(profile) => Ok(*profile),
+        Decision::Refuse(refusal) => Err(format!("{refusal:?}")),
+    }
+}
+
+fn net(text: &str) -> IpNet {
+    text.parse().expect("a prefix")
+}
+
+#[test]
+fn an_empty_accept_is_an_address_of_the_first_pool() {
+    let profile = accept(|_| {}).expect("accepted");
+    assert_eq!(profile.ipv4, Some(Assignment::Pool(None)));
+    assert_eq!(
+        (profile.user.as_str(), profile.identity.server_group.as_str()),
+        ("bob", "main")
+    );
+    assert_eq!(profile.service, Service::default());
+}
+
+#[test]
+fn everything_of_the_reply_table() {
+    let profile = accept(|b| {
+        b.text(1, "bob@isp")
+            .u32(6, 2)
+            .u32(7, 1)
+            .ipv4(8, [10, 0, 0, 9].into())
+            .ipv4(9, [255, 255, 255, 248].into());
+        b.text(88, "ignored")
+            .text(11, "customers")
+            .text(11, "20M/5M")
+            .u32(12, 1400)
+            .text(18, "wel")
+            .text(18, "come");
+        b.text(22, "192.168.5.0/24 0.0.0.0 7")
+            .text(22, "172.16.1.1")
+            .octets(24, b"st")
+            .octets(25, b"c1")
+            .octets(25, b"c2");
+        b.u32(27, 3600)
+            .u32(28, 600)
+            .u32(29, 1)
+            .u32(62, 2)
+            .u32(85, 300)
+            .octets(89, b"cui");
+        b.octets(96, &[1; 8]).text(99, "2001:db8:5::/48 :: 3");
+        b.prefix(97, "2001:db8:1::/64".parse().expect("a prefix"))
+            .text(100, "ignored");
+        b.prefix(123, "2001:db8:100::/56".parse().expect("a prefix"));
+        b.ipv6(169, "2001:db8::53".parse().expect("an address"));
+        b.vendor(311, 29, &[10, 0, 0, 54])
+            .vendor(311, 28, &[10, 0, 0, 53]);
+        b.octets(200, b"who knows").vendor(99999, 1, b"?");
+    })
+    .expect("accepted");
+    assert_eq!(profile.ipv4, Some(Assignment::Fixed([10, 0, 0, 9].into())));
+    let routes: Vec<_> = profile
+        .routes
+        .iter()
+        .map(|route| (route.net, route.metric))
+        .collect();
+    let expected = [
+        (net("192.168.5.0/24"), 7),
+        (net("172.16.0.0/16"), 0),
+        (net("2001:db8:5::/48"), 3),
+        (net("10.0.0.8/29"), 0),
+    ];
+    assert_eq!(routes, expected);
+    assert_eq!(profile.service.filters, ["customers"]);
+    assert_eq!(
+        (
+            profile.service.rate_down,
+            profile.service.rate_up,
+            profile.service.mtu
+        ),
+        (20_000_000, 5_000_000, 1400)
+    );
+    assert_eq!(profile.message, b"welcome");
+    assert_eq!(
+        (
+            profile.session_timeout_s,
+            profile.idle_timeout_s,
+            profile.interim_interval_s
+        ),
+        (3600, 600, 300)
+    );
+    assert_eq!(profile.max_sessions, Some(2));
+    assert_eq!(profile.interface_id, Some([1; 8]));
+    let fixed = |text: &str| Some(PrefixAssignment::Fixed(text.parse().expect("a prefix")));
+    assert_eq!(profile.link_prefix, fixed("2001:db8:1::/64"));
+    assert_eq!(profile.delegated_prefix, fixed("2001:db8:100::/56"));
+    assert_eq!(
+        profile.dns,
+        [Ipv4Addr::new(10, 0, 0, 53), Ipv4Addr::new(10, 0, 0, 54)]
+    );
+    assert_eq!(profile.dns6.len(), 1);
+    let identity = &profile.identity;
+    assert_eq!(identity.accounted_user, b"bob@isp");
+    assert_eq!(identity.classes, [b"c1".to_vec(), b"c2".to_vec()]);
+    assert_eq!(
+        (identity.state.as_slice(), identity.chargeable_user.as_slice()),
+        (&b"st"[..], &b"cui"[..])
+    );
+    assert_eq!(identity.termination_action, 1);
+}
+
+#[test]
+fn who_picks_the_address() {
+    for picks in [NAS_PICKS, USER_PICKS] {
+        let profile = accept(|b| {
+            b.ipv4(8, picks).text(88, "gold");
+        });
+        assert_eq!(
+            profile.expect("accepted").ipv4,
+            Some(Assignment::Pool(Some("gold".to_owned())))
+        );
+    }
+    let pool = |vendor: u32, kind: u8, text: &str| {
+        let profile = accept(|b| {
+            b.vendor(vendor, kind, text.as_bytes());
+        });
+        profile.expect("accepted").ipv4
+    };
+    assert_eq!(
+        pool(9, 1, "ip:addr-pool=silver"),
+        Some(Assignment::Pool(Some("silver".to_owned())))
+    );
+    assert_eq!(
+        pool(4874, 2, "bronze"),
+        Some(Assignment::Pool(Some("bronze".to_owned())))
+    );
+}
+
+#[test]
+fn prefixes_of_pools() {
+    let profile = accept(|b| {
+        b.text(100, "link").text(171, "pd");
+    })
+    .expect("accepted");
+    let pool = |name: &str| Some(PrefixAssignment::Pool(Some(name.to_owned())));
+    assert_eq!(
+        (profile.link_prefix, profile.delegated_prefix),
+        (pool("link"), pool("pd"))
+    );
+}
+
+#[test]
+fn rates_of_vendors() {
+    let rates = |vendor: u32, pairs: &[(u8, &[u8])]| {
+        let profile = accept(|b| {
+            for (kind, value) in pairs {
+                b.vendor(vendor, *kind, value);
+            }
+        });
+        profile.map(|profile| (profile.service.rate_up, profile.service.rate_down))
+    };
+    let mega = &1_000_000_u32.to_be_bytes()[..];
+    let two_thousand = &2_000_u32.to_be_bytes()[..];
+    assert_eq!(
+        rates(14122, &[(7, mega), (8, two_thousand)]),
+        Ok((1_000_000, 2_000))
+    );
+    assert_eq!(
+        rates(2011, &[(2, mega), (5, two_thousand)]),
+        Ok((1_000_000, 2_000))
+    );
+    assert_eq!(
+        rates(10055, &[(1, two_thousand), (2, mega)]),
+        Ok((2_000_000, 1_000_000_000))
+    );
+    assert_eq!(rates(14988, &[(8, b"1M/2M")]), Ok((1_000_000, 2_000_000)));
+    assert_eq!(
+        rates(
+            9,
+            &[(1, b"lcp:interface-config#1=rate-limit output 2000000 9000 9000")]
+        ),
+        Ok((0, 2_000_000))
+    );
+    assert_eq!(
+        rates(14122, &[(7, &[0; 4])]),
+        Err("WISPr attribute 7 (vendor 14122): must be a rate between 1 kbit/s and 400 Gbit/s".to_owned())
+    );
+}
+
+/// Service-Type or Framed-Protocol that is not spoken here: as good as a Reject.
+#[test]
+fn s_154_another_service_is_a_reject() {
+    for (kind, value) in [(6, 1), (6, 8), (7, 2)] {
+        let decision = decide(Code::ACCESS_ACCEPT, &asked(), |b| {
+            b.u32(kind, value).text(18, "no");
+        });
+        let Ok(Decision::Refuse(refusal)) = decision else {
+            panic!("{kind}={value}: {decision:?}")
+        };
+        assert!(refusal.why.is_some());
+        assert_eq!(refusal.message, b"no");
+    }
+}
+
+/// Session-Timeout 0 is none; an interim interval below the minimum is raised.
+#[test]
+fn s_156_timeouts_at_their_edges() {
+    let profile = accept(|b| {
+        b.u32(27, 0).u32(28, 0).u32(85, 1);
+    })
+    .expect("accepted");
+    assert_eq!(
+        (
+            profile.session_timeout_s,
+            profile.idle_timeout_s,
+            profile.interim_interval_s
+        ),
+        (0, 0, 60)
+    );
+    let none = accept(|b| {
+        b.u32(85, 0);
+    });
+    assert_eq!(none.expect("accepted").interim_interval_s, 0);
+}
+
+#[test]
+fn nonsense_is_refused_by_name() {
+    let wrong = |write: &dyn Fn(&mut Builder) -> &mut Builder| {
+        accept(|b| {
+            write(b);
+        })
+        .expect_err("nonsense")
+    };
+    let begins = |text: String, beginning: &str| assert!(text.starts_with(beginning), "{text}");
+    begins(
+        wrong(&|b| b.octets(8, &[1])),
+        "Framed-IP-Address (8): must be an IPv4 address",
+    );
+    begins(
+        wrong(&|b| b.ipv4(8, [0, 0, 0, 0].into())),
+        "Framed-IP-Address (8): must be an address",
+    );
+    begins(
+        wrong(&|b| b.ipv4(8, [224, 0, 0, 1].into())),
+        "Framed-IP-Address (8): must be an address",
+    );
+    begins(
+        wrong(&|b| b.ipv4(8, [10, 0, 0, 1].into()).ipv4(9, [255, 0, 255, 0].into())),
+        "Framed-IP-Netmask (9): must be a netmask",
+    );
+    begins(wrong(&|b| b.u32(12, 63)), "Framed-MTU (12): must be 64");
+    begins(wrong(&|b| b.u32(12, 65_536)), "Framed-MTU (12): must be 64");
+    begins(
+        wrong(&|b| b.octets(27, &[0; 3])),
+        "Session-Timeout (27): must have 4 octets",
+    );
+    begins(wrong(&|b| b.u32(62, 0)), "Port-Limit (62)");
+    begins(
+        wrong(&|b| b.text(22, "10.0.0.0/33 0.0.0.0 1")),
+        "Framed-Route (22)",
+    );
+    begins(
+        wrong(&|b| b.text(22, "10.0.0.0/24 gateway 1")),
+        "Framed-Route (22)",
+    );
+    begins(
+        wrong(&|b| b.text(22, "10.0.0.0/24 0.0.0.0 far")),
+        "Framed-Route (22)",
+    );
+    begins(
+        wrong(&|b| b.text(99, "2001:db8::1 :: 1")),
+        "Framed-IPv6-Route (99)",
+    );
+    begins(wrong(&|b| b.octets(96, &[0; 8])), "Framed-Interface-Id (96)");
+    begins(
+        wrong(&|b| b.octets(97, &[0, 64])),
+        "Framed-IPv6-Prefix (97): must be a prefix of unicast",
+    );
+    begins(
+        wrong(&|b| b.octets(123, &[0, 200])),
+        "Delegated-IPv6-Prefix (123)",
+    );
+    begins(wrong(&|b| b.text(11, "0/0")), "Filter-Id (11): must be a rate");
+    begins(
+        wrong(&|b| b.vendor(311, 28, &[0; 4])),
+        "Microsoft attribute 28 (vendor 311)",
+    );
+    begins(
+        wrong(&|b| {
+            for _ in 0..=ROUTES_MAX {
+                b.text(22, "10.0.0.0/24 0.0.0.0 1");
+            }
+            b
+        }),
+        "Framed-Route (22): a subscriber may have 64 routes",
+    );
+}
+
+#[test]
+fn ms_chap_needs_its_proof() {
+    let ms_chap = Asked {
+        ms_chap: true,
+        ..asked()
+    };
+    let proof = format!("S={}", "0123456789ABCDEF0123456789ABCDEF01234567");
+    let accepted = decide(Code::ACCESS_ACCEPT, &ms_chap, |b| {
+        b.vendor(311, 26, format!("\x07{proof} M=hello").as_bytes());
+    });
+    let Ok(Decision::Accept(profile)) = accepted else {
+        panic!("{accepted:?}")
+    };
+    assert_eq!(profile.ms_chap_success, Some(proof.into_bytes()));
+    let missing = decide(Code::ACCESS_ACCEPT, &ms_chap, |_| {});
+    assert!(missing.expect_err("no proof").contains("is missing"));
+    let broken = decide(Code::ACCESS_ACCEPT, &ms_chap, |b| {
+        b.vendor(311, 26, b"\x07S=xyz");
+    });
+    assert!(broken.is_err());
+}
+
+#[test]
+fn rejects_and_challenges() {
+    let rejected = decide(Code::ACCESS_REJECT, &asked(), |b| {
+        b.text(18, "unpaid")
+            .vendor(311, 2, b"\x07E=649 R=0 C=00 V=3 M=other");
+    });
+    let expected = Refusal {
+        message: b"unpaid".to_vec(),
+        ms_chap_error: Some(649),
+        why: None,
+    };
+    assert_eq!(rejected, Ok(Decision::Refuse(expected)));
+    let spoken = decide(Code::ACCESS_REJECT, &asked(), |b| {
+        b.vendor(311, 2, b"\x07E=648 R=0 V=3 M=expired");
+    });
+    let Ok(Decision::Refuse(refusal)) = spoken else {
+        panic!("{spoken:?}")
+    };
+    assert_eq!(
+        (refusal.message.as_slice(), refusal.ms_chap_error),
+        (&b"expired"[..], Some(648))
+    );
+    let challenged = decide(Code::ACCESS_CHALLENGE, &asked(), |b| {
+        b.octets(24, b"state").text(18, "token?");
+    });
+    let Ok(Decision::Refuse(refusal)) = challenged else {
+        panic!("{challenged:?}")
+    };
+    assert!(refusal.why.is_some_and(|why| why.contains("Access-Challenge")));
+    let overlong = decide(Code::ACCESS_REJECT, &asked(), |b| {
+        b.octets(18, &[b'x'; 200]).octets(18, &[b'y'; 200]);
+    });
+    let Ok(Decision::Refuse(refusal)) = overlong else {
+        panic!("{overlong:?}")
+    };
+    assert_eq!(refusal.message.len(), 255);
+}
