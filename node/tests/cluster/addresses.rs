@@ -72,7 +72,7 @@ fn set_policy(site: &Site, address: Ipv4Addr, policy: &str) {
 
 /// S-153, of which the session table has the last word.
 #[test]
-fn an_address_that_is_in_use_is_kept_or_taken_over_as_the_policy_says() {
+fn s_153_an_address_that_is_in_use_is_kept_or_taken_over_as_the_policy_says() {
     let site = Site::new();
     let _daemons = site.start_three();
     // User 258 has it of the pool, before it is fixed for 257.

@@ -192,7 +192,7 @@ fn a_user_who_dials_again_replaces_his_stale_session() {
 
 /// S-153 with the policy "replace".
 #[test]
-fn another_users_session_is_replaced_where_that_is_asked_for() {
+fn s_153_another_users_session_is_replaced_where_that_is_asked_for() {
     for version in [REPLACE_ANY_FROM - 1, REPLACE_ANY_FROM] {
         let mut bench = Bench::with_tunnel(0x0301);
         bench.table.version = version;

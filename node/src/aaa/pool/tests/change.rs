@@ -97,7 +97,7 @@ fn what_lies_in_a_removed_prefix_is_kept_reported_and_never_given_again() {
 
 /// S-153: an address that is in use is kept by its session, or goes to the new one with the session table's consent.
 #[test]
-fn who_gives_way_is_the_policys_choice() {
+fn s_153_who_gives_way_is_the_policys_choice() {
     use AddressConflict::{Refuse, Replace, ReplaceSameUser};
     let at = address("203.0.113.7");
     for (conflict, user, session, gets) in [
