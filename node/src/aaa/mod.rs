@@ -1,8 +1,9 @@
 //! Who may dial in, and with which address.
 //!
-//! `profile` is what a subscriber gets, `pool` picks addresses, `local` judges the users of the configuration file. Both are pure: time, the sessions of
-//! a user and the rows of the session table are handed in.
+//! `profile` is what a subscriber gets, `pool` picks addresses, `local` judges the users of the configuration file, `radius` speaks with servers,
+//! `coa` hears their orders. All are pure: time, the sessions of a user and the rows of the session table are handed in.
 
+pub mod coa;
 pub mod local;
 pub mod pool;
 pub mod profile;
