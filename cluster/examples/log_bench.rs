@@ -13,7 +13,8 @@ use holdfast_cluster::commands::{
 };
 use holdfast_cluster::log::DiskLog;
 use holdfast_cluster::records::{
-    NcpRow, PppRow, Prefix, QueuedMessage, SessionRow, SessionState, SocketAddress, TunnelRow, TunnelState,
+    NcpRow, PppRow, Prefix, QueuedMessage, Service, SessionRow, SessionState, SocketAddress, TunnelRow,
+    TunnelState,
 };
 use holdfast_cluster::{Output, Replica, ReplicaConfig, Table, Verdict, first_life};
 use prost::Message;
@@ -243,6 +244,7 @@ fn session_row(tunnel: u16, session: u16) -> SessionRow {
         local: vec![192, 0, 2, 1],
         peer: address.octets().to_vec(),
         dns: vec![vec![192, 0, 2, 53], vec![192, 0, 2, 54]],
+        ..NcpRow::default()
     };
     let ppp = PppRow {
         local_magic: number,
@@ -254,7 +256,10 @@ fn session_row(tunnel: u16, session: u16) -> SessionRow {
         ncps: vec![ncp],
         addresses: vec![Prefix::host(address.into())],
         classes: vec![vec![0; 16]],
-        policy: "residential".to_owned(),
+        service: Some(Service {
+            policy: "residential".to_owned(),
+            ..Service::default()
+        }),
         ..PppRow::default()
     };
     SessionRow {

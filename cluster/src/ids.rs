@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use holdfast_protocol::{SessionId, TunnelId};
 
 use crate::commands::{
-    Acknowledge, Assign, ChangeTunnel, CreateTunnel, Move, PutSession, Raise, Reclaim, RemoveSession,
-    RemoveTunnel, SessionChange, SessionKey, Take, Tick, session_change,
+    Acknowledge, Assign, ChangeTunnel, CreateTunnel, Finalize, Move, PutSession, Raise, Reclaim,
+    RemoveSession, RemoveTunnel, SessionChange, SessionKey, Take, Tick, session_change,
 };
 use crate::commands::{Command, command::Kind};
 use crate::records::{PppRow, Prefix, SessionRow, SocketAddress, TunnelRow};
@@ -157,5 +157,6 @@ command_from!(
     Acknowledge,
     Assign,
     Move,
-    Raise
+    Raise,
+    Finalize
 );

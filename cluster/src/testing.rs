@@ -205,6 +205,7 @@ pub(crate) fn open(id: u16, user: &str, address: Ipv4Addr) -> SessionRow {
         local: vec![192, 0, 2, 1],
         peer: address.octets().to_vec(),
         dns: vec![vec![192, 0, 2, 53]],
+        ..NcpRow::default()
     };
     let ppp = PppRow {
         local_magic: 1,

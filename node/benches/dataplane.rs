@@ -59,6 +59,7 @@ fn table(sessions: u32) -> Table {
             session: id,
             peer_session: id,
             open: true,
+            ipv6: true,
             address: Some(address(session)),
             routes: Vec::new(),
             mtu: 1460,

@@ -35,6 +35,7 @@ fn config() -> TunConfig {
             "10.77.0.0/16".parse().expect("a prefix"),
             "10.99.0.1/32".parse().expect("a prefix"),
         ],
+        routes6: Vec::new(),
         anycast: Vec::new(),
         offload: true,
     }
@@ -134,7 +135,7 @@ fn a_route_that_exists_names_itself() {
     config.routes.push(config.routes[0]);
     let error = Tun::open(&config, 1).expect_err("twice the same route");
     assert!(
-        matches!(&error, TunError::Route { route, .. } if *route == config.routes[0]),
+        matches!(&error, TunError::Route { route, .. } if *route == config.routes[0].into()),
         "{error}"
     );
     assert!(!ip("link show").contains("hf0"), "nothing is left behind");

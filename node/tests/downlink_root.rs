@@ -47,6 +47,7 @@ fn lns(offload: bool) -> (Lns, Lac) {
         address: OWN,
         mtu: 1500,
         routes: vec!["10.77.0.0/16".parse().expect("a prefix")],
+        routes6: Vec::new(),
         anycast: Vec::new(),
         offload,
     };

@@ -18,6 +18,10 @@ pub enum Direction {
 pub enum Cause {
     /// Closed by the operator or by a limit of the session.
     Administrative,
+    /// The session has lasted as long as it may.
+    SessionTimeout,
+    /// No user data for as long as the session may idle.
+    IdleTimeout,
     /// LCP Terminate-Request, from this side.
     Terminated(Direction),
     /// LCP did not converge.
@@ -50,7 +54,7 @@ impl Cause {
     /// The disconnect code.
     pub fn code(self) -> u16 {
         match self {
-            Self::Administrative => 1,
+            Self::Administrative | Self::SessionTimeout | Self::IdleTimeout => 1,
             Self::Terminated(_) => 3,
             Self::LcpTimeout => 5,
             Self::NoLcp => 6,
@@ -69,7 +73,7 @@ impl Cause {
     /// The control protocol that the code is about; 0 for the link as a whole.
     pub fn protocol(self) -> u16 {
         match self {
-            Self::Administrative | Self::Terminated(_) => 0,
+            Self::Administrative | Self::SessionTimeout | Self::IdleTimeout | Self::Terminated(_) => 0,
             Self::LcpTimeout | Self::NoLcp | Self::Loop | Self::EchoTimeout => protocol::LCP,
             Self::AuthUnacceptable(method) => method.protocol(),
             Self::AuthTimeout(method) | Self::AuthUnavailable(method) | Self::AuthFailed(method) => {
@@ -87,6 +91,8 @@ impl Cause {
             Self::AuthUnacceptable(_) | Self::AuthFailed(_) => Direction::Peer,
             Self::AddressRefused(_) => Direction::Local,
             Self::Administrative
+            | Self::SessionTimeout
+            | Self::IdleTimeout
             | Self::LcpTimeout
             | Self::NoLcp
             | Self::Loop
@@ -105,6 +111,8 @@ impl Cause {
             Self::AuthUnavailable(_) => 4,
             Self::NoLcp => 11,
             Self::Administrative
+            | Self::SessionTimeout
+            | Self::IdleTimeout
             | Self::Terminated(_)
             | Self::LcpTimeout
             | Self::Loop

@@ -8,6 +8,8 @@ pub mod protocol {
     pub const IPV6: u16 = 0x0057;
     /// IP Control Protocol (RFC 1332).
     pub const IPCP: u16 = 0x8021;
+    /// IPv6 Control Protocol (RFC 5072).
+    pub const IPV6CP: u16 = 0x8057;
     /// Link Control Protocol (RFC 1661).
     pub const LCP: u16 = 0xc021;
     /// Password Authentication Protocol (RFC 1334).
@@ -53,6 +55,11 @@ pub mod ipcp_option {
     pub const IP_ADDRESS: u8 = 3;
     pub const PRIMARY_DNS: u8 = 129;
     pub const SECONDARY_DNS: u8 = 131;
+}
+
+/// IPV6CP configuration options (RFC 5072 §4).
+pub mod ipv6cp_option {
+    pub const INTERFACE_IDENTIFIER: u8 = 1;
 }
 
 /// Codes of PAP (RFC 1334 §2.2).

@@ -1,4 +1,4 @@
-//! PPP for a network server: framing, the RFC 1661 automaton, LCP, PAP, CHAP, IPCP.
+//! PPP for a network server: framing, the RFC 1661 automaton, LCP, PAP, CHAP, IPCP, IPV6CP.
 //!
 //! ```text
 //!             frames                    ppp::Link
@@ -21,6 +21,7 @@ mod cause;
 pub mod frame;
 pub mod iana;
 mod ipcp;
+mod ipv6cp;
 mod lcp;
 mod link;
 mod ncp;
@@ -33,6 +34,7 @@ mod secret;
 pub use auth::{AuthMethod, AuthRequest, Credential, Verdict};
 pub use cause::{Cause, Direction};
 pub use ipcp::IpcpConfig;
+pub use ipv6cp::{InterfaceId, Ipv6cpConfig};
 pub use link::{Counter, Link, LinkConfig, OpenLink, OpenNcp, Output, Transition};
 pub use ncp::{Ncp, NcpConfig};
 pub use proxy::Proxy;

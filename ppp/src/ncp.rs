@@ -4,6 +4,7 @@
 use crate::cause::Cause;
 use crate::iana::protocol;
 use crate::ipcp::{IpcpConfig, IpcpOptions};
+use crate::ipv6cp::{Ipv6cpConfig, Ipv6cpOptions};
 use crate::negotiator::{Answer, OptionHandling};
 use crate::packet::ConfigOption;
 
@@ -12,6 +13,8 @@ use crate::packet::ConfigOption;
 pub enum Ncp {
     /// IPv4 (RFC 1332).
     Ipcp,
+    /// IPv6 (RFC 5072).
+    Ipv6cp,
 }
 
 impl Ncp {
@@ -19,6 +22,7 @@ impl Ncp {
     pub fn protocol(self) -> u16 {
         match self {
             Self::Ipcp => protocol::IPCP,
+            Self::Ipv6cp => protocol::IPV6CP,
         }
     }
 
@@ -26,6 +30,7 @@ impl Ncp {
     pub fn from_protocol(number: u16) -> Option<Self> {
         match number {
             protocol::IPCP => Some(Self::Ipcp),
+            protocol::IPV6CP => Some(Self::Ipv6cp),
             _ => None,
         }
     }
@@ -35,6 +40,7 @@ impl Ncp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NcpConfig {
     Ipcp(IpcpConfig),
+    Ipv6cp(Ipv6cpConfig),
 }
 
 impl NcpConfig {
@@ -42,6 +48,7 @@ impl NcpConfig {
     pub fn ncp(&self) -> Ncp {
         match self {
             Self::Ipcp(_) => Ncp::Ipcp,
+            Self::Ipv6cp(_) => Ncp::Ipv6cp,
         }
     }
 }
@@ -50,12 +57,14 @@ impl NcpConfig {
 #[derive(Debug)]
 pub(crate) enum NcpOptions {
     Ipcp(IpcpOptions),
+    Ipv6cp(Ipv6cpOptions),
 }
 
 impl NcpOptions {
     pub(crate) fn new(config: &NcpConfig) -> Self {
         match config {
             NcpConfig::Ipcp(config) => Self::Ipcp(IpcpOptions::new(*config)),
+            NcpConfig::Ipv6cp(config) => Self::Ipv6cp(Ipv6cpOptions::new(*config)),
         }
     }
 
@@ -63,12 +72,14 @@ impl NcpOptions {
     pub(crate) fn agreed(&self) -> NcpConfig {
         match self {
             Self::Ipcp(options) => NcpConfig::Ipcp(options.config()),
+            Self::Ipv6cp(options) => NcpConfig::Ipv6cp(options.config()),
         }
     }
 
     fn handling(&mut self) -> &mut dyn OptionHandling {
         match self {
             Self::Ipcp(options) => options,
+            Self::Ipv6cp(options) => options,
         }
     }
 }
@@ -77,6 +88,7 @@ impl OptionHandling for NcpOptions {
     fn request(&self) -> Vec<ConfigOption> {
         match self {
             Self::Ipcp(options) => options.request(),
+            Self::Ipv6cp(options) => options.request(),
         }
     }
 
@@ -99,6 +111,7 @@ impl OptionHandling for NcpOptions {
     fn disagreement(&self) -> Cause {
         match self {
             Self::Ipcp(options) => options.disagreement(),
+            Self::Ipv6cp(options) => options.disagreement(),
         }
     }
 }

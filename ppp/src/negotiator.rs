@@ -120,6 +120,14 @@ impl Negotiator {
         }
     }
 
+    /// A protocol that the peer may begin: in Stopped.
+    pub(crate) fn stopped(first_id: u8) -> Self {
+        Self {
+            state: State::Stopped,
+            ..Self::new(first_id)
+        }
+    }
+
     pub(crate) fn state(&self) -> State {
         self.state
     }

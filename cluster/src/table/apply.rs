@@ -8,11 +8,13 @@ use prost::Message;
 use super::verdict::{Effect, Refusal, Verdict};
 use super::{PeerKey, Table, Tunnel};
 use crate::commands::command::Kind;
-use crate::commands::{Acknowledge, Command, CommandBatch, CreateTunnel, Raise, Reclaim, RemoveTunnel, Tick};
+use crate::commands::{
+    Acknowledge, Command, CommandBatch, CreateTunnel, Finalize, Raise, Reclaim, RemoveTunnel, Tick,
+};
 use crate::ids::tunnel_id;
 use crate::limits::{
     COMMAND_VERSION, ID_REST_MS, PROPOSER_CHECKED_FROM, TABLE_TIME_JUMP_MAX_MS, TABLE_TIME_STEP_MS,
-    TUNNEL_ROW_OCTETS_MAX,
+    TRAFFIC_FINAL_FROM, TUNNEL_ROW_OCTETS_MAX,
 };
 use crate::records::{TunnelRow, TunnelState};
 
@@ -56,6 +58,7 @@ impl Table {
                 self.acknowledge(&acknowledge);
                 Ok(())
             }
+            Some(Kind::Finalize(finalize)) => self.finalize(finalize),
             None => Err(Refusal::Malformed("unknown command")),
         }
     }
@@ -171,6 +174,17 @@ impl Table {
         for sequence in &acknowledge.sequences {
             self.outbox.records.remove(sequence);
         }
+    }
+
+    /// An older program knows the command not at all.
+    fn finalize(&mut self, finalize: Finalize) -> Result<(), Refusal> {
+        if self.version < TRAFFIC_FINAL_FROM {
+            return Err(Refusal::Malformed("unknown command"));
+        }
+        for last in finalize.records {
+            self.outbox.finalize(last);
+        }
+        Ok(())
     }
 
     pub(super) fn find(&self, tunnel: u32) -> Result<(TunnelId, &Tunnel), Refusal> {

@@ -38,7 +38,7 @@ pub use verdict::{AddressRefusal, Effect, Refusal, Verdict};
 
 use crate::ids::first_life;
 use crate::limits::{ADDRESS_REST_MS, GROUPS, TABLE_TIME_STEP_MS};
-use crate::records::{SessionRow, TunnelRow};
+use crate::records::{Prefix, SessionRow, TunnelRow};
 
 /// Who owns a group of tunnels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -257,9 +257,36 @@ impl Table {
         })
     }
 
+    /// As [`Self::released`], of IPv6 prefixes.
+    pub fn released_prefixes(&self) -> impl Iterator<Item = (Prefix, u64, Arc<[u8]>)> + '_ {
+        let prefixes = self
+            .spans
+            .releases()
+            .filter(|release| release.span.first != release.span.last);
+        prefixes.map(|release| {
+            let rests = (release.since_ms + ADDRESS_REST_MS + TABLE_TIME_STEP_MS).saturating_sub(self.now_ms);
+            (release.span.to_prefix(), rests, release.user)
+        })
+    }
+
     /// Accounting records owed, oldest first.
     pub fn outbox(&self) -> impl Iterator<Item = &Arc<Owed>> {
         self.outbox.records.values()
+    }
+
+    /// Those from the number `first` on.
+    pub fn outbox_from(&self, first: u64) -> impl Iterator<Item = &Arc<Owed>> {
+        self.outbox.records.range(first..).map(|(_, owed)| owed)
+    }
+
+    /// How many there are.
+    pub fn outbox_len(&self) -> usize {
+        self.outbox.records.len()
+    }
+
+    /// The number that the next one gets; 0: this table never owed any.
+    pub fn next_owed(&self) -> u64 {
+        self.outbox.next
     }
 
     /// One accounting record owed.

@@ -1,14 +1,18 @@
 //! Accounting records owed: they outlive their session and are delivered at least once.
+//!
+//! A session's traffic is counted off the log. Only its last figure comes here, once for each session: nobody else would have it
+//! should the server be dead for a day and the nodes restarted meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use holdfast_protocol::TunnelId;
 
+use crate::commands::FinalTraffic;
 use crate::limits::OUTBOX_MAX;
-use crate::records::{AccountingKind, AccountingOwed, SessionRow, SocketAddress, TunnelRow};
+use crate::records::{AccountingKind, AccountingOwed, SessionRow, SocketAddress, Traffic, TunnelRow};
 
-/// A Start or Stop owed to the accounting server. Traffic counters are not in it: they stay off the log.
+/// A Start or Stop owed to the accounting server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Owed {
     /// Ascending; names the record for `Acknowledge`.
@@ -31,6 +35,10 @@ pub struct Owed {
     pub session: Arc<SessionRow>,
     /// Acct-Terminate-Cause (RFC 2866 §5.10) of a Stop.
     pub terminate_cause: u32,
+    /// Ours in the tunnel, for Tunnel-Server-Endpoint.
+    pub local: Option<SocketAddress>,
+    /// Of a Stop, once it is final.
+    pub traffic: Option<Traffic>,
 }
 
 /// An event that is owed once its change is accepted.
@@ -50,8 +58,16 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// Adds a record and returns its number. At the bound the oldest one is dropped and counted.
-    pub(crate) fn push(&mut self, event: Event, tunnel: TunnelId, row: &TunnelRow, now: (u64, u64)) -> u64 {
+    /// Adds a record and returns its number. At the bound the oldest one is dropped and counted. `local` is None where a member may
+    /// not know the field.
+    pub(crate) fn push(
+        &mut self,
+        event: Event,
+        tunnel: TunnelId,
+        row: &TunnelRow,
+        local: Option<SocketAddress>,
+        now: (u64, u64),
+    ) -> u64 {
         let sequence = self.next;
         self.next += 1;
         let owed = Owed {
@@ -65,6 +81,8 @@ impl Outbox {
             profile: row.profile.clone(),
             session: event.session,
             terminate_cause: event.terminate_cause,
+            local,
+            traffic: None,
         };
         self.records.insert(sequence, Arc::new(owed));
         while self.records.len() > OUTBOX_MAX {
@@ -72,6 +90,16 @@ impl Outbox {
             self.dropped += 1;
         }
         sequence
+    }
+
+    /// A record that is gone was delivered, and one that has its traffic was told before.
+    pub(crate) fn finalize(&mut self, last: FinalTraffic) {
+        let Some(owed) = self.records.get_mut(&last.sequence) else {
+            return;
+        };
+        if owed.kind == AccountingKind::Stop && owed.traffic.is_none() {
+            Arc::make_mut(owed).traffic = last.traffic;
+        }
     }
 }
 
@@ -88,6 +116,8 @@ impl Owed {
             profile: self.profile.clone(),
             session: Some(SessionRow::clone(&self.session)),
             terminate_cause: self.terminate_cause,
+            local: self.local.clone(),
+            traffic: self.traffic,
         }
     }
 
@@ -104,6 +134,8 @@ impl Owed {
             profile: record.profile,
             session: Arc::new(record.session?),
             terminate_cause: record.terminate_cause,
+            local: record.local,
+            traffic: record.traffic,
         })
     }
 }

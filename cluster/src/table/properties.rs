@@ -10,12 +10,12 @@ use super::spans::Span;
 use super::{Effect, Group, Restore, Table, Verdict};
 use crate::commands::command::Kind;
 use crate::commands::{
-    Acknowledge, Assign, ChangeTunnel, Command, CommandBatch, CreateTunnel, Move, PutSession, Raise, Reclaim,
-    RemoveSession, RemoveTunnel, SessionChange, SessionKey, Tick, TunnelUpdate,
+    Acknowledge, Assign, ChangeTunnel, Command, CommandBatch, CreateTunnel, FinalTraffic, Finalize, Move,
+    PutSession, Raise, Reclaim, RemoveSession, RemoveTunnel, SessionChange, SessionKey, Tick, TunnelUpdate,
 };
 use crate::ids::first_life;
 use crate::limits::GROUPS;
-use crate::records::{QueuedMessage, TunnelState};
+use crate::records::{QueuedMessage, Traffic, TunnelState};
 use crate::testing::{address, connected, create, open, take};
 
 /// A command that mostly makes sense once it has been fitted to the table.
@@ -36,6 +36,7 @@ enum Step {
     Remove(u16),
     Tick(u64),
     Acknowledge(u64),
+    Finalize(u64, u64),
     Raise(u32),
 }
 
@@ -95,7 +96,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => tunnel_ids().prop_map(Step::Remove),
         2 => (0u64..6_000).prop_map(Step::Tick),
         1 => (0u64..20).prop_map(Step::Acknowledge),
-        1 => (0u32..4).prop_map(Step::Raise),
+        1 => (0u64..20, 0u64..3).prop_map(|(sequence, octets)| Step::Finalize(sequence, octets)),
+        1 => (0u32..5).prop_map(Step::Raise),
     ]
 }
 
@@ -145,6 +147,16 @@ fn command(table: &Table, step: &Step) -> Command {
         Step::Raise(version) => Raise { version }.into(),
         Step::Acknowledge(sequence) => Acknowledge {
             sequences: vec![sequence],
+        }
+        .into(),
+        Step::Finalize(sequence, input_octets) => Finalize {
+            records: vec![FinalTraffic {
+                sequence,
+                traffic: Some(Traffic {
+                    input_octets,
+                    ..Traffic::default()
+                }),
+            }],
         }
         .into(),
         Step::Change {

@@ -16,7 +16,7 @@ use super::{Session, Table};
 use crate::commands::session_change::Change;
 use crate::commands::{ChangeTunnel, PutSession, RemoveSession, SessionKey};
 use crate::ids::{session_id, tunnel_id};
-use crate::limits::{ADDRESSES_PER_SESSION_MAX, SESSION_ROW_OCTETS_MAX, SESSIONS_MAX};
+use crate::limits::{ADDRESSES_PER_SESSION_MAX, SESSION_ROW_OCTETS_MAX, SESSIONS_MAX, TRAFFIC_FINAL_FROM};
 use crate::records::{AccountingKind, SessionRow, SessionState, TunnelRow, TunnelState};
 
 /// Acct-Terminate-Cause "Port Preempted" (RFC 2866 §5.10).
@@ -357,7 +357,10 @@ impl Table {
         effects.extend(staged.effects);
         for (tunnel, event) in staged.events {
             let row = Arc::clone(&self.tunnels[&tunnel].row);
-            let sequence = self.outbox.push(event, tunnel, &row, (now_ms, self.unix_s));
+            let local = row.local.clone().filter(|_| self.version >= TRAFFIC_FINAL_FROM);
+            let sequence = self
+                .outbox
+                .push(event, tunnel, &row, local, (now_ms, self.unix_s));
             effects.push(Effect::AccountingOwed { sequence });
         }
     }

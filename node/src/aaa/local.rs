@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 
 use holdfast_ppp::{AuthRequest, Secret};
+use ipnet::Ipv6Net;
 
-use super::profile::{Assignment, Profile};
-use crate::config::UserConfig;
+use super::profile::{Assignment, PrefixAssignment, Profile};
+use crate::config::{UserConfig, UserPrefixes};
 
 /// What an unknown user's proof is checked against; its outcome is not used.
 const DECOY: [u8; 16] = [0; 16];
@@ -27,6 +28,9 @@ struct LocalUser {
     password: Secret,
     assignment: Assignment,
     max_sessions: Option<u32>,
+    ipv4: bool,
+    pool: Option<String>,
+    ipv6: UserPrefixes,
 }
 
 /// Why a user may not come in. For our own logs; the peer hears [`Rejection::message`].
@@ -59,6 +63,9 @@ impl LocalUsers {
                 None => Assignment::Pool(user.pool.clone()),
             },
             max_sessions: user.max_sessions,
+            ipv4: user.ipv4,
+            pool: user.pool.clone(),
+            ipv6: user.ipv6.clone(),
         };
         let users = users
             .iter()
@@ -94,11 +101,22 @@ impl LocalUsers {
         }
         Ok(Profile {
             user: user.name.clone(),
-            ipv4: Some(user.assignment.clone()),
+            ipv4: user.ipv4.then(|| user.assignment.clone()),
+            link_prefix: user.prefix(user.ipv6.link_prefix),
+            delegated_prefix: user.prefix(user.ipv6.delegated_prefix),
+            interface_id: user.ipv6.interface_id,
             max_sessions: user.max_sessions,
             ms_chap_success: accepted.ms_chap_success,
             ..Profile::default()
         })
+    }
+}
+
+impl LocalUser {
+    fn prefix(&self, fixed: Option<Ipv6Net>) -> Option<PrefixAssignment> {
+        let pool = || PrefixAssignment::Pool(self.pool.clone());
+        let enabled = self.ipv6.enabled;
+        enabled.then(|| fixed.map_or_else(pool, PrefixAssignment::Fixed))
     }
 }
 
@@ -126,6 +144,8 @@ mod tests {
             address: None,
             pool: None,
             max_sessions: None,
+            ipv4: true,
+            ipv6: UserPrefixes::default(),
         };
         LocalUsers::new(&[
             UserConfig {
@@ -173,6 +193,41 @@ mod tests {
             Rejection::UnknownUser.message(),
             Rejection::WrongPassword.message()
         );
+    }
+
+    #[test]
+    fn each_family_may_be_left_out_and_prefixes_may_be_fixed() {
+        let of = |user: UserConfig| {
+            let users = LocalUsers::new(&[user]);
+            users.judge(&pap("ada", b"secret"), |_| 0).expect("accepted")
+        };
+        let ada = |ipv4: bool, ipv6: UserPrefixes| UserConfig {
+            name: "ada".to_owned(),
+            password: config::Secret::new("secret"),
+            address: None,
+            pool: None,
+            max_sessions: None,
+            ipv4,
+            ipv6,
+        };
+        let both = of(ada(true, UserPrefixes::default()));
+        assert_eq!(both.link_prefix, Some(PrefixAssignment::Pool(None)));
+        assert!(both.ipv4.is_some() && both.delegated_prefix.is_some());
+        let six = of(ada(false, UserPrefixes::default()));
+        assert!(six.ipv4.is_none() && six.link_prefix.is_some());
+        let none = UserPrefixes {
+            enabled: false,
+            ..UserPrefixes::default()
+        };
+        let four = of(ada(true, none));
+        assert_eq!((four.link_prefix, four.delegated_prefix), (None, None));
+        let prefix = "2001:db8:7::/56".parse().expect("a prefix");
+        let fixed = UserPrefixes {
+            delegated_prefix: Some(prefix),
+            ..UserPrefixes::default()
+        };
+        let fixed = of(ada(true, fixed));
+        assert_eq!(fixed.delegated_prefix, Some(PrefixAssignment::Fixed(prefix)));
     }
 
     #[test]

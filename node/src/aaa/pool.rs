@@ -168,13 +168,14 @@ impl Pools {
 
     /// Goes over to another configuration. Nobody loses an address, even one that lies in no pool any more.
     pub fn configure(&mut self, pools: &[PoolConfig], users: &[UserConfig]) {
+        let pools: Vec<_> = pools.iter().filter(|pool| !pool.prefixes.is_empty()).collect();
         self.gateways = pools.iter().map(|pool| pool.gateway).collect();
         let fixed = |user: &UserConfig| user.address.map(|address| (address, user.name.clone()));
         self.fixed = users.iter().filter_map(fixed).collect();
         let old = std::mem::take(&mut self.pools);
         let exhausted = |name: &str| old.iter().find(|pool| pool.config.name == name);
-        let pool = |config: &PoolConfig| Pool {
-            config: config.clone(),
+        let pool = |config: &&PoolConfig| Pool {
+            config: (*config).clone(),
             stock: self.stock(config),
             exhausted: exhausted(&config.name).map_or(0, |pool| pool.exhausted),
         };

@@ -13,7 +13,7 @@ use std::time::Duration;
 use holdfast_cluster::limits::ISOLATION_LIMIT_S;
 use ring::digest::{Context, SHA256};
 
-use crate::config::Config;
+use crate::config::{Config, PoolConfig};
 use crate::peers::{Hello, Past};
 
 /// Octets of one digest.
@@ -81,7 +81,7 @@ struct Heard {
 impl Agreement {
     /// Of a configuration. The order of pools and members does not matter; that of LACs does.
     pub fn of(config: &Config) -> Self {
-        let mut pools: Vec<_> = config.pools.iter().map(|pool| format!("{pool:?}")).collect();
+        let mut pools: Vec<_> = config.pools.iter().map(pool_text).collect();
         pools.sort_unstable();
         let mut members: Vec<_> = config
             .members
@@ -131,6 +131,21 @@ impl Agreement {
             members: *members,
             subscribers: *subscribers,
         })
+    }
+}
+
+/// All of a pool. One without IPv6 says what a node of a version without IPv6 says of it: they agree.
+fn pool_text(pool: &PoolConfig) -> String {
+    let PoolConfig {
+        name,
+        prefixes,
+        gateway,
+        ipv6,
+    } = pool;
+    let ipv4 = format!("PoolConfig {{ name: {name:?}, prefixes: {prefixes:?}, gateway: {gateway} }}");
+    match ipv6.is_empty() {
+        true => ipv4,
+        false => format!("{ipv4} {ipv6:?}"),
     }
 }
 

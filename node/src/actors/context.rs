@@ -22,7 +22,7 @@ use super::session::SessionActor;
 use super::shard::ShardSender;
 use super::table::TableHandle;
 use super::tunnel::TunnelActor;
-use crate::aaa::{LocalUsers, Pools};
+use crate::aaa::{LocalUsers, Pools, Prefixes};
 use crate::config::Config;
 use crate::io::radius::Radius;
 use crate::io::{Dataplane, clock};
@@ -30,6 +30,7 @@ use crate::lns::Now;
 use crate::lns::admission::Admission;
 use crate::lns::early_frames::EarlyFrames;
 use crate::lns::entropy::Entropy;
+use crate::lns::ipv6::dhcp6::Duid;
 use crate::lns::timers::TimerTable;
 use crate::lns::tunnel::CallRefusal;
 use crate::lns::waiting::WAITING_MAX;
@@ -51,6 +52,10 @@ pub struct Shared {
     pub pools: Arc<Mutex<Pools>>,
     /// The way to the RADIUS servers.
     pub radius: Radius,
+    /// IPv6 prefixes: who has which, what is free.
+    pub prefixes: Arc<Mutex<Prefixes>>,
+    /// Who we are to DHCPv6 clients.
+    pub duid: Duid,
     /// The users of the configuration.
     pub users: ArcSwap<LocalUsers>,
     /// The gate for unknown peers. Locked for an SCCRQ only.

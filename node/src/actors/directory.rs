@@ -10,7 +10,7 @@ use dashmap::{DashMap, DashSet};
 use holdfast_cluster::records::{SessionRow, TunnelRow, TunnelState};
 use holdfast_protocol::{SessionId, TunnelId};
 
-use crate::dataplane::{SessionShared, TunnelShared};
+use crate::dataplane::{SessionShared, SessionTotals, TunnelShared};
 use crate::lns::repeats::{Known, PeerKey, Repeat};
 
 /// What the actors and the operator need to know of a tunnel without asking the table.
@@ -84,6 +84,16 @@ pub struct Directory {
     load_of_shard: Mutex<Vec<usize>>,
     session_count: AtomicUsize,
     tunnel_count: AtomicUsize,
+    /// By accounting id: sessions that are gone and whose traffic is yet to be told.
+    departed: DashMap<String, Departed>,
+}
+
+/// A session that is gone.
+#[derive(Clone, Debug)]
+struct Departed {
+    shared: Arc<SessionShared>,
+    /// The log entry that removed it.
+    index: u64,
 }
 
 /// Tunnels and sessions of one LAC profile.
@@ -151,6 +161,7 @@ impl Directory {
             load_of_shard: Mutex::new(vec![0; shards]),
             session_count: AtomicUsize::new(0),
             tunnel_count: AtomicUsize::new(0),
+            departed: DashMap::new(),
         }
     }
 
@@ -454,6 +465,34 @@ impl Directory {
         self.forget_user(before.user());
         self.forget_address(session, before.address);
         Some(before)
+    }
+
+    /// What a session that is gone, by this log entry, has sent and received here is kept for a while.
+    pub(super) fn depart(&self, facts: &SessionFacts, index: u64) {
+        let totals = facts.shared.totals();
+        if totals.received_packets > 0 || totals.sent_packets > 0 {
+            let shared = facts.shared.clone();
+            let name = facts.row.acct_session_id.clone();
+            self.departed.insert(name, Departed { shared, index });
+        }
+    }
+
+    /// What this process counts of a session, there or gone.
+    pub fn counted(&self, session: SessionIds, acct_session_id: &str) -> Option<SessionTotals> {
+        let live = self.sessions.get(&session);
+        let live = live.filter(|facts| facts.row.acct_session_id == acct_session_id);
+        if let Some(facts) = live {
+            return Some(facts.shared.totals());
+        }
+        self.departed
+            .get(acct_session_id)
+            .map(|gone| gone.shared.totals())
+    }
+
+    /// Forgets those that had gone by this log entry and for which `is_wanted` does not hold.
+    pub fn forget_departed(&self, index: u64, is_wanted: impl Fn(&str) -> bool) {
+        self.departed
+            .retain(|name, gone| gone.index > index || is_wanted(name));
     }
 
     /// The session holds this address no longer.

@@ -7,17 +7,20 @@ use std::time::Duration;
 
 use holdfast_cluster::records::{SessionRow, SessionState, TunnelRow, TunnelState};
 use holdfast_cluster::{Effect, Table};
+use holdfast_ppp::Ncp;
 use holdfast_protocol::{SessionId, TunnelId};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 use super::directory::{Directory, SessionFacts, SessionIds};
-use crate::aaa::Pools;
+use crate::aaa::prefixes::{Pair, of_row};
+use crate::aaa::{Pools, Prefixes};
 use crate::anycast::Slices;
 use crate::dataplane::sequence::SendSequence;
 use crate::dataplane::{Magics, SessionEntry, SessionShared, TableUpdate, TunnelEntry};
 use crate::io::{Dataplane, clock};
 use crate::lns::admission::Admission;
 use crate::lns::repeats::PeerKey;
+use crate::lns::rows;
 
 /// What a session may send and receive, from the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,7 @@ pub struct Forwarding {
     directory: Arc<Directory>,
     admission: Arc<Mutex<Admission>>,
     pools: Arc<Mutex<Pools>>,
+    prefixes: Arc<Mutex<Prefixes>>,
     limits: LinkLimits,
     shards: usize,
     /// Addresses in use by slice, where the routers are told.
@@ -58,6 +62,7 @@ impl Forwarding {
         directory: Arc<Directory>,
         admission: Arc<Mutex<Admission>>,
         pools: Arc<Mutex<Pools>>,
+        prefixes: Arc<Mutex<Prefixes>>,
         limits: LinkLimits,
     ) -> Self {
         let shards = dataplane.shards();
@@ -66,6 +71,7 @@ impl Forwarding {
             directory,
             admission,
             pools,
+            prefixes,
             limits,
             shards,
             slices: None,
@@ -94,9 +100,14 @@ impl Forwarding {
         }
     }
 
-    /// Keeps count of the addresses in use of these pools, so that the routers can be told who owns them.
-    pub fn follow_slices(&mut self, pools: impl IntoIterator<Item = IpNet>) {
-        self.slices = Some(Slices::new(pools));
+    /// Keeps count of the addresses in use of these pools, and of the prefixes in use of those which are given out in such lengths, so
+    /// that the routers can be told who owns them.
+    pub fn follow_slices(
+        &mut self,
+        pools: impl IntoIterator<Item = IpNet>,
+        prefixes: impl IntoIterator<Item = (Ipv6Net, u8)>,
+    ) {
+        self.slices = Some(Slices::new(pools).with_prefixes(prefixes));
     }
 
     /// What the owner of the groups for which `owned` holds announces, if any address has come or gone since, or `anyway`.
@@ -180,7 +191,13 @@ impl Forwarding {
     fn remove_session(&mut self, tunnel: TunnelId, session: SessionId) {
         let ids = (tunnel, session);
         self.sequenced.remove(&ids);
-        let held = self.directory.remove_session(ids).and_then(|facts| facts.address);
+        let facts = self.directory.remove_session(ids);
+        if let Some(facts) = &facts {
+            self.directory.depart(facts, self.applied);
+        }
+        let had = facts.as_ref().map(|facts| of_row(&facts.row)).unwrap_or_default();
+        self.settle_prefixes(ids, had, Pair::default(), b"");
+        let held = facts.and_then(|facts| facts.address);
         if let Some(address) = held {
             let mut pools = self.pools.lock().expect("nothing panics with the pools locked");
             pools.release(clock::since_boot(), self.applied, address, ids);
@@ -253,10 +270,13 @@ impl Forwarding {
             row: row.clone(),
         };
         let now_held = facts.address;
-        let before = self
-            .directory
-            .put_session(ids, facts)
-            .and_then(|before| before.address);
+        let before = self.directory.put_session(ids, facts);
+        let had = before
+            .as_ref()
+            .map(|before| of_row(&before.row))
+            .unwrap_or_default();
+        self.settle_prefixes(ids, had, of_row(row), row.user().unwrap_or_default());
+        let before = before.and_then(|before| before.address);
         self.count_slices(tunnel, before, now_held);
         self.settle_addresses(ids, before, now_held, row);
         if row.state() == SessionState::Connected {
@@ -295,6 +315,31 @@ impl Forwarding {
         }
     }
 
+    /// As [`Self::settle_addresses`], for prefixes; also counts them for the routers.
+    fn settle_prefixes(&mut self, ids: SessionIds, before: Pair, now: Pair, user: &[u8]) {
+        if before == now {
+            return;
+        }
+        let mut prefixes = self
+            .prefixes
+            .lock()
+            .expect("nothing panics with the prefixes locked");
+        let user = String::from_utf8_lossy(user);
+        prefixes.settle(clock::since_boot(), self.applied, ids, &user, before, now);
+        drop(prefixes);
+        if let Some(slices) = &mut self.slices {
+            let group = ids.0.group();
+            before
+                .into_iter()
+                .flatten()
+                .for_each(|prefix| slices.remove_prefix(prefix, group));
+            now.into_iter()
+                .flatten()
+                .for_each(|prefix| slices.insert_prefix(prefix, group));
+            self.slices_changed = true;
+        }
+    }
+
     /// The packet threads end only with the node.
     fn update(&self, update: TableUpdate) {
         if self.dataplane.update(update).is_err() {
@@ -326,10 +371,9 @@ impl Forwarding {
             session,
             peer_session,
             open: row.is_open(),
-            address: row.is_open().then(|| address(row)).flatten(),
-            routes: ppp
-                .filter(|ppp| ppp.is_open())
-                .map_or_else(Vec::new, |ppp| ppp.routes.iter().filter_map(net).collect()),
+            ipv6: rows::has_open(row, Ncp::Ipv6cp),
+            address: rows::has_open(row, Ncp::Ipcp).then(|| address(row)).flatten(),
+            routes: routes(row),
             mtu: self
                 .limits
                 .mtu
@@ -363,6 +407,17 @@ pub fn address(row: &SessionRow) -> Option<Ipv4Addr> {
         IpAddr::V4(address) if prefix.length == 32 => Some(address),
         IpAddr::V4(_) | IpAddr::V6(_) => None,
     })
+}
+
+/// Networks of the subscriber but for the address: of each family while its protocol is open.
+fn routes(row: &SessionRow) -> Vec<IpNet> {
+    let (ipv4, ipv6) = (rows::has_open(row, Ncp::Ipcp), rows::has_open(row, Ncp::Ipv6cp));
+    let framed = row.ppp.iter().flat_map(|ppp| &ppp.routes).filter_map(net);
+    let prefixes = of_row(row).into_iter().flatten().map(IpNet::V6);
+    framed
+        .chain(prefixes)
+        .filter(|net| if net.addr().is_ipv4() { ipv4 } else { ipv6 })
+        .collect()
 }
 
 fn net(prefix: &holdfast_cluster::records::Prefix) -> Option<IpNet> {

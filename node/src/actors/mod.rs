@@ -12,6 +12,7 @@
 //! subscriber's data passes through here.
 
 pub mod accept;
+pub mod accounting;
 pub mod agreement;
 pub mod context;
 pub mod directory;
@@ -21,6 +22,7 @@ pub mod judgement;
 pub mod members;
 pub mod orders;
 pub mod passage;
+pub mod prefixes;
 pub mod published;
 pub mod relay;
 pub mod reports;

@@ -8,6 +8,7 @@ use holdfast_cluster::Table;
 use holdfast_cluster::table::Group;
 use holdfast_protocol::TunnelId;
 
+use super::accounting::Desk;
 use crate::api::TableStatus;
 
 /// See the module.
@@ -21,6 +22,7 @@ pub struct Published {
     pub(super) bearing: AtomicBool,
     pub(super) term: AtomicU64,
     pub(super) leader: AtomicU64,
+    pub(super) version: AtomicU32,
     pub(super) is_leader: AtomicBool,
     pub(super) waiting: AtomicUsize,
     pub(super) applied: AtomicU64,
@@ -30,6 +32,8 @@ pub struct Published {
     pub(super) incarnation: AtomicU64,
     pub(super) stopped: AtomicBool,
     pub(super) failure: OnceLock<String>,
+    /// What the table's thread notes for accounting.
+    pub accounting: Desk,
 }
 
 impl Published {
@@ -43,6 +47,7 @@ impl Published {
             bearing: AtomicBool::new(false),
             term: AtomicU64::new(0),
             leader: AtomicU64::new(0),
+            version: AtomicU32::new(1),
             is_leader: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             applied: AtomicU64::new(0),
@@ -52,6 +57,7 @@ impl Published {
             incarnation: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             failure: OnceLock::new(),
+            accounting: Desk::default(),
         }
     }
 
@@ -83,6 +89,16 @@ impl Published {
     /// Table time in milliseconds, as last applied.
     pub fn table_ms(&self) -> u64 {
         self.table_ms.load(Relaxed)
+    }
+
+    /// The version of commands and rows that all members know.
+    pub fn version(&self) -> u32 {
+        self.version.load(Relaxed)
+    }
+
+    /// Whether this node leads.
+    pub fn leads(&self) -> bool {
+        self.is_leader.load(Relaxed)
     }
 
     /// Whether the disk is full and only the reserve keeps acknowledgements going.

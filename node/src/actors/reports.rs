@@ -6,7 +6,7 @@
 //! A session that the table does not have here may be one that is yet to be applied: its report is kept until it is next looked
 //! which sessions live, every five seconds, and then forgotten and counted.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,7 +47,11 @@ pub struct Taken {
 
 /// What others have reported.
 #[derive(Debug, Default)]
-pub struct Reports(Mutex<Known>);
+pub struct Reports {
+    known: Mutex<Known>,
+    /// By node, the Stop before which it has said its last word of all sessions.
+    closed: Mutex<BTreeMap<u64, u64>>,
+}
 
 impl Reports {
     /// Takes a report of another node; `None`: it makes no sense.
@@ -55,6 +59,7 @@ impl Reports {
         let report = Counters::decode(report).ok()?;
         let mut known = self.known();
         let mut refused = 0;
+        let closed_before = report.closed_before;
         for session in report.sessions {
             let has_room = known.len() < SESSIONS_MAX || known.contains_key(&session.acct_session_id);
             if !has_room || !is_id(&session.acct_session_id) {
@@ -70,6 +75,11 @@ impl Reports {
             };
             note(&mut known, session.acct_session_id, node, totals);
         }
+        drop(known);
+        let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = closed.entry(node).or_default();
+        *before = closed_before.max(*before);
+        drop(closed);
         Some(Taken {
             clock: Duration::from_millis(report.unix_ms),
             refused,
@@ -78,7 +88,16 @@ impl Reports {
 
     /// As it is now, apart from what comes.
     pub fn copy(&self) -> Self {
-        Self(Mutex::new(self.known().clone()))
+        Self {
+            known: Mutex::new(self.known().clone()),
+            closed: Mutex::default(),
+        }
+    }
+
+    /// Of the sessions whose Stops have lower numbers `node` has said its last word.
+    pub fn closed_before(&self, node: u64) -> u64 {
+        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        closed.get(&node).copied().unwrap_or(0)
     }
 
     /// All of it, to outlive the process: a line with the version, then one line a session and node: the accounting id, the node
@@ -138,7 +157,7 @@ impl Reports {
 
     fn known(&self) -> MutexGuard<'_, Known> {
         // Each entry is changed by assignments alone.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -159,6 +178,15 @@ fn is_id(text: &str) -> bool {
 
 /// Reports of these sessions, ready to be sent: one at least, for it tells our wall clock, too.
 pub fn encode<'a>(unix: Duration, sessions: impl Iterator<Item = (&'a str, Totals)>) -> Vec<Vec<u8>> {
+    encode_closing(unix, sessions, 0)
+}
+
+/// The same, with the Stop before which this node has said its last word once all of this is said.
+pub fn encode_closing<'a>(
+    unix: Duration,
+    sessions: impl Iterator<Item = (&'a str, Totals)>,
+    closed_before: u64,
+) -> Vec<Vec<u8>> {
     let unix_ms = u64::try_from(unix.as_millis()).unwrap_or(u64::MAX);
     let counters: Vec<_> = sessions
         .map(|(id, totals)| SessionCounters {
@@ -170,14 +198,18 @@ pub fn encode<'a>(unix: Duration, sessions: impl Iterator<Item = (&'a str, Total
             drops: totals.drops,
         })
         .collect();
-    let encode = |sessions: &[SessionCounters]| {
-        let sessions = sessions.to_vec();
-        Counters { sessions, unix_ms }.encode_to_vec()
+    let frames = counters.len().div_ceil(SESSIONS_PER_FRAME).max(1);
+    let part = |frame: usize| {
+        let rest = counters.iter().skip(frame * SESSIONS_PER_FRAME);
+        let report = Counters {
+            sessions: rest.take(SESSIONS_PER_FRAME).cloned().collect(),
+            unix_ms,
+            // True once the last part is there.
+            closed_before: if frame + 1 == frames { closed_before } else { 0 },
+        };
+        report.encode_to_vec()
     };
-    match counters.as_slice() {
-        [] => vec![encode(&[])],
-        counters => counters.chunks(SESSIONS_PER_FRAME).map(encode).collect(),
-    }
+    (0..frames).map(part).collect()
 }
 
 #[cfg(test)]
@@ -248,6 +280,20 @@ mod tests {
         assert!(frames.iter().all(|frame| reports.take(9, frame).is_some()));
         assert_eq!(reports.of("1000"), totals(1));
         assert_eq!(reports.take(9, &[0xff; 7]), None);
+    }
+
+    #[test]
+    fn the_last_word_comes_with_the_last_frame() {
+        let ids: Vec<String> = (0..501).map(|id| format!("{id}")).collect();
+        let frames = encode_closing(NOW, ids.iter().map(|id| (id.as_str(), totals(1))), 7);
+        let reports = Reports::default();
+        let said: Vec<_> = frames
+            .iter()
+            .map(|frame| reports.take(2, frame).map(|_| reports.closed_before(2)))
+            .collect();
+        assert_eq!(said, [Some(0), Some(7)]);
+        assert!(reports.take(2, &encode(NOW, std::iter::empty())[0]).is_some());
+        assert_eq!((reports.closed_before(2), reports.closed_before(3)), (7, 0));
     }
 
     #[test]

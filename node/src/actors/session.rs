@@ -9,14 +9,16 @@ use holdfast_cluster::records::SessionRow;
 use holdfast_ppp::Cause;
 use holdfast_protocol::message::Proxy;
 use holdfast_protocol::{SessionId, TunnelId};
+use tokio::sync::oneshot;
 
 use super::context::{ShardContext, TimerKey};
 use super::judgement::{self, Answered};
-use super::subscriber;
 use super::supervision::{PanicHistory, contain};
 use super::tunnel;
+use super::{prefixes, subscriber};
 use crate::dataplane::SessionShared;
 use crate::io::PppRoute;
+use crate::lns::change::Change;
 use crate::lns::session::{Command, Denial, Grant, Session};
 use crate::metrics::Counter;
 use crate::throttled;
@@ -52,6 +54,9 @@ pub enum Order {
     AddressRefused,
     /// Half of the reserved data sequence numbers are used.
     ReserveSequence,
+    /// Hold it to something else. The answer says whether the table has accepted that; it is dropped if the session is born again or
+    /// ends before.
+    Change(Box<Change>, oneshot::Sender<bool>),
     /// End it: LCP Terminate, then CDN.
     Close(Cause),
     /// Panic, to show that it is contained.
@@ -88,7 +93,10 @@ pub struct SessionActor {
     /// What its core has asked RADIUS servers, and under which serial number; forgotten when it is born again.
     question: Option<(u64, u32)>,
     shared: Option<Arc<SessionShared>>,
-    data_packets_seen: u64,
+    /// Packets of user data that it was told of: from the subscriber, and to them.
+    data_packets_seen: (u64, u64),
+    /// Who waits for a change to be accepted.
+    changes: Vec<(u64, oneshot::Sender<bool>)>,
     /// Since boot.
     heard: Option<Duration>,
     panics: PanicHistory,
@@ -172,7 +180,8 @@ impl SessionActor {
             core: None,
             question: None,
             shared: None,
-            data_packets_seen: 0,
+            data_packets_seen: (0, 0),
+            changes: Vec::new(),
             heard: None,
             panics: PanicHistory::default(),
             addresses_refused: 0,
@@ -184,13 +193,16 @@ impl SessionActor {
     fn run(&mut self, ctx: &mut Context<Self>, work: impl FnOnce(&mut Session, crate::lns::Now)) {
         let Some(mut core) = self.core.take() else { return };
         let now = self.shard.now();
-        let (data, heard) = (self.new_data(), self.newly_heard());
+        let ((data, traffic), heard) = (self.new_data(), self.newly_heard());
         let survived = contain(|| {
             if let Some(at) = heard {
                 core.note_heard(at);
             }
             if data {
                 core.note_data(now);
+            }
+            if traffic {
+                core.note_traffic(now);
             }
             work(&mut core, now);
             let commands: Vec<_> = std::iter::from_fn(|| core.poll_output()).collect();
@@ -211,11 +223,15 @@ impl SessionActor {
         }
     }
 
-    /// Whether the subscriber has sent data since this was last asked.
-    fn new_data(&mut self) -> bool {
-        let Some(shared) = &self.shared else { return false };
-        let packets = shared.totals().received_packets;
-        std::mem::replace(&mut self.data_packets_seen, packets) != packets
+    /// Whether the subscriber has sent data since this was last asked, and whether there was any either way.
+    fn new_data(&mut self) -> (bool, bool) {
+        let Some(shared) = &self.shared else {
+            return (false, false);
+        };
+        let totals = shared.totals();
+        let packets = (totals.received_packets, totals.sent_packets);
+        let seen = std::mem::replace(&mut self.data_packets_seen, packets);
+        (seen.0 != packets.0, seen != packets)
     }
 
     /// When the subscriber was last heard, if that was since this was last asked: the packet threads answer echoes themselves.
@@ -266,9 +282,12 @@ impl SessionActor {
                     subscriber::log_online(self.tunnel, core.row());
                 }
             }
+            Command::Changed(token) => self.answer_change(token, true),
+            Command::NotChanged(token) => self.answer_change(token, false),
             Command::Renegotiated => self.shard.shared.metrics.count(Counter::Renegotiations),
             Command::Ended(cause) => self.on_ended(cause),
             Command::Count(counter) => self.shard.shared.metrics.count(ppp_counter(counter)),
+            Command::CountIpv6(counter) => self.shard.shared.metrics.count(prefixes::counter(counter)),
         }
     }
 
@@ -328,11 +347,20 @@ impl SessionActor {
         }
     }
 
+    fn answer_change(&mut self, token: u64, accepted: bool) {
+        if let Some(at) = self.changes.iter().position(|(known, _)| *known == token) {
+            // Who asked may have given up.
+            let _ = self.changes.swap_remove(at).1.send(accepted);
+        }
+    }
+
     fn on_ended(&self, cause: Cause) {
         let _span = self.span();
         let metrics = &self.shard.shared.metrics;
         match cause {
             Cause::EchoTimeout => metrics.count(Counter::SessionsEchoTimeout),
+            Cause::SessionTimeout => metrics.count(Counter::SessionsTimedOut),
+            Cause::IdleTimeout => metrics.count(Counter::SessionsIdle),
             Cause::LcpTimeout | Cause::NoLcp | Cause::AuthTimeout(_) | Cause::NcpTimeout(_) => {
                 metrics.count(Counter::SessionsSetupTimeout);
             }
@@ -391,7 +419,8 @@ impl SessionActor {
             let key = TimerKey::Session(self.tunnel, self.id);
             return self.shard.timers.borrow_mut().set(key, Some(from));
         }
-        // A question for sequence numbers that an earlier core was asked is lost with it.
+        // What an earlier core was asked is lost with it, sequence numbers too.
+        self.changes = Vec::new();
         session.shared.sequence.ask_again();
         // After a takeover, where numbers begin behind those of the former owner: not only when a packet is dropped for want of one.
         let needs_numbers = session.shared.sequence.is_used_up() && row.sequencing_required;
@@ -399,7 +428,8 @@ impl SessionActor {
         let config = shared.link_config(&tunnel.profile);
         let (now, seed) = (self.shard.now(), self.shard.seed());
         match contain(|| Box::new(Session::born(now, config, row, proxy.as_deref(), seed))) {
-            Some(core) => {
+            Some(mut core) => {
+                core.serve_as(shared.duid);
                 self.core = Some(core);
                 self.run(ctx, |core, now| {
                     if needs_numbers {
@@ -474,6 +504,12 @@ impl Handler<Order> for SessionActor {
             Order::Judged(answered) => self.on_judged(ctx, &answered),
             Order::AddressRefused => self.on_address_refused(),
             Order::ReserveSequence => self.run(ctx, |core, now| core.reserve_sequence(now)),
+            Order::Change(change, answer) if self.core.is_some() => {
+                let token = self.shard.seed();
+                self.changes.push((token, answer));
+                self.run(ctx, |core, now| core.change(now, token, &change));
+            }
+            Order::Change(_, answer) => drop(answer),
             Order::Close(cause) => self.run(ctx, |core, now| core.close(now, cause)),
             Order::InjectPanic => self.run(ctx, |core, _| panic!("injected into session {}", core.id())),
         }

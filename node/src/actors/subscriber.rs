@@ -13,8 +13,9 @@ use tracing::span::EnteredSpan;
 
 use super::context::Shared;
 use super::directory::SessionIds;
-use super::forwarding;
+use super::{forwarding, prefixes};
 use crate::aaa::{Assignment, PickError, Profile, Rejection, Seat};
+use crate::anycast::cut::Group;
 use crate::lns::session::Grant;
 use crate::logging::Escaped;
 use crate::metrics::{Counter, Limit};
@@ -49,11 +50,10 @@ pub fn grant(
     shared: &Shared,
     ids: SessionIds,
     name: &[u8],
-    granted: Profile,
+    mut granted: Profile,
     span: impl Fn() -> EnteredSpan,
 ) -> Result<Grant, Vec<u8>> {
-    let assignment = granted.ipv4.clone().unwrap_or(Assignment::Pool(None));
-    let address = assign(shared, ids, &granted.user, &assignment).map_err(|error| {
+    let no_address = |error: PickError| {
         let _span = span();
         shared.metrics.count(match error {
             PickError::Taken { .. } => Counter::AddressTaken,
@@ -62,7 +62,11 @@ pub fn grant(
         });
         throttled!(error, user = %Escaped(name), "subscriber refused: {error}");
         b"No address available".to_vec()
-    })?;
+    };
+    let wish = granted.ipv4.clone();
+    let address = wish.as_ref().map(|wish| assign(shared, ids, &granted.user, wish));
+    let address = address.transpose().map_err(no_address)?;
+    let prefixes = prefixes::assign(shared, ids, &granted, &span);
     shared.metrics.count(Counter::AuthAccepted);
     let config = shared.config.load();
     let dns = if granted.dns.is_empty() {
@@ -71,13 +75,20 @@ pub fn grant(
         &granted.dns
     };
     let dns = [dns.first().copied(), dns.get(1).copied()];
+    if granted.dns6.is_empty() {
+        granted.dns6.clone_from(&config.ppp.dns6);
+    }
     Ok(Grant {
-        address: Some(address),
-        link_prefix: None,
-        delegated_prefix: None,
-        local: config.gateway_for(address).unwrap_or(Ipv4Addr::UNSPECIFIED),
+        address,
+        link_prefix: prefixes[0],
+        delegated_prefix: prefixes[1],
+        local: address
+            .and_then(|address| config.gateway_for(address))
+            .unwrap_or(Ipv4Addr::UNSPECIFIED),
         dns,
-        replaces: replaced(shared, ids, &assignment),
+        replaces: wish
+            .and_then(|wish| replaced(shared, ids, &wish))
+            .or_else(|| prefixes::replaced(shared, ids, &granted)),
         profile: granted,
     })
 }
@@ -104,15 +115,8 @@ fn assign(
             Some(address) => address,
             None => {
                 let published = shared.table.published();
-                let seat = Seat {
-                    group: key.0.group(),
-                    is_own: &|group| published.owner(group) == published.me,
-                    horizon: shared
-                        .members
-                        .as_ref()
-                        .map_or(u64::MAX, |members| members.horizon()),
-                };
-                pools.reserve(now, pool.as_deref(), user, seat)?
+                let is_own = |group| published.owner(group) == published.me;
+                pools.reserve(now, pool.as_deref(), user, seat(shared, key, &is_own))?
             }
         },
     };
@@ -124,6 +128,18 @@ fn assign(
         pools.cancel(earlier);
     }
     Ok(address)
+}
+
+/// For which session something is picked.
+pub fn seat<'a>(shared: &Shared, key: SessionIds, is_own: &'a dyn Fn(Group) -> bool) -> Seat<'a> {
+    Seat {
+        group: key.0.group(),
+        is_own,
+        horizon: shared
+            .members
+            .as_ref()
+            .map_or(u64::MAX, |members| members.horizon()),
+    }
 }
 
 /// The stale session whose fixed address this one takes.
@@ -141,6 +157,7 @@ fn replaced(shared: &Shared, key: SessionIds, assignment: &Assignment) -> Option
 /// The table has refused the address that was reserved for this session: it gets another one next time.
 pub fn address_refused(shared: &Shared, tunnel: TunnelId, session: SessionId) {
     shared.metrics.count(Counter::AddressRefused);
+    prefixes::refused(shared, tunnel, session);
     let now = shared.now().monotonic;
     let index = shared.table.published().applied();
     if let Some(address) = shared.directory.unreserve((tunnel, session)) {
@@ -154,6 +171,7 @@ pub fn address_refused(shared: &Shared, tunnel: TunnelId, session: SessionId) {
 
 /// The session's actor ends: an address that was reserved and never confirmed is free again.
 pub fn release(shared: &Shared, tunnel: TunnelId, session: SessionId) {
+    prefixes::release(shared, tunnel, session);
     if let Some(address) = shared.directory.unreserve((tunnel, session)) {
         shared
             .pools

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use holdfast_cluster::commands::{Acknowledge, Command};
+use holdfast_cluster::commands::Command;
 use holdfast_cluster::records::{SessionRow, TunnelRow};
 use holdfast_cluster::replica::{Output, ProposeError, Replica, ReplicaError};
 use holdfast_cluster::table::Group;
@@ -35,12 +35,6 @@ pub const REQUESTS_MAX: usize = 65_536;
 /// Requests taken at once before the disk is asked to sync: all that may wait. Whatever is taken is known, so that a change which its
 /// owner proposes again meanwhile costs nothing.
 const REQUESTS_PER_TURN: usize = REQUESTS_MAX;
-
-/// Undeliverable accounting records that are settled without waiting for more.
-const SETTLE_AT_ONCE: usize = 1_024;
-
-/// Ticks after which they are settled, however few.
-const SETTLE_TICKS: u32 = 100;
 
 /// A thread that is silent for longer hangs: the routers must look elsewhere. A sync of a slow disk is no hang.
 const PULSE_LIMIT: Duration = Duration::from_secs(1);
@@ -246,11 +240,6 @@ pub struct TableThread {
     replies: HashMap<u64, ReplyTo>,
     next_token: u64,
     metrics: Arc<Metrics>,
-    /// Accounting records that nobody is configured to receive.
-    undeliverable: Vec<u64>,
-    /// Whether this node led, and so settled them, at the last look.
-    settles: bool,
-    settled_at_tick: u32,
 }
 
 impl std::fmt::Debug for TableThread {
@@ -275,6 +264,7 @@ impl TableThread {
     ) -> std::io::Result<thread::JoinHandle<Result<(), ReplicaError>>> {
         let TableEnd { requests, published } = end;
         published.adopt(replica.table());
+        published.accounting.rebuild(replica.table());
         let mut thread = Self {
             replica,
             requests,
@@ -292,9 +282,6 @@ impl TableThread {
             replies: HashMap::new(),
             next_token: 0,
             metrics,
-            undeliverable: Vec::new(),
-            settles: false,
-            settled_at_tick: 0,
         };
         thread::Builder::new().name("table".into()).spawn(move || {
             let outcome = thread.run();
@@ -317,7 +304,6 @@ impl TableThread {
             if now.saturating_sub(ticked) >= TICK {
                 ticked = now;
                 self.replica.tick(now, clock::unix())?;
-                self.settle_accounting();
                 self.judge(now);
                 self.tell_routers(now);
             }
@@ -444,28 +430,6 @@ impl TableThread {
         }
     }
 
-    /// No accounting server can be configured yet, so what is owed has nobody to be delivered to: it is taken off the table
-    /// instead of filling it.
-    fn settle_accounting(&mut self) {
-        let leads = self.replica.leadership().is_self;
-        if std::mem::replace(&mut self.settles, leads) != leads {
-            // What an earlier leader left, too.
-            self.undeliverable = self.replica.table().outbox().map(|owed| owed.sequence).collect();
-        }
-        if !leads {
-            self.undeliverable.clear();
-            return;
-        }
-        if self.undeliverable.len() >= SETTLE_AT_ONCE || self.settled_at_tick >= SETTLE_TICKS {
-            self.settled_at_tick = 0;
-            if !self.undeliverable.is_empty() {
-                let sequences = std::mem::take(&mut self.undeliverable);
-                self.propose(ReplyTo::Nobody, Acknowledge { sequences }.into());
-            }
-        }
-        self.settled_at_tick += 1;
-    }
-
     /// Has one batch of what was proposed written and judged, and hands out what follows.
     fn advance(&mut self) -> Result<(), ReplicaError> {
         self.replica.advance()?;
@@ -514,6 +478,9 @@ impl TableThread {
             .applied
             .store(self.replica.table().applied(), Relaxed);
         self.published
+            .version
+            .store(self.replica.table().version(), Relaxed);
+        self.published
             .table_ms
             .store(self.replica.table().now_ms(), Relaxed);
         let sizes = self.replica.log_sizes();
@@ -540,9 +507,7 @@ impl TableThread {
         }
         self.forwarding.apply(effect, self.replica.table().applied());
         self.drop_stale_tunnels();
-        if let Effect::AccountingOwed { sequence } = effect {
-            self.undeliverable.push(*sequence);
-        }
+        self.published.accounting.follow(self.replica.table(), effect);
         if let Effect::SessionRemoved { tunnel, row, .. } = effect {
             self.metrics.count(Counter::SessionsClosed);
             subscriber::log_offline(*tunnel, row);

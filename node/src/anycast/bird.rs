@@ -109,6 +109,7 @@ pub fn always(config: &Config) -> Vec<IpNet> {
     addresses
         .map(|address| IpNet::from(*address))
         .chain(pools.map(|prefix| IpNet::from(*prefix)))
+        .chain(config.prefix_units().map(|(prefix, _)| IpNet::V6(prefix)))
         .collect()
 }
 

@@ -24,6 +24,21 @@ pub type Group = u8;
 /// Bits by which a slice's prefix is longer than its pool's: 256 slices, as there are groups.
 pub const SLICE_BITS: u8 = 8;
 
+/// The slice of the prefix `pool`, which is given out in prefixes of length `unit`, around `prefix`, one of them.
+pub fn slice_of_units(pool: Ipv6Net, unit: u8, prefix: Ipv6Net) -> Ipv6Net {
+    around_v6(
+        prefix.network(),
+        pool.prefix_len() + bits(pool.prefix_len(), unit),
+    )
+}
+
+/// All slices of a prefix of a pool that is given out in prefixes of length `unit`, in order.
+pub fn slices_of_units(pool: Ipv6Net, unit: u8) -> impl Iterator<Item = Ipv6Net> {
+    let length = pool.prefix_len() + bits(pool.prefix_len(), unit);
+    pool.subnets(length)
+        .expect("neither shorter than the prefix nor beyond 128")
+}
+
 /// The slice of the prefix `pool` around `address`.
 pub fn slice(pool: IpNet, address: IpAddr) -> IpNet {
     let length = pool.prefix_len() + bits(pool.prefix_len(), pool.max_prefix_len());
@@ -65,6 +80,16 @@ impl Part {
         let bits = bits(prefix.prefix_len(), 32);
         let offset = u64::from(u32::from(address) - u32::from(prefix.network()));
         let slice = offset >> (32 - prefix.prefix_len() - bits);
+        Self((1 << bits) + slice as u16)
+    }
+
+    /// As [`Self::of`], for a prefix that is given out in prefixes of length `unit`.
+    pub fn of_unit(prefix: Ipv6Net, unit: u8, address: Ipv6Addr) -> Self {
+        let bits = bits(prefix.prefix_len(), unit);
+        let offset = u128::from(address) - u128::from(prefix.network());
+        let slice = offset
+            .checked_shr(u32::from(128 - prefix.prefix_len() - bits))
+            .unwrap_or(0);
         Self((1 << bits) + slice as u16)
     }
 
@@ -142,6 +167,33 @@ mod tests {
         let third = part("10.0.0.0/29", "10.0.0.3");
         assert_eq!(third.from_first(), Part(8)..=Part(11));
         assert_eq!(third.to_last(), Part(11)..=Part(15));
+    }
+
+    #[test]
+    fn prefixes_that_are_given_out_are_never_cut() {
+        for (pool, unit, prefix, slice, groups) in [
+            (
+                "2001:db8::/40",
+                56,
+                "2001:db8:12:300::/56",
+                "2001:db8:12::/48",
+                0x12..=0x12,
+            ),
+            (
+                "2001:db8::/60",
+                64,
+                "2001:db8:0:7::/64",
+                "2001:db8:0:7::/64",
+                0x70..=0x7f,
+            ),
+            ("2001:db8::/64", 64, "2001:db8::/64", "2001:db8::/64", 0..=255),
+        ] {
+            let net = |text: &str| text.parse::<Ipv6Net>().expect("a prefix");
+            let (pool, prefix) = (net(pool), net(prefix));
+            assert_eq!(slice_of_units(pool, unit, prefix), net(slice));
+            assert_eq!(Part::of_unit(pool, unit, prefix.network()).groups(), groups);
+            assert!(slices_of_units(pool, unit).any(|cut| cut == net(slice)));
+        }
     }
 
     #[test]

@@ -15,9 +15,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
-use super::cut::{Group, slice};
+use super::cut::{Group, slice, slice_of_units};
 
 /// Host routes announced at most. A router that holds 50,000 needs half a second to turn them (measured); beyond this
 /// number the slice or the whole pool brings the packet to some node, which forwards it all the same.
@@ -39,6 +39,9 @@ pub struct Slices {
     /// Per slice with addresses in use: how many of each group.
     users: BTreeMap<IpNet, BTreeMap<Group, u32>>,
     fixed: BTreeMap<IpAddr, Group>,
+    /// Prefixes that prefixes for subscribers are taken from, and the length of those.
+    prefix_pools: Vec<(Ipv6Net, u8)>,
+    fixed_prefixes: BTreeMap<Ipv6Net, Group>,
 }
 
 impl Slices {
@@ -48,6 +51,43 @@ impl Slices {
             pools: pools.into_iter().collect(),
             ..Self::default()
         }
+    }
+
+    /// Also for the prefixes that subscribers' prefixes of these lengths are taken from.
+    #[must_use]
+    pub fn with_prefixes(mut self, pools: impl IntoIterator<Item = (Ipv6Net, u8)>) -> Self {
+        self.prefix_pools.extend(pools);
+        self
+    }
+
+    /// A session of `group` has this prefix now. To be called once for each. One outside all pools was set for its user.
+    pub fn insert_prefix(&mut self, prefix: Ipv6Net, group: Group) {
+        match self.slice_of_prefix(prefix) {
+            Some(slice) => *self.users.entry(slice).or_default().entry(group).or_default() += 1,
+            None => {
+                self.fixed_prefixes.insert(prefix, group);
+            }
+        }
+    }
+
+    /// The session of `group` that had the prefix has ended.
+    pub fn remove_prefix(&mut self, prefix: Ipv6Net, group: Group) {
+        match self.slice_of_prefix(prefix) {
+            Some(slice) => self.remove_one(slice, group),
+            None => {
+                if self.fixed_prefixes.get(&prefix) == Some(&group) {
+                    self.fixed_prefixes.remove(&prefix);
+                }
+            }
+        }
+    }
+
+    fn slice_of_prefix(&self, prefix: Ipv6Net) -> Option<IpNet> {
+        let (pool, unit) = self
+            .prefix_pools
+            .iter()
+            .find(|(pool, unit)| pool.contains(&prefix) && prefix.prefix_len() == *unit)?;
+        Some(slice_of_units(*pool, *unit, prefix).into())
     }
 
     /// A session of `group` has `address` now. To be called once for each session.
@@ -68,9 +108,12 @@ impl Slices {
             }
             return;
         }
-        let Some(slice) = self.slice_of(address) else {
-            return;
-        };
+        if let Some(slice) = self.slice_of(address) {
+            self.remove_one(slice, group);
+        }
+    }
+
+    fn remove_one(&mut self, slice: IpNet, group: Group) {
         let Some(groups) = self.users.get_mut(&slice) else {
             return;
         };
@@ -115,7 +158,13 @@ impl Slices {
             .filter(|(_, group)| owned(**group))
             .map(|(address, _)| IpNet::from(*address))
             .take(MAX_HOST_ROUTES);
-        slices.chain(hosts).collect()
+        let prefixes = self
+            .fixed_prefixes
+            .iter()
+            .filter(|(_, group)| owned(**group))
+            .map(|(prefix, _)| IpNet::V6(*prefix))
+            .take(MAX_HOST_ROUTES);
+        slices.chain(hosts).chain(prefixes).collect()
     }
 
     /// The slice that holds an address; `None` outside all pools.
@@ -210,6 +259,23 @@ mod tests {
         slices.remove(host, Origin::Fixed, 7);
         assert!(slices.announced(|group| group == 7).is_empty());
         assert_eq!(slices.announced(|group| group == 9), nets(&["192.0.2.77/32"]));
+    }
+
+    #[test]
+    fn prefixes_are_announced_by_slices_and_fixed_ones_by_themselves() {
+        let prefix = |text: &str| text.parse::<Ipv6Net>().expect("a prefix");
+        let mut slices = of_pools(&[]).with_prefixes([(prefix("2001:db8::/40"), 56)]);
+        slices.insert_prefix(prefix("2001:db8:12:300::/56"), 7);
+        slices.insert_prefix(prefix("2001:db8:ffff::/48"), 7);
+        assert_eq!(
+            slices.announced(|group| group == 7),
+            nets(&["2001:db8:12::/48", "2001:db8:ffff::/48"])
+        );
+        slices.remove_prefix(prefix("2001:db8:12:300::/56"), 7);
+        slices.remove_prefix(prefix("2001:db8:ffff::/48"), 8);
+        assert_eq!(slices.announced(|_| true), nets(&["2001:db8:ffff::/48"]));
+        slices.remove_prefix(prefix("2001:db8:ffff::/48"), 7);
+        assert!(slices.announced(|_| true).is_empty());
     }
 
     #[test]

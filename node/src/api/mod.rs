@@ -16,6 +16,7 @@ pub use cluster::{ClusterOrder, ClusterStatus, NodeStatus};
 pub use listener::{BindError, Listener};
 pub use server::{Backend, serve};
 pub use types::{
-    ApiError, Envelope, ErrorCode, Fault, Page, PoolStatus, RadiusStatus, ReloadReport, Reply, Request,
-    SessionInfo, ShardStatus, StateCount, StatusReport, TableStatus, Target, TunStatus, TunnelInfo, VERSION,
+    ApiError, Envelope, ErrorCode, Fault, Page, PoolStatus, PrefixPoolStatus, RadiusStatus, ReloadReport,
+    Reply, Request, SessionInfo, ShardStatus, StateCount, StatusReport, TableStatus, Target, TunStatus,
+    TunnelInfo, VERSION,
 };

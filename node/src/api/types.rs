@@ -194,6 +194,8 @@ pub struct StatusReport {
     /// RADIUS servers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub radius: Vec<RadiusStatus>,
+    /// IPv6 of each pool.
+    pub prefix_pools: Vec<PrefixPoolStatus>,
     /// Every bound.
     pub limits: Vec<LimitRow>,
     /// Every counter, if asked for.
@@ -314,6 +316,28 @@ pub struct RadiusStatus {
     pub probes: u64,
     /// From the last transmission to the newest reply.
     pub last_wait_us: u64,
+}
+
+/// What a pool hands out of IPv6 for one use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PrefixPoolStatus {
+    /// Name of the pool.
+    pub pool: String,
+    /// Delegated by DHCPv6; otherwise for the link.
+    pub delegated: bool,
+    /// As configured.
+    pub prefixes: Vec<String>,
+    /// Length of a prefix that is handed out.
+    pub length: u8,
+    /// Prefixes that subscribers may have.
+    pub size: u64,
+    /// In sessions, proposals under way included.
+    pub in_use: u64,
+    /// Released less than 30 s ago.
+    pub resting: u64,
+    /// Sessions that got none because none was free.
+    pub exhausted: u64,
 }
 
 /// `holdfast tunnels`.

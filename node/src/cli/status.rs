@@ -20,6 +20,7 @@ pub fn status(node: &NodeArgs, counters: bool, json: bool) -> Result<(), CliErro
     head(&report, &mut output)?;
     pools(&report, &mut output)?;
     radius(&report, &mut output)?;
+    prefix_pools(&report, &mut output)?;
     shards(&report, &mut output)?;
     limits(&report, counters, &mut output)?;
     if counters {
@@ -132,6 +133,37 @@ fn radius(report: &StatusReport, output: &mut Output) -> Result<(), CliError> {
             server.rejected.to_string(),
             server.timeouts.to_string(),
             server.dropped.to_string(),
+        ];
+        table.row(row, output)?;
+    }
+    table.finish(output)
+}
+
+fn prefix_pools(report: &StatusReport, output: &mut Output) -> Result<(), CliError> {
+    if report.prefix_pools.is_empty() {
+        return Ok(());
+    }
+    output.line("")?;
+    let mut table = Table::new([
+        ("POOL", Left),
+        ("IPV6 FOR", Left),
+        ("PREFIXES", Left),
+        ("LENGTH", Right),
+        ("SIZE", Right),
+        ("IN USE", Right),
+        ("RESTING", Right),
+        ("TIMES FULL", Right),
+    ]);
+    for pool in &report.prefix_pools {
+        let row = [
+            pool.pool.clone(),
+            if pool.delegated { "delegation" } else { "link" }.to_owned(),
+            pool.prefixes.join(", "),
+            pool.length.to_string(),
+            pool.size.to_string(),
+            pool.in_use.to_string(),
+            pool.resting.to_string(),
+            pool.exhausted.to_string(),
         ];
         table.row(row, output)?;
     }

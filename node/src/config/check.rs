@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::model::{Config, LacConfig, TunMode, UserConfig};
+use super::prefixes;
 use super::read::Reader;
 use super::{cluster, radius};
 use crate::peers::credentials;
@@ -39,6 +40,7 @@ pub fn check(config: &Config, reader: &Reader) {
     cluster::check(config, reader);
     radius::check(config, reader);
     pools(config, reader);
+    prefixes::check(config, reader);
     lacs(&config.lacs, reader);
     anycast(config, reader);
     users(config, reader);
@@ -135,7 +137,7 @@ fn pools(config: &Config, reader: &Reader) {
     let mut earlier: Vec<(Ipv4Net, &str)> = Vec::new();
     for (index, pool) in config.pools.iter().enumerate() {
         let key = format!("pool[{index}].prefixes");
-        if pool.prefixes.is_empty() {
+        if pool.prefixes.is_empty() && pool.ipv6.is_empty() {
             reader.mistake(&key, "needs one prefix at least");
         }
         for (position, prefix) in pool.prefixes.iter().enumerate() {

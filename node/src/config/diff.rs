@@ -176,11 +176,18 @@ fn applied(old: &Config, new: &Config) -> Vec<String> {
     l2tp(&mut d, old, new);
     ppp(&mut d, old, new);
     aaa(&mut d, old, new);
+    accounting(&mut d, old, new);
     let Differences(mut texts) = d;
     let pool_changes = |old: &PoolConfig, new: &PoolConfig| {
         changes(&[
             ("prefixes", old.prefixes != new.prefixes),
             ("gateway", old.gateway != new.gateway),
+            ("link_prefixes", old.ipv6.link != new.ipv6.link),
+            ("delegated_prefixes", old.ipv6.delegated != new.ipv6.delegated),
+            (
+                "delegated_length",
+                old.ipv6.delegated_length != new.ipv6.delegated_length,
+            ),
         ])
     };
     texts.extend(named(
@@ -244,6 +251,11 @@ fn l2tp(d: &mut Differences, old: &Config, new: &Config) {
     );
 }
 
+fn accounting(d: &mut Differences, old: &Config, new: &Config) {
+    let (old, new) = (old.accounting.interim_interval, new.accounting.interim_interval);
+    d.time("accounting.interim_interval", old, new);
+}
+
 fn ppp(d: &mut Differences, old: &Config, new: &Config) {
     let (old, new) = (&old.ppp, &new.ppp);
     let methods =
@@ -255,6 +267,7 @@ fn ppp(d: &mut Differences, old: &Config, new: &Config) {
     d.plain("ppp.echo_failures", &old.echo_failures, &new.echo_failures);
     d.time("ppp.setup_timeout", old.setup_timeout, new.setup_timeout);
     d.debug("ppp.dns", &old.dns, &new.dns);
+    d.debug("ppp.dns6", &old.dns6, &new.dns6);
     d.plain("ppp.mss_clamp", &old.mss_clamp, &new.mss_clamp);
     d.plain("ppp.accept_proxy", &old.accept_proxy, &new.accept_proxy);
 }
@@ -314,6 +327,8 @@ fn user_changes(old: &UserConfig, new: &UserConfig) -> Vec<&'static str> {
         ("address", old.address != new.address),
         ("pool", old.pool != new.pool),
         ("max_sessions", old.max_sessions != new.max_sessions),
+        ("ipv4", old.ipv4 != new.ipv4),
+        ("ipv6", old.ipv6 != new.ipv6),
     ])
 }
 

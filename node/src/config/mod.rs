@@ -4,6 +4,7 @@
 //! says which keys there are with their defaults and ranges, `check` compares values with each other, `lines` finds
 //! the line of a key, `diff` compares two configurations for a reload, `dev` and `starter` are the embedded ones.
 
+pub mod accounting;
 mod check;
 mod cluster;
 pub mod dev;
@@ -15,6 +16,7 @@ pub mod mistake;
 pub mod model;
 mod parts;
 pub mod pattern;
+mod prefixes;
 mod radius;
 mod read;
 pub mod secret;
@@ -23,6 +25,7 @@ mod starter;
 mod tests;
 mod values;
 
+pub use accounting::AccountingConfig;
 pub use check::{host_count, is_host};
 pub use cluster::{PORT as STANDARD_PEER_PORT, is_cluster_id};
 pub use dev::{Dev, DevOptions, DialIn};
@@ -35,6 +38,7 @@ pub use model::{
 };
 pub use parts::SOCKET as STANDARD_SOCKET;
 pub use pattern::Pattern;
+pub use prefixes::{LINK_LENGTH, PrefixPoolConfig, UserPrefixes};
 pub use radius::{AaaConfig, LocalUse, RadiusConfig, RealmConfig};
 pub use secret::Secret;
 pub use starter::starter;

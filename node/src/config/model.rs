@@ -3,14 +3,16 @@
 //! Values come into being in `parts` (from a file and the environment) and in `dev` (embedded defaults). The
 //! starter file `starter.toml` documents each of them for the operator.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 
 use super::Secret;
+use super::accounting::AccountingConfig;
 use super::pattern::Pattern;
+use super::prefixes::{PrefixPoolConfig, UserPrefixes};
 use super::radius::{AaaConfig, RadiusConfig, RealmConfig};
 
 /// All that an operator can set.
@@ -46,6 +48,8 @@ pub struct Config {
     pub users: Vec<UserConfig>,
     /// The address that LACs dial, when several nodes share it; `None` without `[anycast]`.
     pub anycast: Option<AnycastConfig>,
+    /// What accounting servers are told.
+    pub accounting: AccountingConfig,
 }
 
 /// `[anycast]`
@@ -228,6 +232,8 @@ pub struct PppConfig {
     pub setup_timeout: Duration,
     /// Name servers handed out by IPCP (RFC 1877): none, one or two.
     pub dns: Vec<Ipv4Addr>,
+    /// Name servers told by Router Advertisements and DHCPv6.
+    pub dns6: Vec<Ipv6Addr>,
     /// Whether the MSS of TCP SYNs is lowered to fit the link.
     pub mss_clamp: bool,
     /// Whether LCP and authentication done by the LAC are accepted when they satisfy policy (RFC 2661 §4.4.5).
@@ -239,10 +245,12 @@ pub struct PppConfig {
 pub struct PoolConfig {
     /// Unique.
     pub name: String,
-    /// What is handed out, without network, broadcast and gateway address; never empty.
+    /// What is handed out, without network, broadcast and gateway address; empty in a pool of IPv6 alone.
     pub prefixes: Vec<Ipv4Net>,
-    /// Our own address inside these sessions.
+    /// Our own address inside these sessions; unspecified in a pool of IPv6 alone.
     pub gateway: Ipv4Addr,
+    /// What is handed out of IPv6.
+    pub ipv6: PrefixPoolConfig,
 }
 
 /// `[[lac]]`
@@ -287,12 +295,28 @@ pub struct UserConfig {
     pub pool: Option<String>,
     /// Sessions at once; `None` means unlimited.
     pub max_sessions: Option<u32>,
+    /// Whether the user gets IPv4.
+    pub ipv4: bool,
+    /// What the user gets of IPv6.
+    pub ipv6: UserPrefixes,
 }
 
 impl Config {
     /// The pool of this name.
     pub fn pool(&self, name: &str) -> Option<&PoolConfig> {
         self.pools.iter().find(|pool| pool.name == name)
+    }
+
+    /// The pools that hand out IPv4, in order.
+    pub fn ipv4_pools(&self) -> impl Iterator<Item = &PoolConfig> {
+        self.pools.iter().filter(|pool| !pool.prefixes.is_empty())
+    }
+
+    /// Our own IPv4 address inside the sessions, as far as nothing else says which: the first pool's.
+    pub fn gateway(&self) -> Ipv4Addr {
+        self.ipv4_pools()
+            .next()
+            .map_or(Ipv4Addr::UNSPECIFIED, |pool| pool.gateway)
     }
 
     /// Our own address inside a session whose subscriber has `address`: the gateway of the pool that holds it,
@@ -302,7 +326,7 @@ impl Config {
         self.pools
             .iter()
             .find(holds)
-            .or(self.pools.first())
+            .or(self.ipv4_pools().next())
             .map(|pool| pool.gateway)
     }
 

@@ -7,16 +7,26 @@ use super::model::{
     AnycastConfig, ApiConfig, AuthMethod, Config, L2tpConfig, LacConfig, LogConfig, LogFormat, NodeConfig,
     PoolConfig, PppConfig, TunConfig, TunMode, UserConfig,
 };
+use super::prefixes;
 use super::read::Section;
 use super::values::{InterfaceName, LogLevel, Name, SocketMode};
 use super::{Pattern, Secret};
-use super::{cluster, radius};
+use super::{accounting, cluster, radius};
 
 /// The sections that are lists of tables; the environment cannot reach into them.
 pub const LISTS: [&str; 6] = ["member", "radius", "realm", "pool", "lac", "user"];
 /// The sections that exist once.
-pub const SECTIONS: [&str; 9] = [
-    "node", "tun", "log", "api", "cluster", "l2tp", "ppp", "aaa", "anycast",
+pub const SECTIONS: [&str; 10] = [
+    "node",
+    "tun",
+    "log",
+    "api",
+    "cluster",
+    "l2tp",
+    "ppp",
+    "aaa",
+    "anycast",
+    "accounting",
 ];
 
 /// Where the session table lives unless the file says otherwise.
@@ -61,6 +71,7 @@ pub fn read(mut root: Section<'_>) -> Config {
         lacs: root.sections("lac").into_iter().map(lac).collect(),
         users: root.sections("user").into_iter().map(user).collect(),
         anycast: anycast(&mut root),
+        accounting: accounting::accounting(root.section("accounting")),
     };
     root.finish();
     config
@@ -158,11 +169,18 @@ fn ppp(mut s: Section<'_>) -> PppConfig {
         echo_failures: s.number("echo_failures", 1..=100).unwrap_or(d.echo_failures),
         setup_timeout: s.duration("setup_timeout", d.setup_timeout, 5 * SECOND..=10 * MINUTE),
         dns: s.list("dns").unwrap_or(d.dns),
+        dns6: s.list("dns6").unwrap_or(d.dns6),
         mss_clamp: s.value("mss_clamp", d.mss_clamp),
         accept_proxy: s.value("accept_proxy", d.accept_proxy),
     };
     if config.dns.len() > 2 {
         s.mistake("dns", "IPCP carries two name servers at most");
+    }
+    if config.dns6.len() > prefixes::NAME_SERVERS_MAX {
+        s.mistake(
+            "dns6",
+            format!("more than {} are not told", prefixes::NAME_SERVERS_MAX),
+        );
     }
     s.finish();
     config
@@ -183,16 +201,22 @@ fn auth(s: &mut Section<'_>) -> Option<Vec<AuthMethod>> {
 
 fn pool(mut s: Section<'_>) -> PoolConfig {
     let name: Name<64> = s.required("name");
-    let prefixes: Vec<ipnet::Ipv4Net> = s.list("prefixes").unwrap_or_else(|| {
-        s.mistake("prefixes", "is missing");
-        Vec::new()
-    });
+    let listed: Option<Vec<ipnet::Ipv4Net>> = s.list("prefixes");
+    let ipv6 = prefixes::pool(&mut s);
+    if listed.is_none() && ipv6.is_empty() {
+        s.mistake(
+            "prefixes",
+            "is missing, and so are link_prefixes and delegated_prefixes",
+        );
+    }
+    let prefixes = listed.unwrap_or_default();
     let first_host = prefixes.first().and_then(|prefix| prefix.hosts().next());
     let gateway = s.optional("gateway").or(first_host);
     let config = PoolConfig {
         name: name.0,
         prefixes,
         gateway: gateway.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED),
+        ipv6,
     };
     s.finish();
     config
@@ -245,7 +269,12 @@ fn user(mut s: Section<'_>) -> UserConfig {
         address: s.optional("address"),
         pool: s.optional("pool"),
         max_sessions: s.number("max_sessions", 1..=1_000_000),
+        ipv4: s.value("ipv4", true),
+        ipv6: prefixes::user(&mut s),
     };
+    if !config.ipv4 && !config.ipv6.enabled {
+        s.mistake("ipv4", "is false, and so is ipv6: nothing is left for the user");
+    }
     s.finish();
     config
 }
@@ -350,6 +379,7 @@ impl Default for PppConfig {
             echo_failures: 5,
             setup_timeout: MINUTE,
             dns: Vec::new(),
+            dns6: Vec::new(),
             mss_clamp: true,
             accept_proxy: true,
         }

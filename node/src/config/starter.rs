@@ -14,7 +14,9 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::{ApiConfig, Config, L2tpConfig, LogConfig, NodeConfig, PppConfig, Secret, TunConfig};
+    use crate::config::{
+        AccountingConfig, ApiConfig, Config, L2tpConfig, LogConfig, NodeConfig, PppConfig, Secret, TunConfig,
+    };
 
     #[test]
     fn the_starter_file_means_the_defaults() {
@@ -25,6 +27,7 @@ mod tests {
         assert_eq!(config.api, ApiConfig::default());
         assert_eq!(config.l2tp, L2tpConfig::default());
         assert_eq!(config.ppp, PppConfig::default());
+        assert_eq!(config.accounting, AccountingConfig::default());
         assert_eq!(config.cluster, None);
         assert_eq!(config.lacs[0].secret, Some(Secret::new("s1")));
         assert!(config.lacs[0].require_challenge);
@@ -49,6 +52,7 @@ mod tests {
         assert_eq!(config.api, ApiConfig::default());
         assert_eq!(config.l2tp, L2tpConfig::default());
         assert_eq!(config.ppp, PppConfig::default());
+        assert_eq!(config.accounting, AccountingConfig::default());
         let cluster = config.cluster.expect("its section is uncommented");
         assert_eq!(cluster.listen, config.members[0].address);
         assert_eq!(config.members.len(), 3);

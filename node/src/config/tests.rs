@@ -211,6 +211,23 @@ fn mistakes_in_a_cluster() {
 }
 
 #[test]
+fn accounting() {
+    expect(
+        "[accounting]\ninterim_interval = \"59s\"\n",
+        &["h.toml:10: accounting.interim_interval: 59s is too short: 1m at least, or \"0s\" for none"],
+    );
+    let interval = |given: &str| {
+        let text = format!("{BASE}[accounting]\ninterim_interval = \"{given}\"\n");
+        parse(&text)
+            .expect("no mistake")
+            .accounting
+            .interim_interval
+            .as_secs()
+    };
+    assert_eq!((interval("0s"), interval("60s"), interval("1h")), (0, 60, 3_600));
+}
+
+#[test]
 fn anycast() {
     expect(
         "listen = [\"10.0.0.1:1701\", \"[::]:1701\"]\n[tun]\nenabled = \"never\"\n\

@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tracing_subscriber::filter::Targets;
 
 use super::model::{AuthMethod, LogFormat, TunMode};
@@ -38,6 +38,20 @@ impl Scalar for Ipv4Addr {
         let text = raw.text()?;
         text.parse()
             .map_err(|_| format!("must be an IPv4 address, not \"{text}\""))
+    }
+}
+
+impl Scalar for Ipv6Net {
+    fn from_raw(raw: &Raw) -> Result<Self, String> {
+        let text = raw.text()?;
+        let net: Self = text
+            .parse()
+            .map_err(|_| format!("must be an IPv6 prefix such as \"2001:db8::/48\", not \"{text}\""))?;
+        if net.trunc() == net {
+            Ok(net)
+        } else {
+            Err(host_bits(text, net.trunc()))
+        }
     }
 }
 

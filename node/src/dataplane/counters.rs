@@ -45,6 +45,11 @@ drop_reasons! {
     /// Larger than the session's MTU and not to be fragmented (S-101).
     TooBig = "too_big",
 
+    /// A subscriber that plays the router or the DHCPv6 server (S-139).
+    Guard = "ipv6_guard",
+    /// IPv6 for the link alone, or for a group, and nothing that is answered there; or to the prefixes of the session that sends it,
+    /// which would come back for ever.
+    LinkScope = "ipv6_link_scope",
     /// A data message without a whole PPP protocol field, or with nothing behind it (S-92).
     EmptyPpp = "empty_ppp",
     /// The node forwards no user data: it has no TUN device.

@@ -36,9 +36,11 @@ pub struct SessionEntry {
     pub peer_session: SessionId,
     /// Whether user data may pass. Before that only PPP control frames do (S-91).
     pub open: bool,
+    /// Whether IPv6 may pass: IPV6CP is open. IPv4 may pass where there is an address.
+    pub ipv6: bool,
     /// The subscriber's own address.
     pub address: Option<Ipv4Addr>,
-    /// Further prefixes behind the subscriber, of either family. With an IPv6 one the session takes IPv6.
+    /// Further prefixes of the subscriber, of either family.
     pub routes: Vec<IpNet>,
     /// The largest IP packet, octets, to be sent to the subscriber. At least [`crate::dataplane::table::MIN_MTU`].
     pub mtu: u16,

@@ -1,9 +1,10 @@
-//! The two ICMP messages that the node makes itself (RFC 792, RFC 1191): Packet Too Big, and the answer to an echo.
+//! The ICMP messages that the node makes itself (RFC 792, RFC 1191, RFC 4443): Packet Too Big of both families, and the answer to an
+//! echo.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::checksum;
-use super::ip::{self, ICMP, IPV4_HEADER, View};
+use super::ip::{self, ICMP, ICMPV6, IPV4_HEADER, IPV6_HEADER, View};
 
 const ECHO_REPLY: u8 = 0;
 const UNREACHABLE: u8 = 3;
@@ -12,7 +13,16 @@ const ECHO_REQUEST: u8 = 8;
 
 const ICMP_HEADER: usize = 8;
 /// An ICMP error quotes as much of the packet as keeps it within 576 octets (RFC 1812 §4.3.2.3).
-pub const MAX_ERROR: usize = 576;
+const MAX_ERROR_V4: usize = 576;
+/// An ICMPv6 error quotes as much as keeps it within the least MTU (RFC 4443 §2.4 (c)).
+pub const MAX_ERROR: usize = 1280;
+
+/// Octets of a packet below which no IPv6 host goes (RFC 8200 §5).
+const IPV6_MIN_MTU: u16 = 1280;
+const V6_PACKET_TOO_BIG: u8 = 2;
+/// ICMPv6 types from here on are no errors.
+const V6_FIRST_INFORMATIONAL: u8 = 128;
+const V6_REDIRECT: u8 = 137;
 const TTL: u8 = 64;
 
 /// Whether `packet` is an unfragmented Echo-Request to `own`.
@@ -69,10 +79,13 @@ fn may_be_answered(packet: &[u8], view: &View) -> bool {
 /// It comes from the packet's destination, not from our own address as RFC 1812 §4.3.2.4 has it: that one is local to the
 /// kernel, which drops what comes out of the TUN with it as a martian.
 pub fn too_big(packet: &[u8], view: &View, mtu: u16, out: &mut [u8; MAX_ERROR]) -> Option<usize> {
+    if let (IpAddr::V6(source), IpAddr::V6(destination)) = (view.source, view.destination) {
+        return too_big_v6(packet, view, (source, destination), mtu, out);
+    }
     if !may_be_answered(packet, view) {
         return None;
     }
-    let quoted = view.length.min(MAX_ERROR - IPV4_HEADER - ICMP_HEADER);
+    let quoted = view.length.min(MAX_ERROR_V4 - IPV4_HEADER - ICMP_HEADER);
     let length = IPV4_HEADER + ICMP_HEADER + quoted;
     let (header, message) = out[..length].split_at_mut(IPV4_HEADER);
     header.fill(0);
@@ -87,6 +100,38 @@ pub fn too_big(packet: &[u8], view: &View, mtu: u16, out: &mut [u8; MAX_ERROR]) 
     message[6..8].copy_from_slice(&mtu.to_be_bytes());
     message[ICMP_HEADER..].copy_from_slice(&packet[..quoted]);
     let checksum = checksum::of(message);
+    message[2..4].copy_from_slice(&checksum.to_be_bytes());
+    Some(length)
+}
+
+/// Packet Too Big (RFC 4443 §3.2), from the packet's destination as in IPv4. It may be sent about a packet to a group too, but none
+/// comes here. Behind extension headers an error is not looked for: the rate limit holds.
+fn too_big_v6(
+    packet: &[u8],
+    view: &View,
+    (source, destination): (Ipv6Addr, Ipv6Addr),
+    mtu: u16,
+    out: &mut [u8; MAX_ERROR],
+) -> Option<usize> {
+    let kind = packet.get(view.header).filter(|_| view.protocol == ICMPV6);
+    let is_error = kind.is_some_and(|kind| *kind < V6_FIRST_INFORMATIONAL || *kind == V6_REDIRECT);
+    if source.is_unspecified() || source.is_multicast() || source.is_unicast_link_local() || is_error {
+        return None;
+    }
+    let quoted = view.length.min(MAX_ERROR - IPV6_HEADER - ICMP_HEADER);
+    let length = IPV6_HEADER + ICMP_HEADER + quoted;
+    let (header, message) = out[..length].split_at_mut(IPV6_HEADER);
+    header.fill(0);
+    header[0] = 0x60;
+    header[4..6].copy_from_slice(&(message.len() as u16).to_be_bytes());
+    (header[6], header[7]) = (ICMPV6, TTL);
+    header[8..24].copy_from_slice(&destination.octets());
+    header[24..40].copy_from_slice(&source.octets());
+    message[..4].copy_from_slice(&[V6_PACKET_TOO_BIG, 0, 0, 0]);
+    message[4..8].copy_from_slice(&u32::from(mtu.max(IPV6_MIN_MTU)).to_be_bytes());
+    message[ICMP_HEADER..].copy_from_slice(&packet[..quoted]);
+    let pseudo = checksum::pseudo_header(&header[8..], ICMPV6, message.len());
+    let checksum = !(checksum::add(pseudo, checksum::sum(message)) as u16);
     message[2..4].copy_from_slice(&checksum.to_be_bytes());
     Some(length)
 }
@@ -171,6 +216,66 @@ mod tests {
         let expected = DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: 1400 };
         assert_eq!(icmp.icmp_type(), Icmpv4Type::DestinationUnreachable(expected));
         assert_eq!(icmp.payload(), &packet[..548]);
+    }
+
+    #[test]
+    fn s_101_packet_too_big_of_ipv6() {
+        let (far, near) = ([0x20; 16], [0x2a; 16]);
+        for (mtu, told) in [(1400, 1400), (1000, 1280)] {
+            let mut packet = Vec::new();
+            PacketBuilder::ipv6(far, near, 60)
+                .udp(5, 6)
+                .write(&mut packet, &[0x11; 1450])
+                .expect("a vector takes it");
+            let view = View::parse(&packet).expect("well formed");
+            let mut out = [0; MAX_ERROR];
+            let length = too_big(&packet, &view, mtu, &mut out).expect("it may be answered");
+            let sliced = SlicedPacket::from_ip(&out[..length]).expect("well formed");
+            let Some(etherparse::NetSlice::Ipv6(ip)) = &sliced.net else {
+                panic!("not IPv6")
+            };
+            assert_eq!((ip.header().source(), ip.header().destination()), (near, far));
+            let Some(TransportSlice::Icmpv6(icmp)) = sliced.transport else {
+                panic!("not ICMPv6")
+            };
+            assert!(icmp.is_checksum_valid(near, far));
+            assert_eq!(
+                icmp.icmp_type(),
+                etherparse::Icmpv6Type::PacketTooBig { mtu: told }
+            );
+            assert_eq!((length, icmp.payload()), (1280, &packet[..1232]));
+        }
+    }
+
+    #[test]
+    fn no_error_about_an_icmpv6_error_or_from_no_one_host() {
+        let packet = |source: [u8; 16], kind: u8| {
+            let mut packet = Vec::new();
+            PacketBuilder::ipv6(source, [0x2a; 16], 60)
+                .icmpv6_raw(kind, 0, [0; 4])
+                .write(&mut packet, &[0; 1450])
+                .expect("a vector takes it");
+            packet
+        };
+        let answered = |packet: &[u8]| {
+            let view = View::parse(packet).expect("well formed");
+            too_big(packet, &view, 1400, &mut [0; MAX_ERROR]).is_some()
+        };
+        assert!(answered(&packet([0x20; 16], 128)));
+        let link_local = *[&[0xfe, 0x80][..], &[0; 13], &[1]]
+            .concat()
+            .first_chunk()
+            .expect("sixteen");
+        for (source, kind) in [
+            ([0x20; 16], 1),
+            ([0x20; 16], 2),
+            ([0x20; 16], 137),
+            ([0; 16], 128),
+            ([0xff; 16], 128),
+            (link_local, 128),
+        ] {
+            assert!(!answered(&packet(source, kind)), "{source:?} {kind}");
+        }
     }
 
     #[test]

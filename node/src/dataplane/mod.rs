@@ -5,7 +5,7 @@
 //! subscriber leaves.
 //!
 //! ```text
-//!   datagram --> header --> uplink: shard? tunnel? peer? session? Ns? PPP? source? --> TUN | control | echo | drop
+//!   datagram --> header --> uplink: shard? tunnel? peer? session? Ns? PPP? link scope, source? --> TUN | control | echo | drop
 //!                packets of one flow in a batch --> offload::coalesce --> one for the TUN
 //!   IP packet --> downlink: route --> numbered elsewhere? --> MSS --> size: fragment, too big --> Ns, L2TP, PPP --> datagram
 //! ```
@@ -22,6 +22,7 @@ pub mod header;
 pub mod icmp;
 pub mod ip;
 pub mod lcp_echo;
+mod link_scope;
 pub mod mss;
 pub mod offload;
 pub mod routes;

@@ -51,6 +51,8 @@ pub struct Session {
     pub mtu: u16,
     /// See [`SessionEntry::open`].
     pub open: bool,
+    /// See [`SessionEntry::ipv6`].
+    pub ipv6: bool,
     /// See [`SessionEntry::mss_clamp`].
     pub mss_clamp: bool,
     /// See [`SessionEntry::sequencing`].
@@ -74,11 +76,6 @@ impl Session {
     pub fn owns(&self, source: IpAddr) -> bool {
         self.address.is_some_and(|address| source == IpAddr::V4(address))
             || self.routes.iter().any(|route| route.contains(&source))
-    }
-
-    /// Whether IPv6 is open on the session.
-    pub fn has_ipv6(&self) -> bool {
-        self.routes.iter().any(|route| matches!(route, IpNet::V6(_)))
     }
 }
 
@@ -276,6 +273,7 @@ impl Table {
             peer_session: entry.peer_session,
             mtu: entry.mtu.max(MIN_MTU),
             open: entry.open,
+            ipv6: entry.ipv6,
             mss_clamp: entry.mss_clamp,
             sequencing: entry.sequencing,
             magics: entry.magics,
@@ -393,6 +391,7 @@ pub(crate) mod tests {
             session: session_id(id),
             peer_session: session_id(0x7000 | (id & 0xfff)),
             open: true,
+            ipv6: false,
             address: Some(address.into()),
             routes: Vec::new(),
             mtu: 1400,

@@ -10,10 +10,11 @@ use holdfast_protocol::{SessionId, TunnelId};
 use super::counters::DropReason;
 use super::header::{self, Header};
 use super::icmp;
-use super::ip::{ICMPV6, UDP, View};
+use super::ip::{UDP, View};
 use super::lcp_echo::{self, PPP_LCP};
+use super::link_scope;
 use super::mss;
-use super::table::{Session, Table};
+use super::table::Table;
 
 /// PPP protocol numbers of user data; everything else but an LCP echo goes to the control side.
 pub const PPP_IPV4: u16 = 0x0021;
@@ -22,9 +23,6 @@ pub const PPP_IPV6: u16 = 0x0057;
 
 /// Address and Control fields of a PPP frame, all stations and unnumbered information (RFC 1662 §3.1).
 const ADDRESS_CONTROL: [u8; 2] = [0xff, 0x03];
-
-const ICMPV6_ROUTER_SOLICITATION: u8 = 133;
-const DHCPV6_SERVER_PORT: u16 = 547;
 
 /// What does not change while a shard runs.
 #[derive(Clone, Copy, Debug)]
@@ -181,16 +179,20 @@ fn classify_data(
     }
     let packet = start..start + view.length;
     let octets = &mut datagram[packet.clone()];
-    if let IpAddr::V6(source) = view.source
-        && source.is_unicast_link_local()
-    {
-        return link_local(session, &view, octets)
-            .then_some(Uplink::Ppp {
+    if let (IpAddr::V6(source), IpAddr::V6(destination)) = (view.source, view.destination) {
+        if !session.ipv6 {
+            return Err(DropReason::NotOpen);
+        }
+        if link_scope::judge(&view, source, destination, octets)? {
+            return Ok(Uplink::Ppp {
                 tunnel,
                 session: session.id,
                 frame,
-            })
-            .ok_or(DropReason::SourceAddress);
+            });
+        }
+        if session.owns(view.destination) {
+            return Err(DropReason::LinkScope);
+        }
     }
     if !session.owns(view.source) {
         return Err(DropReason::SourceAddress);
@@ -230,13 +232,6 @@ fn ppp_protocol(frame: &[u8]) -> Result<(u16, usize), DropReason> {
         [first, second, _, ..] => Ok((u16::from_be_bytes([first, second]), at + 2)),
         [] | [_] | [_, _] => Err(DropReason::EmptyPpp),
     }
-}
-
-/// What may come from a link-local address: router solicitations and DHCPv6, which the control side answers.
-fn link_local(session: &Session, view: &View, packet: &[u8]) -> bool {
-    let solicitation =
-        view.protocol == ICMPV6 && packet.get(view.header) == Some(&ICMPV6_ROUTER_SOLICITATION);
-    session.has_ipv6() && (solicitation || view.udp_destination(packet) == Some(DHCPV6_SERVER_PORT))
 }
 
 /// Whether the packet goes to a tunnel endpoint of ours (S-100). Where the endpoint's address is also the node's address

@@ -16,11 +16,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use libc::{c_int, ifreq};
 use socket2::{Domain, Socket, Type};
 
-use super::netlink::Netlink;
+use super::netlink::{Netlink, Route};
 
 pub use offload::Offload;
 pub(crate) use queue::TunQueue;
@@ -30,6 +30,9 @@ const CLONE_DEVICE: &str = "/dev/net/tun";
 
 /// Bounds of the device's MTU, octets: what RFC 791 §3.2 asks for, and what a packet buffer holds.
 pub const MTU_RANGE: std::ops::RangeInclusive<u16> = 68..=9000;
+
+/// What the kernel gives IPv6 routes that name none.
+const IPV6_METRIC: u32 = 1024;
 
 /// What the device is to look like.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +45,8 @@ pub struct TunConfig {
     pub mtu: u16,
     /// What the kernel routes to the subscribers.
     pub routes: Vec<Ipv4Net>,
+    /// The same of IPv6.
+    pub routes6: Vec<Ipv6Net>,
     /// Further addresses, /32 or /128 each: those that LACs dial.
     pub anycast: Vec<IpAddr>,
     /// Whether the kernel is asked for large packets that stand for many; without, each packet comes and goes by itself.
@@ -82,7 +87,7 @@ pub enum TunError {
         /// Which device.
         name: String,
         /// Which route.
-        route: Ipv4Net,
+        route: IpNet,
         /// What the kernel said.
         source: io::Error,
     },
@@ -204,10 +209,30 @@ impl TunLink {
                 Err(error) if again && error.raw_os_error() == Some(libc::EEXIST) => {}
                 outcome => outcome.map_err(|source| TunError::Route {
                     name: config.name.clone(),
-                    route: *route,
+                    route: IpNet::V4(*route),
                     source,
                 })?,
             }
+        }
+        self.add_routes6()
+    }
+
+    /// One that is there is left as it is.
+    fn add_routes6(&self) -> Result<(), TunError> {
+        for to in self.config.routes6.iter().copied().map(IpNet::V6) {
+            let route = Route {
+                to,
+                interface: self.index,
+                table: u32::from(libc::RT_TABLE_MAIN),
+                protocol: libc::RTPROT_BOOT,
+                metric: IPV6_METRIC,
+            };
+            let added = Netlink::open().and_then(|mut netlink| netlink.add_route(&route));
+            added.map_err(|source| TunError::Route {
+                name: self.config.name.clone(),
+                route: to,
+                source,
+            })?;
         }
         Ok(())
     }
@@ -387,6 +412,7 @@ mod tests {
             address: [10, 0, 0, 1].into(),
             mtu: 1500,
             routes: Vec::new(),
+            routes6: Vec::new(),
             anycast: Vec::new(),
             offload: true,
         };

@@ -7,15 +7,18 @@ use std::time::Duration;
 
 pub mod acceptor;
 pub mod admission;
+pub mod change;
 pub mod early_frames;
 pub mod entropy;
 pub mod granted;
 pub mod handover;
+pub mod ipv6;
 pub mod proposals;
 pub mod repeats;
 pub mod rows;
 pub mod session;
 pub mod terminate_cause;
+mod timeouts;
 pub mod timers;
 pub mod tunnel;
 pub mod waiting;

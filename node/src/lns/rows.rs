@@ -195,7 +195,12 @@ pub fn ppp_row(link: &OpenLink, grant: Option<&Grant>, before: Option<&PppRow>, 
         peer_acfc: link.peer_acfc,
         auth_method: link.auth.map_or(0, auth_number),
         user: link.user.clone(),
-        ncps: link.ncps.iter().map(ncp_row).collect(),
+        ncps: link
+            .ncps
+            .iter()
+            .map(ncp_row)
+            .chain(link.granted.iter().map(granted_row))
+            .collect(),
         opened_ms,
         ..PppRow::default()
     };
@@ -233,38 +238,77 @@ pub fn open_link(ppp: &PppRow) -> OpenLink {
             .filter(|ncp| ncp.open)
             .filter_map(open_ncp)
             .collect(),
-    }
-}
-
-fn ncp_row(ncp: &OpenNcp) -> NcpRow {
-    let NcpConfig::Ipcp(config) = ncp.config;
-    NcpRow {
-        protocol: u32::from(ncp.ncp().protocol()),
-        open: true,
-        request_id: u32::from(ncp.request_id),
-        request_hash: ncp.request_hash.to_be_bytes().to_vec(),
-        local: config.local.octets().to_vec(),
-        peer: config.peer.octets().to_vec(),
-        dns: config
-            .dns
+        granted: ppp
+            .ncps
             .iter()
-            .map(|dns| dns.map_or_else(Vec::new, |dns| dns.octets().to_vec()))
+            .filter(|ncp| !ncp.open)
+            .filter_map(ncp_config)
             .collect(),
     }
 }
 
-fn open_ncp(row: &NcpRow) -> Option<OpenNcp> {
-    if row.protocol != u32::from(Ncp::Ipcp.protocol()) {
-        return None;
+fn ncp_row(ncp: &OpenNcp) -> NcpRow {
+    NcpRow {
+        open: true,
+        request_id: u32::from(ncp.request_id),
+        request_hash: ncp.request_hash.to_be_bytes().to_vec(),
+        ..granted_row(&ncp.config)
     }
-    let dns = |index: usize| row.dns.get(index).and_then(|octets| ipv4(octets));
-    let config = holdfast_ppp::IpcpConfig {
-        local: ipv4(&row.local)?,
-        peer: ipv4(&row.peer)?,
-        dns: [dns(0), dns(1)],
-    };
+}
+
+fn granted_row(config: &NcpConfig) -> NcpRow {
+    let protocol = u32::from(config.ncp().protocol());
+    match config {
+        NcpConfig::Ipcp(config) => NcpRow {
+            protocol,
+            local: config.local.octets().to_vec(),
+            peer: config.peer.octets().to_vec(),
+            dns: config
+                .dns
+                .iter()
+                .map(|dns| dns.map_or_else(Vec::new, |dns| dns.octets().to_vec()))
+                .collect(),
+            ..NcpRow::default()
+        },
+        NcpConfig::Ipv6cp(config) => NcpRow {
+            protocol,
+            local: config.local.to_vec(),
+            peer: config.peer.to_vec(),
+            fixed: config.fixed,
+            ..NcpRow::default()
+        },
+    }
+}
+
+fn ncp_config(row: &NcpRow) -> Option<NcpConfig> {
+    let protocol = u16::try_from(row.protocol).ok()?;
+    match Ncp::from_protocol(protocol)? {
+        Ncp::Ipcp => {
+            let dns = |index: usize| row.dns.get(index).and_then(|octets| ipv4(octets));
+            Some(NcpConfig::Ipcp(holdfast_ppp::IpcpConfig {
+                local: ipv4(&row.local)?,
+                peer: ipv4(&row.peer)?,
+                dns: [dns(0), dns(1)],
+            }))
+        }
+        Ncp::Ipv6cp => Some(NcpConfig::Ipv6cp(holdfast_ppp::Ipv6cpConfig {
+            local: row.local.as_slice().try_into().ok()?,
+            peer: row.peer.as_slice().try_into().ok()?,
+            fixed: row.fixed,
+        })),
+    }
+}
+
+/// Whether a protocol is open in the row.
+pub fn has_open(row: &SessionRow, ncp: Ncp) -> bool {
+    let protocol = u32::from(ncp.protocol());
+    let ncps = row.ppp.iter().flat_map(|ppp| &ppp.ncps);
+    ncps.into_iter().any(|row| row.open && row.protocol == protocol)
+}
+
+fn open_ncp(row: &NcpRow) -> Option<OpenNcp> {
     Some(OpenNcp {
-        config: NcpConfig::Ipcp(config),
+        config: ncp_config(row)?,
         request_id: row.request_id as u8,
         request_hash: row
             .request_hash
@@ -321,7 +365,16 @@ pub fn cdn(cause: Cause) -> (Cdn, u32) {
     let terminate_cause = match cause {
         Cause::Terminated(_) => terminate_cause::USER_REQUEST,
         Cause::Administrative => terminate_cause::ADMIN_RESET,
-        Cause::EchoTimeout => terminate_cause::LOST_CARRIER,
+        Cause::SessionTimeout => terminate_cause::SESSION_TIMEOUT,
+        Cause::IdleTimeout => terminate_cause::IDLE_TIMEOUT,
+        Cause::EchoTimeout | Cause::LcpTimeout | Cause::NoLcp => terminate_cause::LOST_CARRIER,
+        Cause::Loop => terminate_cause::PORT_ERROR,
+        Cause::AuthTimeout(_)
+        | Cause::AuthUnacceptable(_)
+        | Cause::AuthFailed(_)
+        | Cause::NcpTimeout(_)
+        | Cause::NoAgreement(..)
+        | Cause::AddressRefused(_) => terminate_cause::USER_ERROR,
         _ => terminate_cause::SERVICE_UNAVAILABLE,
     };
     (cdn, terminate_cause)

@@ -1,7 +1,7 @@
 //! One session as the LNS runs it: a PPP link over a row of the session table.
 //!
 //! Pure. Entering and leaving open become rows that the tunnel commits ([`SessionRequest::Put`]); the link holds its frames until
-//! the table has accepted them. Who the subscriber is and which address they get is decided elsewhere and comes in as a [`Grant`].
+//! the table has accepted them. Router Solicitations and DHCPv6 come here too, and are answered from the row ([`ipv6`]). Who the subscriber is and which address they get is decided elsewhere and comes in as a [`Grant`].
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
@@ -9,18 +9,37 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_cluster::commands::SessionKey;
-use holdfast_cluster::records::SessionRow;
-use holdfast_ppp::{AuthRequest, Cause, IpcpConfig, Link, LinkConfig, Output, Transition, Verdict};
+use holdfast_cluster::records::{PppRow, SessionRow};
+use holdfast_ppp::frame::Frame;
+use holdfast_ppp::iana::protocol;
+use holdfast_ppp::{
+    AuthRequest, Cause, InterfaceId, IpcpConfig, Ipv6cpConfig, Link, LinkConfig, Ncp, Output, Transition,
+    Verdict,
+};
 use holdfast_protocol::SessionId;
 use holdfast_protocol::message::Proxy;
 use ipnet::Ipv6Net;
 
+use super::change::Change;
+use super::entropy::Entropy;
+use super::ipv6::dhcp6::Duid;
+use super::ipv6::{self, Services};
+use super::timeouts::Timeouts;
 use super::tunnel::SessionRequest;
 use super::{Now, rows};
 use crate::aaa::Profile;
 
 /// Data sequence numbers are reserved in blocks of this many, so that a successor can start after the block's end.
 pub const SEQUENCE_BLOCK: u64 = 4096;
+
+/// Our interface identifier: fe80::1 on every link.
+const INTERFACE_ID: InterfaceId = [0, 0, 0, 0, 0, 0, 0, 1];
+
+/// An interface identifier for a subscriber who has none: not universal (RFC 5072 §4.1), neither zero nor ours.
+fn made_up(drawn: u64) -> InterfaceId {
+    const UNIVERSAL: u64 = 0x02 << 56;
+    (drawn & !UNIVERSAL).max(2).to_be_bytes()
+}
 
 /// What the shell has to do for its session, in order.
 #[derive(Debug)]
@@ -40,10 +59,16 @@ pub enum Command {
     Online,
     /// A link that was open before opens again.
     Renegotiated,
+    /// The table has accepted the change with this token.
+    Changed(u64),
+    /// The change with this token came too late: the session is not open.
+    NotChanged(u64),
     /// The link is dead; the call is being cleared.
     Ended(Cause),
     /// A frame or an attempt to count.
     Count(holdfast_ppp::Counter),
+    /// An IPv6 packet between the subscriber and us to count.
+    CountIpv6(ipv6::Counter),
 }
 
 /// What authentication and address assignment granted.
@@ -91,7 +116,12 @@ pub struct Session {
     id: SessionId,
     row: Arc<SessionRow>,
     link: Link,
+    timeouts: Timeouts,
     grant: Option<Box<Grant>>,
+    /// While IPV6CP is open.
+    ipv6: Option<Box<Services>>,
+    duid: Duid,
+    entropy: Entropy,
     /// Rows asked for and not accepted yet.
     asked: VecDeque<(Serial, Arc<SessionRow>)>,
     next_serial: u32,
@@ -103,6 +133,7 @@ pub struct Session {
 enum Serial {
     Link(u32),
     Sequence,
+    Change(u64),
 }
 
 impl Session {
@@ -124,14 +155,28 @@ impl Session {
             id,
             row,
             link,
+            timeouts: Timeouts::default(),
             grant: None,
+            ipv6: None,
+            duid: Duid::default(),
+            entropy: Entropy::new(seed),
             asked: VecDeque::new(),
             // Answers to an earlier core of this session may still be on their way: ours must not look like them.
             next_serial: (seed >> 32) as u32,
             commands: VecDeque::new(),
         };
+        session.timeouts.follow(now, &session.row);
+        if rows::has_open(&session.row, Ncp::Ipv6cp) {
+            let seed = session.entropy.next_u64();
+            session.ipv6 = Some(Box::new(Services::go_on(now.monotonic, seed)));
+        }
         session.settle(now);
         session
+    }
+
+    /// Who we are to DHCPv6 clients: the same on all nodes of the cluster.
+    pub fn serve_as(&mut self, duid: Duid) {
+        self.duid = duid;
     }
 
     /// Our id.
@@ -151,10 +196,30 @@ impl Session {
         }
     }
 
-    /// A PPP control frame of the subscriber.
+    /// A PPP control frame of the subscriber, or an IPv6 packet for us.
     pub fn handle_input(&mut self, now: Now, frame: &[u8]) {
-        self.link.handle_input(now.monotonic, frame);
+        match Frame::parse(frame) {
+            Ok(Frame {
+                protocol: protocol::IPV6,
+                information,
+            }) if self.ipv6.is_some() => {
+                self.link.note_received(now.monotonic);
+                self.with_ipv6(|services, ppp, duid| {
+                    services.handle_packet(now.monotonic, ppp, duid, information)
+                });
+            }
+            _ => self.link.handle_input(now.monotonic, frame),
+        }
         self.settle(now);
+    }
+
+    fn with_ipv6(&mut self, act: impl FnOnce(&mut Services, &PppRow, Duid) -> ipv6::Answer) {
+        let (Some(services), Some(ppp)) = (&mut self.ipv6, &self.row.ppp) else {
+            return;
+        };
+        let ipv6::Answer { frame, count } = act(services, ppp, self.duid);
+        self.commands.extend(frame.map(Command::SendFrame));
+        self.commands.extend(count.map(Command::CountIpv6));
     }
 
     /// Something came from the subscriber at this time, by the monotonic clock: the line is alive.
@@ -168,6 +233,11 @@ impl Session {
         self.link.set_data_seen();
     }
 
+    /// There was user data, either way, since the last call.
+    pub fn note_traffic(&mut self, now: Now) {
+        self.timeouts.note_traffic(now.monotonic);
+    }
+
     /// The subscriber is who they say and has an address.
     pub fn handle_grant(&mut self, now: Now, serial: u32, grant: Grant) {
         let verdict = Verdict::Accept {
@@ -176,12 +246,24 @@ impl Session {
                 peer,
                 dns: grant.dns,
             }),
+            ipv6cp: self.ipv6cp(&grant),
             message: grant.profile.message.clone(),
             ms_chap_success: grant.profile.ms_chap_success.clone(),
         };
         self.grant = Some(Box::new(grant));
         self.link.verdict(now.monotonic, serial, verdict);
         self.settle(now);
+    }
+
+    /// IPv6 for whoever has a prefix, or an identifier set for them. Ours is the same in all sessions.
+    fn ipv6cp(&mut self, grant: &Grant) -> Option<Ipv6cpConfig> {
+        let set = grant.profile.interface_id;
+        let has_prefix = grant.link_prefix.is_some() || grant.delegated_prefix.is_some();
+        (has_prefix || set.is_some()).then(|| Ipv6cpConfig {
+            local: INTERFACE_ID,
+            peer: set.unwrap_or_else(|| made_up(self.entropy.next_u64())),
+            fixed: set.is_some(),
+        })
     }
 
     /// The subscriber is refused; the text goes to them.
@@ -213,8 +295,13 @@ impl Session {
         };
         let was_open = self.row.is_open();
         self.row = row;
-        if let Serial::Link(link_serial) = who {
-            self.link.commit_accepted(now.monotonic, link_serial);
+        match who {
+            Serial::Link(link_serial) => self.link.commit_accepted(now.monotonic, link_serial),
+            Serial::Change(token) => self.commands.push_back(Command::Changed(token)),
+            Serial::Sequence => {}
+        }
+        if who != Serial::Sequence {
+            self.timeouts.follow(now, &self.row);
         }
         if self.asked.is_empty() {
             // Open sessions are many and ask seldom: give the memory back.
@@ -240,6 +327,20 @@ impl Session {
         self.settle(now);
     }
 
+    /// Replaces some of what the session is held to. [`Command::Changed`] follows once the table has accepted it, and nothing if
+    /// this core ends before; [`Command::NotChanged`] if the session is not open.
+    pub fn change(&mut self, now: Now, token: u64, change: &Change) {
+        let mut row = self.latest_row();
+        match row.ppp.as_mut().filter(|ppp| ppp.is_open()) {
+            Some(ppp) => {
+                change.apply(ppp);
+                self.ask(Serial::Change(token), row, None);
+            }
+            None => self.commands.push_back(Command::NotChanged(token)),
+        }
+        self.settle(now);
+    }
+
     /// Ends the link for a reason of ours: LCP Terminate, then the call is cleared.
     pub fn close(&mut self, now: Now, cause: Cause) {
         self.link.close(now.monotonic, cause);
@@ -248,13 +349,19 @@ impl Session {
 
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Now) {
+        if let Some(cause) = self.timeouts.expired(now.monotonic) {
+            self.link.close(now.monotonic, cause);
+        }
         self.link.handle_timeout(now.monotonic);
+        self.with_ipv6(|services, ppp, _| services.handle_timeout(now.monotonic, ppp));
         self.settle(now);
     }
 
     /// When [`Self::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        self.link.poll_timeout()
+        let own = self.timeouts.deadline();
+        let ipv6 = self.ipv6.as_ref().map(|services| services.poll_timeout());
+        self.link.poll_timeout().into_iter().chain(own).chain(ipv6).min()
     }
 
     /// The next thing to do.
@@ -277,7 +384,12 @@ impl Session {
                 Output::Commit { serial, transition } => self.commit(now, serial, transition),
                 Output::Finished(cause) => self.finish(cause),
                 Output::Count(counter) => self.commands.push_back(Command::Count(counter)),
-                Output::Up(_) | Output::Down(_) => {}
+                Output::Up(Ncp::Ipv6cp) => {
+                    let seed = self.entropy.next_u64();
+                    self.ipv6 = Some(Box::new(Services::begin(now.monotonic, seed)));
+                }
+                Output::Down(Ncp::Ipv6cp) => self.ipv6 = None,
+                Output::Up(Ncp::Ipcp) | Output::Down(Ncp::Ipcp) => {}
             }
         }
     }
@@ -334,7 +446,7 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
-    use holdfast_cluster::records::{NcpRow, PppRow};
+    use holdfast_cluster::records::NcpRow;
 
     use super::*;
 
@@ -410,6 +522,46 @@ mod tests {
                 _ => None,
             })
             .collect()
+    }
+
+    #[test]
+    fn a_change_of_an_open_session_is_a_row() {
+        let mut session = born_open();
+        asked(&mut session);
+        let change = Change {
+            rate_down: Some(8_000_000),
+            session_timeout_s: Some(60),
+            ..Change::default()
+        };
+        session.change(NOW, 77, &change);
+        let serial = asked(&mut session)[0];
+        assert_eq!(
+            session.row().ppp.as_ref().expect("open").session_timeout,
+            0,
+            "not yet"
+        );
+        session.handle_accepted(NOW, serial);
+        let told = std::iter::from_fn(|| session.poll_output())
+            .any(|command| matches!(command, Command::Changed(77)));
+        let ppp = session.row().ppp.as_ref().expect("open");
+        assert!(told && ppp.is_open());
+        assert_eq!(ppp.service.as_ref().expect("a rate").rate_down, 8_000_000);
+        let ends = session.poll_timeout().expect("it ends");
+        session.handle_timeout(Now {
+            monotonic: NOW.monotonic + Duration::from_secs(60),
+            ..NOW
+        });
+        assert!(ends <= NOW.monotonic + Duration::from_secs(60));
+        assert_eq!(asked(&mut session).len(), 1, "leaving open is committed first");
+    }
+
+    #[test]
+    fn a_session_that_is_not_open_does_not_change() {
+        let mut session = born(1);
+        session.change(NOW, 5, &Change::default());
+        let refused = std::iter::from_fn(|| session.poll_output())
+            .any(|command| matches!(command, Command::NotChanged(5)));
+        assert!(refused && session.asked.is_empty());
     }
 
     #[test]

@@ -227,6 +227,11 @@ impl Backend for NodeBackend {
             .lock()
             .expect("nothing panics with the pools locked")
             .status(clock::since_boot());
+        let prefix_pools = shared
+            .prefixes
+            .lock()
+            .expect("nothing panics with the prefixes locked")
+            .status(clock::since_boot());
         let config = shared.config.load();
         let mut warnings = Vec::new();
         if !shared.tun_up {
@@ -265,6 +270,7 @@ impl Backend for NodeBackend {
             sessions: counts(census.sessions),
             pools,
             radius: shared.radius.servers().into_iter().map(radius_status).collect(),
+            prefix_pools,
             limits: shared.metrics.limits(),
             counters: if counters { self.counters() } else { Vec::new() },
             warnings,

@@ -14,10 +14,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{fs, io};
 
+use holdfast_cluster::Table;
+use holdfast_cluster::records::{AccountingKind, SessionRow};
 use holdfast_protocol::{SessionId, TunnelId};
 
 use super::sheet::{self, Sheet, Totals};
 use crate::actors::context::Shared;
+use crate::actors::directory::SessionIds;
 use crate::actors::reports::{self, Reports};
 use crate::io::clock;
 use crate::metrics::Counter;
@@ -90,24 +93,15 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// Writes the totals of all sessions now.
 pub async fn write(shared: &Arc<Shared>) {
-    let sessions = shared
-        .table
-        .ask(|table| {
-            let sessions = table.tunnels().flat_map(|(tunnel, entry)| {
-                entry
-                    .sessions()
-                    .map(move |(session, row)| (tunnel, session, row.clone()))
-            });
-            sessions.collect::<Vec<_>>()
-        })
-        .await;
-    let Some(sessions) = sessions else { return };
+    let Some((sessions, applied)) = shared.table.ask(accountable).await else {
+        return;
+    };
     let shared = shared.clone();
     let written = tokio::task::spawn_blocking(move || {
         let _writing = lock(&shared.checkpoint.writing);
         let counted = sessions.iter().map(|(tunnel, session, row)| {
-            let counted = counted(&shared, *tunnel, *session);
-            (row.acct_session_id.as_str(), counted)
+            let name = row.acct_session_id.as_str();
+            (name, counted(&shared, (*tunnel, *session), name))
         });
         let members = shared.members.as_ref();
         let others = members.map_or_else(Reports::default, |members| members.reports().copy());
@@ -117,13 +111,34 @@ pub async fn write(shared: &Arc<Shared>) {
             replace(&folder.join(OTHERS_FILE), &sheet.others)?;
         }
         replace(&folder.join(FILE), &sheet.text)?;
-        *lock(&shared.checkpoint.shown) = sheet.shown;
+        let is_wanted = |name: &str| sheet.own.contains_key(name);
+        shared.directory.forget_departed(applied, is_wanted);
+        // The others first: who takes a session over is to say no less than we have.
         report(&shared, sheet.own);
+        *lock(&shared.checkpoint.shown) = sheet.shown;
         Ok::<(), io::Error>(())
     });
     if let Ok(Err(error)) = written.await {
         tracing::warn!(%error, "cannot write the counters' checkpoint: the counters shown stand still");
     }
+}
+
+/// The sessions of the table, those that are gone and whose Stops lack their traffic, and how far the log is applied.
+fn accountable(table: &Table) -> (Vec<(TunnelId, SessionId, Arc<SessionRow>)>, u64) {
+    let live = table.tunnels().flat_map(|(tunnel, entry)| {
+        let sessions = entry.sessions();
+        sessions.map(move |(session, row)| (tunnel, session, row.clone()))
+    });
+    let open_stops = table
+        .outbox()
+        .filter(|owed| owed.kind == AccountingKind::Stop && owed.traffic.is_none());
+    let gone = open_stops.filter_map(|owed| {
+        let session = owed.session.id()?;
+        let live = table.session(owed.tunnel, session);
+        let is_live = live.is_some_and(|row| row.acct_session_id == owed.session.acct_session_id);
+        (!is_live).then(|| (owed.tunnel, session, owed.session.clone()))
+    });
+    (live.chain(gone).collect(), table.applied())
 }
 
 /// Tells the other members what has changed since they were last told.
@@ -138,7 +153,9 @@ fn report(shared: &Shared, totals: HashMap<String, Totals>) {
     let changed = totals
         .iter()
         .filter(|(id, totals)| reported.get(*id).copied().unwrap_or_default() != **totals);
-    let frames = reports::encode(clock::unix(), changed.map(|(id, totals)| (id.as_str(), *totals)));
+    let changed = changed.map(|(id, totals)| (id.as_str(), *totals));
+    let closed_before = shared.table.published().accounting.closed_before();
+    let frames = reports::encode_closing(clock::unix(), changed, closed_before);
     let mut all_sent = true;
     for node in members.peers().connected() {
         for frame in &frames {
@@ -150,11 +167,10 @@ fn report(shared: &Shared, totals: HashMap<String, Totals>) {
 }
 
 /// What this process has counted.
-fn counted(shared: &Shared, tunnel: TunnelId, session: SessionId) -> Totals {
-    let Some(facts) = shared.directory.session(tunnel, session) else {
+fn counted(shared: &Shared, ids: SessionIds, acct_session_id: &str) -> Totals {
+    let Some(counted) = shared.directory.counted(ids, acct_session_id) else {
         return Totals::default();
     };
-    let counted = facts.shared.totals();
     Totals {
         rx_packets: counted.received_packets,
         rx_octets: counted.received_octets,
@@ -162,6 +178,23 @@ fn counted(shared: &Shared, tunnel: TunnelId, session: SessionId) -> Totals {
         tx_octets: counted.sent_octets,
         drops: counted.drops.iter().sum(),
     }
+}
+
+/// What all processes of this node have counted of a session up to now.
+pub fn own_totals(shared: &Shared, ids: SessionIds, acct_session_id: &str) -> Totals {
+    let inherited = lock(&shared.checkpoint.inherited).get(acct_session_id).copied();
+    inherited
+        .unwrap_or_default()
+        .plus(counted(shared, ids, acct_session_id))
+}
+
+/// The same with what the other members have reported.
+pub fn all_totals(shared: &Shared, ids: SessionIds, acct_session_id: &str) -> Totals {
+    let others = shared
+        .members
+        .as_ref()
+        .map(|members| members.reports().of(acct_session_id));
+    own_totals(shared, ids, acct_session_id).plus(others.unwrap_or_default())
 }
 
 fn replace(path: &Path, text: &str) -> io::Result<()> {

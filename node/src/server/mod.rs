@@ -10,7 +10,7 @@
 mod announce;
 mod backend;
 mod belonging;
-mod checkpoint;
+pub mod checkpoint;
 mod cluster;
 mod cluster_orders;
 mod cluster_status;
@@ -41,6 +41,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::actors::accounting::{self, Servers};
 use crate::anycast::Leash;
 use crate::api;
 use crate::config::Config;
@@ -96,6 +97,8 @@ pub fn run(
             tokio::spawn(expiry::keep(node.shared.clone())),
         ];
         let checkpoints = tokio::spawn(checkpoint::keep(node.shared.clone()));
+        let servers = Arc::new(Servers::new(node.shared.clone()));
+        let accounting = tokio::spawn(accounting::keep(node.shared.clone(), servers));
         let announcing = node.presence.clone().map(|presence| {
             let shared = node.shared.clone();
             tokio::spawn(announce::keep(shared, presence))
@@ -111,6 +114,7 @@ pub fn run(
             announcing.abort();
         }
         let code = node.stop(why).await;
+        accounting.abort();
         hand_overs.abort();
         serving.abort();
         Ok(code)

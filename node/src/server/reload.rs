@@ -31,6 +31,11 @@ pub fn apply(shared: &Shared, log: &LogControl, file: &Config) -> Result<ReloadR
     {
         let mut pools = shared.pools.lock().expect("nothing panics with the pools locked");
         pools.configure(&config.pools, &config.users);
+        let mut prefixes = shared
+            .prefixes
+            .lock()
+            .expect("nothing panics with the prefixes locked");
+        prefixes.configure(&config.pools, &config.users);
     }
     {
         let mut admission = shared

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::ownership::{self, TakeError};
 use super::{Stop, checkpoint, cluster, past, shards, waiting};
-use crate::aaa::{LocalUsers, Pools};
+use crate::aaa::{LocalUsers, Pools, Prefixes};
 use crate::actors::context::Shared;
 use crate::actors::directory::Directory;
 use crate::actors::forwarding::{Forwarding, LinkLimits};
@@ -31,6 +31,7 @@ use crate::io::{
     Dataplane, Inbound, Passage, SocketError, SocketGroup, Tun, TunConfig, TunError, clock, host, inbound,
 };
 use crate::lns::admission::{Admission, AdmissionLimits};
+use crate::lns::ipv6::dhcp6::Duid;
 use crate::metrics::Metrics;
 use crate::peers;
 
@@ -105,7 +106,7 @@ impl Node {
         let sockets = SocketGroup::open(&config.node.listen, count)?;
         let presence = start_presence(&config, tun.as_ref().ok(), leash)?;
         let (tun_text, has_tun) = (tun_text(&config, tun.as_ref()), tun.is_ok());
-        let gateway = config.pools[0].gateway;
+        let gateway = config.gateway();
         let pulses = presence.as_ref().and_then(|presence| presence.pulses());
         let passage = members
             .clone()
@@ -124,11 +125,13 @@ impl Node {
             admission_limits(&config),
         )));
         let pools = pools_as_used(&config, &replica);
+        let prefixes = prefixes_as_used(&config, &replica);
         let mut forwarding = Forwarding::new(
             dataplane.clone(),
             directory.clone(),
             admission.clone(),
             pools.clone(),
+            prefixes.clone(),
             LinkLimits {
                 mtu: config.ppp.mtu,
                 mss_clamp: config.ppp.mss_clamp,
@@ -136,7 +139,8 @@ impl Node {
         );
         if presence.is_some() {
             let prefixes = config.pools.iter().flat_map(|pool| pool.prefixes.iter());
-            forwarding.follow_slices(prefixes.map(|prefix| IpNet::V4(*prefix)));
+            let prefixes = prefixes.map(|prefix| IpNet::V4(*prefix));
+            forwarding.follow_slices(prefixes, config.prefix_units());
         }
         forwarding.rebuild(replica.table());
         let (inputs, inboxes): (Vec<_>, Vec<_>) = receivers.into_iter().map(inbox).unzip();
@@ -166,11 +170,18 @@ impl Node {
         let shared = Arc::new(Shared {
             users: ArcSwap::from_pointee(LocalUsers::new(&config.users)),
             radius: Radius::start(config.radius_settings(), metrics.clone())?,
+            duid: Duid::of_cluster(
+                config
+                    .cluster
+                    .as_ref()
+                    .map_or(&config.node.name, |cluster| &cluster.id),
+            ),
             config: ArcSwap::from_pointee(config),
             table,
             dataplane,
             directory,
             pools,
+            prefixes,
             link_configs: DashMap::new(),
             admission,
             shards: inputs,
@@ -253,6 +264,16 @@ fn pools_as_used(config: &Config, replica: &Replica) -> Arc<Mutex<Pools>> {
     Arc::new(Mutex::new(pools))
 }
 
+/// The prefixes, without those that sessions of the table have.
+fn prefixes_as_used(config: &Config, replica: &Replica) -> Arc<Mutex<Prefixes>> {
+    let mut prefixes = Prefixes::new(&config.pools, &config.users);
+    if let Some(cluster) = &config.cluster {
+        prefixes.set_isolation_wait(isolation::wait(cluster.isolation_limit));
+    }
+    prefixes.seed(replica.table(), clock::since_boot());
+    Arc::new(Mutex::new(prefixes))
+}
+
 fn open_table(
     config: &Config,
     boot: u64,
@@ -299,13 +320,14 @@ fn open_tun(config: &Config, queues: usize) -> Result<Result<Tun, String>, Start
     }
     let wanted = TunConfig {
         name: config.tun.name.clone(),
-        address: config.pools[0].gateway,
+        address: config.gateway(),
         mtu: config.tun.mtu,
         routes: config
             .pools
             .iter()
             .flat_map(|pool| pool.prefixes.clone())
             .collect(),
+        routes6: config.prefix_units().map(|(prefix, _)| prefix).collect(),
         anycast: config
             .anycast
             .as_ref()
@@ -317,6 +339,12 @@ fn open_tun(config: &Config, queues: usize) -> Result<Result<Tun, String>, Start
             if !host::forwards_ipv4() {
                 tracing::warn!(
                     "the kernel does not forward IPv4, so subscribers reach this host alone: sysctl net.ipv4.ip_forward=1"
+                );
+            }
+            if config.prefix_units().next().is_some() && !host::forwards_ipv6() {
+                tracing::warn!(
+                    "the kernel does not forward IPv6, so subscribers reach this host alone: \
+                     sysctl net.ipv6.conf.all.forwarding=1"
                 );
             }
             Ok(Ok(tun))

@@ -25,12 +25,12 @@ const IPV4: [u8; 4] = [0xff, 3, 0, 0x21];
 const LCP: [u8; 4] = [0xff, 3, 0xc0, 0x21];
 
 /// A LAC with one call, on a socket.
-struct Line {
+pub struct Line {
     socket: UdpSocket,
     lac: Lac,
     began: Instant,
     /// The node that hears the LAC's control messages and the subscriber's PPP.
-    node: SocketAddr,
+    pub node: SocketAddr,
     /// Of data messages from the subscriber, where the LAC requires sequencing.
     next_ns: u16,
     /// Ns of the data messages to the subscriber, each with how often it came.
@@ -44,7 +44,7 @@ struct Line {
 
 impl Line {
     /// Dials at a node, until the subscriber is online.
-    fn dial(site: &Site, node: u8, sequencing: bool) -> Self {
+    pub fn dial(site: &Site, node: u8, sequencing: bool) -> Self {
         let socket = UdpSocket::bind((site.address(0), 0)).expect("an address of loopback");
         socket
             .set_read_timeout(Some(Duration::from_millis(5)))
@@ -74,7 +74,7 @@ impl Line {
         line
     }
 
-    fn turn(&mut self) {
+    pub fn turn(&mut self) {
         let mut buffer = [0; 2048];
         // Also a timeout, or ICMP's word on a node that was killed.
         if let Ok((length, _)) = self.socket.recv_from(&mut buffer) {
@@ -158,6 +158,32 @@ impl Line {
         self.next_ping
     }
 
+    /// Hangs up.
+    pub fn hang_up(&mut self) {
+        let session = *self.lac.calls.keys().next().expect("a call");
+        let now = self.began.elapsed();
+        self.lac.hang_up(now, session);
+    }
+
+    /// Until the LNS has acknowledged all that the LAC has said.
+    pub fn until_quiet(&mut self, site: &Site) {
+        site.until("the LNS has heard all", || {
+            self.turn();
+            let progress = self.lac.connection.progress();
+            progress.queued == progress.acknowledged
+        });
+    }
+
+    /// Pings by way of all these nodes until each ping that was sent is answered. How many that are in all.
+    pub fn ping_evenly(&mut self, site: &Site, nodes: &[u8]) -> u32 {
+        self.ping_all(site, nodes);
+        site.until("all pings are answered", || {
+            self.turn();
+            self.answered.len() == usize::from(self.next_ping)
+        });
+        u32::from(self.next_ping)
+    }
+
     /// Pings by way of all these nodes in turn until each has brought [`PINGS`] answers since.
     fn ping_all(&mut self, site: &Site, nodes: &[u8]) {
         let mut sent: BTreeMap<u8, BTreeSet<u16>> =
@@ -184,7 +210,7 @@ impl Line {
     }
 }
 
-fn l2tp(site: &Site, node: u8) -> SocketAddr {
+pub fn l2tp(site: &Site, node: u8) -> SocketAddr {
     format!("{}:1701", site.address(node))
         .parse()
         .expect("an address")

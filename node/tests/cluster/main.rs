@@ -2,6 +2,7 @@
 //!
 //! Without TUN interfaces, so that it needs no privileges. Nothing here depends on how long something takes.
 
+mod accounting;
 mod caller;
 mod certificates;
 #[allow(dead_code, reason = "the LNS's own tests use all of it")]
@@ -17,6 +18,7 @@ mod mistakes;
 mod orders;
 #[path = "../process_common/mod.rs"]
 mod process;
+mod radius;
 mod recover;
 mod site;
 mod whole;

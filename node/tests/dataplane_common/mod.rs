@@ -92,6 +92,7 @@ impl Lns {
             session: session_id(session),
             peer_session: session_id(session),
             open: true,
+            ipv6: true,
             address: Some(address.into()),
             routes: Vec::new(),
             mtu: 1400,

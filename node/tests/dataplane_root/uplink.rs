@@ -32,6 +32,7 @@ fn behind() -> OwnedFd {
         address: [10, 254, 0, 1].into(),
         mtu: 1500,
         routes: vec!["10.200.0.0/16".parse().expect("a prefix")],
+        routes6: Vec::new(),
         anycast: Vec::new(),
         offload: false,
     };

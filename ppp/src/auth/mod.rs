@@ -17,6 +17,7 @@ pub use verify::Accepted;
 
 use crate::iana::{chap_algorithm, protocol};
 use crate::ipcp::IpcpConfig;
+use crate::ipv6cp::Ipv6cpConfig;
 use crate::secret::Secret;
 
 /// An authentication protocol with its algorithm.
@@ -105,6 +106,8 @@ pub enum Verdict {
     Accept {
         /// IPv4 for the peer; without any network protocol the link ends with "no NCP opened".
         ipcp: Option<IpcpConfig>,
+        /// IPv6 for the peer.
+        ipv6cp: Option<Ipv6cpConfig>,
         /// Text for the user; at most 255 octets are sent.
         message: Vec<u8>,
         /// For MS-CHAPv2: `S=` and 40 hex digits, which prove to the peer that we know its password too. RADIUS gives

@@ -97,8 +97,9 @@ impl Machine {
             None => matches!(verdict, Verdict::Accept { .. }),
         };
         match verdict {
-            Verdict::Accept { ipcp, .. } if good => {
-                let configs = ipcp.map(NcpConfig::Ipcp).into_iter().collect::<Vec<_>>();
+            Verdict::Accept { ipcp, ipv6cp, .. } if good => {
+                let ipv4 = ipcp.map(NcpConfig::Ipcp);
+                let configs: Vec<_> = ipv4.into_iter().chain(ipv6cp.map(NcpConfig::Ipv6cp)).collect();
                 self.start_network(now, &configs, shared);
             }
             Verdict::Unavailable { .. } => {

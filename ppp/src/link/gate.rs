@@ -1,12 +1,12 @@
 //! The commit gate: the peer sees nothing of a change into or out of open before the session table holds it.
 //!
 //! The row that the table *should* hold follows from the state of the machine; the row that it *does* hold is known
-//! from what was accepted. Where they differ a commit is on its way, one at a time. Only where they agree may what
-//! waits for them happen:
+//! from what was accepted. Where they differ a commit is on its way, one at a time, be it that several protocols open or
+//! close. Only where they agree may what waits for them happen:
 //!
 //! | waits | until the row |
 //! |---|---|
-//! | the peer's NCP Configure-Request that we acknowledge | has the protocol, with this very request |
+//! | the peer's NCP Configure-Request that we acknowledge | has the protocol, with this very request; the others do not matter |
 //! | whatever takes an NCP out of Opened | lacks the protocol |
 //! | whatever takes LCP out of Opened | is void |
 
@@ -38,6 +38,10 @@ impl Machine {
         while !shared.finished && self.in_flight.is_none() {
             let desired = self.desired_row(shared);
             if desired.as_ref() != shared.row.as_deref() {
+                // What the table holds of one protocol does not wait for what it is to hold of another.
+                if desired.is_some() && self.release_ncp(now, shared) {
+                    continue;
+                }
                 return self.commit(desired.map(Box::new), shared);
             }
             if !self.release(now, shared) {
@@ -66,6 +70,9 @@ impl Machine {
         if ncps.is_empty() {
             return None;
         }
+        let is_open = |layer: &&NcpLayer| ncps.iter().any(|open| open.ncp() == layer.ncp());
+        let granted = self.ncps.iter().filter(|layer| !is_open(layer));
+        let granted = granted.map(NcpLayer::granted).collect();
         let (ours, peer) = (self.options.ours(), self.options.peer());
         Some(OpenLink {
             local_magic: ours.magic,
@@ -77,6 +84,7 @@ impl Machine {
             auth: self.options.auth(),
             user: self.user.clone(),
             ncps,
+            granted,
         })
     }
 

@@ -130,11 +130,16 @@ impl Machine {
         machine.user.clone_from(&row.user);
         let answered = shared.answered.take().map(|answered| *answered);
         machine.auth = row.auth.and_then(|method| Authenticator::open(method, answered));
-        machine.ncps = row
+        let open = row
             .ncps
             .iter()
-            .map(|open| NcpLayer::opened(open, &mut shared.random, &config))
-            .collect();
+            .map(|open| NcpLayer::opened(open, &mut shared.random, &config));
+        machine.ncps = open.collect();
+        let waiting = row
+            .granted
+            .iter()
+            .map(|granted| NcpLayer::waiting(granted, &mut shared.random));
+        machine.ncps.extend(waiting);
         machine
     }
 

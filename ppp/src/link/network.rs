@@ -45,6 +45,8 @@ struct Withheld {
 #[derive(Debug)]
 pub(super) struct NcpLayer {
     ncp: Ncp,
+    /// What it began with; the same whatever was negotiated since, so that the row does not change with each packet.
+    granted: NcpConfig,
     negotiator: Negotiator,
     options: NcpOptions,
     withheld: Option<Withheld>,
@@ -59,6 +61,7 @@ impl NcpLayer {
     fn new(config: &NcpConfig, negotiator: Negotiator) -> Self {
         Self {
             ncp: config.ncp(),
+            granted: *config,
             negotiator,
             options: NcpOptions::new(config),
             withheld: None,
@@ -73,8 +76,18 @@ impl NcpLayer {
         Self::new(&open.config, Negotiator::opened(random.octet(), config))
     }
 
+    /// A protocol that the row says the peer may open: it is for the peer to begin (RFC 1661 §4.2, Stopped), for what was
+    /// said before the link came to rest, or to another node, is not known.
+    pub(super) fn waiting(granted: &NcpConfig, random: &mut Random) -> Self {
+        Self::new(granted, Negotiator::stopped(random.octet()))
+    }
+
     pub(super) fn ncp(&self) -> Ncp {
         self.ncp
+    }
+
+    pub(super) fn granted(&self) -> NcpConfig {
+        self.granted
     }
 
     pub(super) fn state(&self) -> State {
@@ -114,10 +127,29 @@ impl NcpLayer {
             return None;
         }
         match &self.withheld {
-            Some(withheld) if self.state() == State::AckRcvd => Some(withheld.open),
+            Some(withheld) if self.state() == State::AckRcvd => Some(self.opening(withheld)),
             // Open; or committed as open and not quite there, since the peer's request has been dropped meanwhile.
             Some(_) | None => accepted.copied(),
         }
+    }
+}
+
+impl NcpLayer {
+    /// What the row says once this request is acknowledged. Our own half may have changed since it came.
+    fn opening(&self, withheld: &Withheld) -> OpenNcp {
+        OpenNcp {
+            config: self.options.agreed(),
+            ..withheld.open
+        }
+    }
+
+    /// Takes out the request that the row, which has `accepted` of this protocol, allows to be acknowledged.
+    fn take_released(&mut self, accepted: Option<OpenNcp>) -> Option<Withheld> {
+        let opening = self.withheld.as_ref().map(|withheld| self.opening(withheld))?;
+        if self.state() != State::AckRcvd || Some(opening) != accepted {
+            return None;
+        }
+        self.withheld.take()
     }
 }
 
@@ -301,9 +333,7 @@ impl Machine {
                 self.follow_ncp(now, at, &held, shared);
                 return true;
             }
-            if layer.state() == State::AckRcvd
-                && let Some(withheld) = layer.withheld.take_if(|withheld| Some(withheld.open) == accepted)
-            {
+            if let Some(withheld) = layer.take_released(accepted) {
                 let packet = Packet::parse(&withheld.octets).expect("it was parsed when it came");
                 self.run_ncp(now, at, shared, |layer, run| {
                     layer

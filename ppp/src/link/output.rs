@@ -59,6 +59,8 @@ pub struct OpenLink {
     pub user: Vec<u8>,
     /// The protocols that are open; never empty.
     pub ncps: Vec<OpenNcp>,
+    /// What the others would agree on, that the peer may open yet.
+    pub granted: Vec<NcpConfig>,
 }
 
 /// An open network control protocol.

@@ -65,6 +65,7 @@ fn pap_accepts_and_goes_on_to_ipcp() {
     };
     let verdict = Verdict::Accept {
         ipcp,
+        ipv6cp: None,
         message: b"hi".to_vec(),
         ms_chap_success: None,
     };
@@ -229,6 +230,7 @@ fn s_128_ms_chap_v2_repeats_its_proof_on_an_open_link() {
     let accepted = request.verify(&Secret::new(*b"clientPass")).unwrap();
     let verdict = Verdict::Accept {
         ipcp: Some(ipcp_config()),
+        ipv6cp: None,
         message: Vec::new(),
         ms_chap_success: accepted.ms_chap_success,
     };
@@ -279,6 +281,7 @@ fn ms_chap_v2_proves_both_sides() {
     assert!(proof.starts_with(b"S=") && proof.len() == 42);
     let verdict = Verdict::Accept {
         ipcp: Some(ipcp_config()),
+        ipv6cp: None,
         message: b"welcome".to_vec(),
         ms_chap_success: accepted.ms_chap_success,
     };
@@ -372,6 +375,7 @@ fn without_a_network_protocol_the_link_ends() {
     assert_eq!(request.credential, Credential::None);
     let nothing = Verdict::Accept {
         ipcp: None,
+        ipv6cp: None,
         message: Vec::new(),
         ms_chap_success: None,
     };

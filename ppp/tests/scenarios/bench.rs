@@ -7,14 +7,15 @@ use std::time::Duration;
 use holdfast_ppp::frame::{self, Frame};
 use holdfast_ppp::packet::Packet;
 use holdfast_ppp::{
-    AuthRequest, Cause, Counter, IpcpConfig, Link, LinkConfig, Ncp, OpenLink, Output, Proxy, Transition,
-    Verdict,
+    AuthRequest, Cause, Counter, IpcpConfig, Ipv6cpConfig, Link, LinkConfig, Ncp, OpenLink, Output, Proxy,
+    Transition, Verdict,
 };
 
 pub const LCP: u16 = 0xc021;
 pub const PAP: u16 = 0xc023;
 pub const CHAP: u16 = 0xc223;
 pub const IPCP: u16 = 0x8021;
+pub const IPV6CP: u16 = 0x8057;
 
 pub const REQUEST: u8 = 1;
 pub const ACK: u8 = 2;
@@ -37,6 +38,13 @@ pub const PEER_OPTIONS: [u8; 10] = [1, 4, 0x05, 0xd4, 5, 6, 0x11, 0x22, 0x33, 0x
 
 /// IPCP options of a peer that asks for what it was assigned.
 pub const GOOD_IPCP: [u8; 6] = [3, 6, 100, 64, 3, 7];
+
+/// Our interface identifier, and the one that is kept for the peer.
+pub const LOCAL_ID: [u8; 8] = [0x10, 0, 0, 0, 0, 0, 0, 1];
+pub const PEER_ID: [u8; 8] = [0x20, 0, 0, 0, 0, 0, 0, 2];
+
+/// IPV6CP options of a peer with an identifier of its own.
+pub const GOOD_IPV6CP: [u8; 10] = [1, 10, 0x30, 0, 0, 0, 0, 0, 0, 3];
 
 /// What a link said, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,9 +82,27 @@ pub fn ipcp_config() -> IpcpConfig {
     }
 }
 
+pub fn ipv6cp_config() -> Ipv6cpConfig {
+    Ipv6cpConfig {
+        local: LOCAL_ID,
+        peer: PEER_ID,
+        fixed: false,
+    }
+}
+
 pub fn accept() -> Verdict {
+    accept_with(Some(ipcp_config()), None)
+}
+
+/// Both protocols.
+pub fn accept_both() -> Verdict {
+    accept_with(Some(ipcp_config()), Some(ipv6cp_config()))
+}
+
+pub fn accept_with(ipcp: Option<IpcpConfig>, ipv6cp: Option<Ipv6cpConfig>) -> Verdict {
     Verdict::Accept {
-        ipcp: Some(ipcp_config()),
+        ipcp,
+        ipv6cp,
         message: Vec::new(),
         ms_chap_success: None,
     }
@@ -209,19 +235,34 @@ impl Bench {
 
     /// A link in the network phase that needs no authentication, and our IPCP request.
     pub fn in_network(config: LinkConfig) -> (Self, u8, Vec<u8>) {
+        Self::in_network_with(config, accept())
+    }
+
+    fn in_network_with(config: LinkConfig, verdict: Verdict) -> (Self, u8, Vec<u8>) {
+        let (bench, said) = Self::granted(config, verdict);
+        let (id, options) = request_in(&said, IPCP);
+        (bench, id, options)
+    }
+
+    /// A link in the network phase that needs no authentication, and what it said after this verdict.
+    pub fn granted(config: LinkConfig, verdict: Verdict) -> (Self, Vec<Said>) {
         let (mut bench, said) = Self::start(config);
         let said = bench.open_lcp(&said);
         let [Said::Authenticate(serial, _)] = &said[..] else {
             panic!("{said:?}")
         };
-        let said = bench.verdict(*serial, accept());
-        let (id, options) = request_in(&said, IPCP);
-        (bench, id, options)
+        let said = bench.verdict(*serial, verdict);
+        (bench, said)
     }
 
     /// An open link, and its row.
     pub fn open(config: LinkConfig) -> (Self, OpenLink) {
-        let (mut bench, id, options) = Self::in_network(config);
+        Self::open_with(config, accept())
+    }
+
+    /// A link on which IPCP is open, whatever else this verdict grants, and its row.
+    pub fn open_with(config: LinkConfig, verdict: Verdict) -> (Self, OpenLink) {
+        let (mut bench, id, options) = Self::in_network_with(config, verdict);
         assert_eq!(bench.input(IPCP, ACK, id, &options), []);
         let said = bench.input(IPCP, REQUEST, 7, &GOOD_IPCP);
         let [Said::Open(serial, row)] = &said[..] else {

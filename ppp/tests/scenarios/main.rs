@@ -8,10 +8,12 @@ mod client;
 mod world;
 
 mod auth;
+mod both;
 mod dial_in;
 mod echo;
 mod gate;
 mod ipcp;
+mod ipv6cp;
 mod lcp;
 mod properties;
 mod proxy;

@@ -1,8 +1,9 @@
 //! What holds whatever a peer sends.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use holdfast_ppp::{AuthMethod, LinkConfig, Ncp, OpenLink, Proxy, Secret, Verdict};
+use holdfast_ppp::{AuthMethod, LinkConfig, Ncp, OpenLink, OpenNcp, Proxy, Secret, Verdict};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -19,6 +20,8 @@ enum Step {
     AckOurs(u16),
     /// A good IPCP request under this identifier.
     GoodIpcp(u8),
+    /// A good IPV6CP request under this identifier.
+    GoodIpv6cp(u8),
     /// A good LCP request under this identifier.
     GoodLcp(u8),
     Accept,
@@ -29,13 +32,21 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let protocol = prop_oneof![Just(LCP), Just(IPCP), Just(PAP), Just(CHAP), Just(0x80fd)];
+    let protocol = prop_oneof![
+        Just(LCP),
+        Just(IPCP),
+        Just(IPV6CP),
+        Just(PAP),
+        Just(CHAP),
+        Just(0x80fd)
+    ];
     prop_oneof![
         1 => vec(any::<u8>(), 0..40).prop_map(Step::Raw),
         3 => (protocol, 0..16u8, any::<u8>(), vec(any::<u8>(), 0..20))
             .prop_map(|(protocol, code, id, data)| Step::Packet(protocol, code, id, data)),
-        6 => prop_oneof![Just(LCP), Just(IPCP)].prop_map(Step::AckOurs),
+        6 => prop_oneof![Just(LCP), Just(IPCP), Just(IPV6CP)].prop_map(Step::AckOurs),
         5 => (0..4u8).prop_map(Step::GoodIpcp),
+        5 => (0..4u8).prop_map(Step::GoodIpv6cp),
         4 => (0..4u8).prop_map(Step::GoodLcp),
         5 => Just(Step::Accept),
         4 => any::<bool>().prop_map(Step::Verdict),
@@ -53,8 +64,9 @@ struct Watched {
     /// The commit that is on its way.
     pending: Option<(u32, Option<OpenLink>)>,
     authentication: Option<u32>,
-    ours: [(u8, Vec<u8>); 2],
-    up: bool,
+    /// Our last request of each protocol.
+    ours: BTreeMap<u16, (u8, Vec<u8>)>,
+    up: Vec<Ncp>,
     finished: bool,
 }
 
@@ -66,8 +78,8 @@ impl Watched {
             row: None,
             pending: None,
             authentication: None,
-            ours: Default::default(),
-            up: false,
+            ours: BTreeMap::new(),
+            up: Vec::new(),
             finished: false,
         };
         watched.look(said);
@@ -79,10 +91,11 @@ impl Watched {
             Step::Raw(octets) => self.bench.raw(&octets),
             Step::Packet(protocol, code, id, data) => self.bench.input(protocol, code, id, &data),
             Step::AckOurs(protocol) => {
-                let (id, options) = self.ours[usize::from(protocol == IPCP)].clone();
+                let (id, options) = self.ours.get(&protocol).cloned().unwrap_or_default();
                 self.bench.input(protocol, ACK, id, &options)
             }
             Step::GoodIpcp(id) => self.bench.input(IPCP, REQUEST, id, &GOOD_IPCP),
+            Step::GoodIpv6cp(id) => self.bench.input(IPV6CP, REQUEST, id, &GOOD_IPV6CP),
             Step::GoodLcp(id) => self.bench.input(LCP, REQUEST, id, &PEER_OPTIONS),
             Step::Accept => match self.pending.take() {
                 Some((serial, row)) => {
@@ -94,7 +107,7 @@ impl Watched {
             Step::Verdict(good) => match self.authentication.take() {
                 Some(serial) => self
                     .bench
-                    .verdict(serial, if good { accept() } else { reject(b"") }),
+                    .verdict(serial, if good { accept_both() } else { reject(b"") }),
                 None => Vec::new(),
             },
             Step::Wait(millis) => {
@@ -114,33 +127,32 @@ impl Watched {
         for said in said {
             assert!(!self.finished, "a dead link says {said:?}");
             match said {
-                Said::Packet(IPCP, ACK, id, _) => {
-                    let row = self.row.as_ref().expect("an IPCP Configure-Ack needs a row");
-                    assert_eq!(row.ncps[0].request_id, id);
+                Said::Packet(protocol @ (IPCP | IPV6CP), ACK, id, _) => {
+                    let open = self.held(protocol).expect("a Configure-Ack needs a row");
+                    assert_eq!(open.request_id, id);
                 }
-                // On an open link these answer, or cause, leaving: never while the table says "open".
-                Said::Packet(LCP | IPCP, code @ (1..=6), id, data) => {
-                    assert!(
-                        !(self.up && self.row.is_some()),
-                        "code {code} leaves an open link"
-                    );
+                // On an open protocol these answer, or cause, leaving: never while the table says "open".
+                Said::Packet(protocol @ (LCP | IPCP | IPV6CP), code @ (1..=6), id, data) => {
+                    let leaves = match protocol {
+                        LCP => !self.up.is_empty() && self.row.is_some(),
+                        ncp => self.up.iter().any(|up| up.protocol() == ncp) && self.held(ncp).is_some(),
+                    };
+                    assert!(!leaves, "code {code} of {protocol:#06x} leaves open");
                     if code == REQUEST {
-                        // Which protocol is told apart by the first option that we send.
-                        let ipcp = data.first() == Some(&3);
-                        self.ours[usize::from(ipcp)] = (id, data);
+                        self.ours.insert(protocol, (id, data));
                     }
                 }
                 Said::Packet(..) => {}
                 Said::Authenticate(serial, _) => self.authentication = Some(serial),
                 Said::Open(serial, row) => self.propose(serial, Some(row)),
                 Said::Leave(serial) => self.propose(serial, None),
-                Said::Up(Ncp::Ipcp) => {
-                    assert!(self.row.is_some() && !self.up);
-                    self.up = true;
+                Said::Up(ncp) => {
+                    assert!(self.held(ncp.protocol()).is_some() && !self.up.contains(&ncp));
+                    self.up.push(ncp);
                 }
-                Said::Down(Ncp::Ipcp) => {
-                    assert!(self.up);
-                    self.up = false;
+                Said::Down(ncp) => {
+                    assert!(self.up.contains(&ncp));
+                    self.up.retain(|up| *up != ncp);
                 }
                 Said::Finished(_) => self.finished = true,
             }
@@ -148,6 +160,12 @@ impl Watched {
         if !self.finished {
             assert_eq!(self.bench.link.row(), self.row.as_ref());
         }
+    }
+
+    /// What the table holds of a protocol.
+    fn held(&self, protocol: u16) -> Option<&OpenNcp> {
+        let ncps = &self.row.as_ref()?.ncps;
+        ncps.iter().find(|open| open.ncp().protocol() == protocol)
     }
 
     fn propose(&mut self, serial: u32, row: Option<OpenLink>) {
@@ -170,15 +188,15 @@ proptest! {
 
     #[test]
     fn the_gate_holds_on_an_open_link_born_from_its_row(steps in vec(step(), 0..40), seed in any::<u64>()) {
-        let (_, row) = Bench::open(open_door());
+        let (_, row) = Bench::open_with(open_door(), accept_both());
         let bench = Bench::resume(open_door(), &row, seconds(1), seed);
         let mut watched = Watched {
             bench,
             row: Some(row),
             pending: None,
             authentication: None,
-            ours: Default::default(),
-            up: true,
+            ours: BTreeMap::new(),
+            up: vec![Ncp::Ipcp],
             finished: false,
         };
         for step in steps {

@@ -161,11 +161,13 @@ impl World {
                 let verdict = match (accepted, request.credential.method()) {
                     (Some(accepted), _) => Verdict::Accept {
                         ipcp: Some(ipcp_config()),
+                        ipv6cp: None,
                         message: Vec::new(),
                         ms_chap_success: accepted.ms_chap_success,
                     },
                     (None, None) => Verdict::Accept {
                         ipcp: Some(ipcp_config()),
+                        ipv6cp: None,
                         message: Vec::new(),
                         ms_chap_success: None,
                     },
@@ -187,6 +189,9 @@ impl World {
             }
             Output::Up(Ncp::Ipcp) => self.up = true,
             Output::Down(Ncp::Ipcp) => self.up = false,
+            Output::Up(ncp @ Ncp::Ipv6cp) | Output::Down(ncp @ Ncp::Ipv6cp) => {
+                panic!("{ncp:?} was not granted")
+            }
             Output::Finished(cause) => self.finished = Some(cause),
             Output::Count(_) => {}
         }

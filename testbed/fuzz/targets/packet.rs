@@ -141,6 +141,7 @@ fn table() -> Table {
             session: SessionId::new(session).expect("not zero"),
             peer_session: SessionId::new(0x3003).expect("not zero"),
             open: true,
+            ipv6: true,
             address,
             routes: vec!["198.51.100.0/24".parse().expect("a prefix")],
             mtu: MTU,

@@ -1,4 +1,4 @@
-//! PPP frames in sequence against a link: LCP, PAP, CHAP, IPCP and whatever else. Nothing panics, every frame that
+//! PPP frames in sequence against a link: LCP, PAP, CHAP, IPCP, IPV6CP and whatever else. Nothing panics, every frame that
 //! leaves can be read, and nothing is open without an accepted row.
 //!
 //! What the fuzzer cannot know, identifiers and random values, it need not: an empty frame acknowledges our last
@@ -16,7 +16,7 @@ use std::time::Duration;
 use holdfast_ppp::frame::Frame;
 use holdfast_ppp::iana::{chap_code, code, protocol};
 use holdfast_ppp::{
-    AuthMethod, AuthRequest, IpcpConfig, Link, LinkConfig, Output, Secret, Transition, Verdict,
+    AuthMethod, AuthRequest, IpcpConfig, Ipv6cpConfig, Link, LinkConfig, Output, Secret, Transition, Verdict,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -65,10 +65,12 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// Our last frames that ask for an answer.
+/// Our last frames that ask for an answer, as far as they have none.
 #[derive(Default)]
 struct Sent {
     request: Vec<u8>,
+    /// The one before, if none of them has been acknowledged since.
+    before: Vec<u8>,
     challenge: Vec<u8>,
     /// The challenge is one of MS-CHAPv2.
     ms_chap: bool,
@@ -97,14 +99,17 @@ impl Sent {
         let frame = Frame::parse(&octets).expect("a frame of ours can be read");
         let code = frame.information.first();
         match (frame.protocol, code) {
-            (protocol::LCP | protocol::IPCP, Some(&code::CONFIGURE_REQUEST)) => self.request = octets,
+            (protocol::LCP | protocol::IPCP | protocol::IPV6CP, Some(&code::CONFIGURE_REQUEST)) => {
+                self.before = std::mem::replace(&mut self.request, octets);
+            }
             (protocol::CHAP, Some(&chap_code::CHALLENGE)) => self.challenge = octets,
             _ => {}
         }
     }
 
-    fn acknowledgement(&self) -> Vec<u8> {
-        let mut frame = self.request.clone();
+    fn acknowledgement(&mut self) -> Vec<u8> {
+        let before = std::mem::take(&mut self.before);
+        let mut frame = std::mem::replace(&mut self.request, before);
         if let Some(code) = frame.get_mut(CODE_AT) {
             *code = code::CONFIGURE_ACK;
         }
@@ -134,11 +139,17 @@ fn judge(request: &AuthRequest) -> Verdict {
         peer: address,
         dns: [Some(address), None],
     };
+    let ipv6cp = Ipv6cpConfig {
+        local: [1; 8],
+        peer: [2; 8],
+        fixed: false,
+    };
     let ms_chap_success = accepted
         .and_then(|accepted| accepted.ms_chap_success)
         .or(Some(b"S=".to_vec()));
     Verdict::Accept {
         ipcp: Some(ipcp),
+        ipv6cp: Some(ipv6cp),
         message: Vec::new(),
         ms_chap_success,
     }

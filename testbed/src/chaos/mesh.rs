@@ -92,6 +92,7 @@ impl Mesh {
             address: address(node),
             mtu: MTU,
             routes: vec!["10.77.0.0/24".parse().expect("a prefix")],
+            routes6: Vec::new(),
             anycast: Vec::new(),
             offload: false,
         };

@@ -1,5 +1,6 @@
 //! Every session that opens owes one Start and, once it is gone, one Stop, under one Acct-Session-Id for all its life; the server
-//! receives each at least once, and nothing is taken off the table that it has not received.
+//! receives each at least once, the Start first, and every copy of a Stop with the same traffic; and nothing is taken off the table that it
+//! has not received.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +21,8 @@ pub(super) struct Accounting {
     /// Which records there are, once for each of what they say.
     owed: BTreeMap<(bool, String), u64>,
     received: BTreeSet<u64>,
+    /// By accounting id, the octets that its Stop has brought.
+    stopped: BTreeMap<String, Option<u64>>,
     /// Records that a process has in its table: node, which process of it, record.
     outstanding: BTreeSet<(u64, u64, u64)>,
 }
@@ -44,9 +47,17 @@ impl Invariant for Accounting {
                 node,
                 effect: Effect::AccountingOwed { sequence },
             } => self.is_owed(world, *node, *sequence),
-            Fact::Accounted { sequence, .. } => {
+            Fact::Accounted {
+                sequence,
+                kind,
+                id,
+                octets,
+            } => {
                 self.received.insert(*sequence);
-                Ok(())
+                match kind {
+                    AccountingKind::Start => Ok(()),
+                    AccountingKind::Stop => self.stops(id, *octets),
+                }
             }
             Fact::Turn { node } => self.nothing_is_gone_unseen(world, *node),
             _ => Ok(()),
@@ -66,6 +77,21 @@ impl Accounting {
                 "session {}/{} was accounted as {id} and is now {}",
                 session.0, session.1, row.acct_session_id
             )),
+        }
+    }
+
+    fn stops(&mut self, id: &str, octets: Option<u64>) -> Result<(), String> {
+        let start = self.owed.get(&(true, id.to_owned()));
+        if !start.is_some_and(|start| self.received.contains(start)) {
+            return Err(format!(
+                "the server hears of the end of {id}, and not of its beginning"
+            ));
+        }
+        match self.stopped.insert(id.to_owned(), octets) {
+            Some(before) if before != octets => Err(format!(
+                "the server hears that {id} has sent {octets:?} octets, and has heard {before:?}"
+            )),
+            _ => Ok(()),
         }
     }
 

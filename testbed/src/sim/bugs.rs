@@ -37,6 +37,8 @@ pub enum Bug {
     BlockLeasedTwice,
     /// An accounting record is taken off the table, whether the server has received it or not.
     AccountingSettledUnseen,
+    /// A Stop says what its present owner knows of the traffic, not what the table says.
+    StopsDiffer,
     /// A process that starts does not read what its predecessors and the others have counted.
     CountersForgotten,
 }

@@ -112,6 +112,8 @@ pub enum Fact {
         sequence: u64,
         kind: AccountingKind,
         id: String,
+        /// Of a Stop: from the subscriber.
+        octets: Option<u64>,
     },
     /// A node may show what has been forwarded of a session's traffic, by all nodes as far as it knows.
     Counted { node: u64, id: String, octets: u64 },

@@ -106,13 +106,13 @@ fn a_lac_that_is_never_asked_is_found_in_fifty_seeds() {
 }
 
 #[test]
-fn an_incarnation_that_is_kept_is_found_in_ten_seeds() {
-    found_by(Bug::IncarnationKept, 10);
+fn an_incarnation_that_is_kept_is_found_in_forty_seeds() {
+    found_by(Bug::IncarnationKept, 40);
 }
 
 #[test]
-fn what_is_relayed_twice_is_found_in_ten_seeds() {
-    assert_eq!(found_by(Bug::RelayedTwice, 10), "relayed");
+fn what_is_relayed_twice_is_found_in_forty_seeds() {
+    assert_eq!(found_by(Bug::RelayedTwice, 40), "relayed");
 }
 
 #[test]
@@ -133,6 +133,11 @@ fn a_block_that_is_leased_twice_is_found_in_three_seeds() {
 #[test]
 fn accounting_that_is_settled_unseen_is_found_in_one_seed() {
     assert_eq!(found_by(Bug::AccountingSettledUnseen, 1), "accounting");
+}
+
+#[test]
+fn stops_that_differ_are_found_in_ten_seeds() {
+    assert_eq!(found_by(Bug::StopsDiffer, 10), "accounting");
 }
 
 #[test]

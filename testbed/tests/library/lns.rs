@@ -368,6 +368,7 @@ impl Lns {
                                 peer: session.address,
                                 dns: [None; 2],
                             }),
+                            ipv6cp: None,
                             message: Vec::new(),
                             ms_chap_success: accepted.ms_chap_success,
                         },

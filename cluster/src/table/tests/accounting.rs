@@ -2,9 +2,9 @@
 
 use super::*;
 
-use crate::commands::{Acknowledge, Command, Tick};
-use crate::limits::TABLE_TIME_JUMP_MAX_MS;
-use crate::records::AccountingKind;
+use crate::commands::{Acknowledge, Command, FinalTraffic, Finalize, Raise, Tick};
+use crate::limits::{TABLE_TIME_JUMP_MAX_MS, TRAFFIC_FINAL_FROM};
+use crate::records::{AccountingKind, Traffic};
 use crate::table::Refusal;
 use crate::testing::{Bench, address, connected, open};
 
@@ -89,4 +89,55 @@ fn an_unknown_command_is_refused() {
         refusal(bench.run(Command { kind: None })),
         Refusal::Malformed(_)
     ));
+}
+
+fn finalize(sequence: u64, input_octets: u64) -> Finalize {
+    let traffic = Some(Traffic {
+        input_octets,
+        ..Traffic::default()
+    });
+    Finalize {
+        records: vec![FinalTraffic { sequence, traffic }],
+    }
+}
+
+/// S-161: the figure is 64 bits wide up to the record.
+#[test]
+fn the_last_traffic_of_a_session_is_told_once_and_goes_with_the_stop() {
+    let mut bench = Bench::with_tunnel(0x0301);
+    assert!(bench.put(0x0301, open(1, "ann", address(1))).is_accepted());
+    assert!(bench.remove(0x0301, 1).is_accepted());
+    let early = bench.run(finalize(1, 7));
+    assert!(
+        matches!(refusal(early), Refusal::Malformed(_)),
+        "older members do not know it"
+    );
+
+    let version = TRAFFIC_FINAL_FROM;
+    assert!(bench.run(Raise { version }).is_accepted());
+    for (sequence, octets) in [(0, 5), (1, 1 << 33), (1, 9), (7, 1)] {
+        assert!(bench.run(finalize(sequence, octets)).is_accepted());
+    }
+    let told = |sequence| {
+        let owed = bench.table.owed(sequence).expect("nobody has acknowledged it");
+        owed.traffic.as_ref().map(|traffic| traffic.input_octets)
+    };
+    assert_eq!(
+        (told(0), told(1)),
+        (None, Some(1 << 33)),
+        "a Start has none, and the first word counts"
+    );
+}
+
+#[test]
+fn records_name_our_address_once_all_members_know_the_field() {
+    let mut bench = Bench::with_tunnel(0x0301);
+    assert!(bench.put(0x0301, open(1, "ann", address(1))).is_accepted());
+    let version = TRAFFIC_FINAL_FROM;
+    assert!(bench.run(Raise { version }).is_accepted());
+    assert!(bench.remove(0x0301, 1).is_accepted());
+    let ours = row(&bench, 0x0301).local;
+    assert!(ours.is_some());
+    let locals: Vec<_> = bench.table.outbox().map(|owed| owed.local.clone()).collect();
+    assert_eq!(locals, [None, ours]);
 }

@@ -3,9 +3,6 @@
 //! An attribute that is there replaces all values that the session had of it; one that is not leaves them. Rates stand for themselves
 //! whatever attribute brings them, so a Filter-Id with a rate leaves the filters alone, and one with a name the rates.
 
-use holdfast_cluster::records::{Identity, PppRow, Service as ServiceRow};
-use serde::{Deserialize, Serialize};
-
 use super::answer::{ErrorCause, Refusal};
 use super::identify::identifies;
 use crate::aaa::profile::Service;
@@ -13,56 +10,13 @@ use crate::aaa::radius::dictionary::{FRAMED_PROTOCOL_PPP, attribute, service_typ
 use crate::aaa::radius::error::name;
 use crate::aaa::radius::reply::SHORTEST_INTERIM_S;
 use crate::aaa::radius::{Attribute, Packet, WrongValue, rate, vendors};
+use crate::lns::change::Change;
 
 /// Filters that a session may have; a request with more is refused.
 const FILTERS_MAX: usize = 16;
 
 /// Class attributes that a session may have; a request with more is refused.
 const CLASSES_MAX: usize = 16;
-
-/// New values; `None` leaves the old one. Goes to the session's owner as JSON: a node that does not know one of the fields passes the
-/// whole over, for half a change is none.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Change {
-    /// Name of a policy of the configuration.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub policy: Option<String>,
-    /// Names of filters of the configuration.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub filters: Option<Vec<String>>,
-    /// From the subscriber.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub up: Option<Rate>,
-    /// To the subscriber.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub down: Option<Rate>,
-    /// Seconds since it opened that the session may last; 0: any.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub session_timeout_s: Option<u32>,
-    /// Seconds without user data; 0: any.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub idle_timeout_s: Option<u32>,
-    /// Seconds between two interim records; 0: as configured.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub interim_interval_s: Option<u32>,
-    /// RFC 2865 §5.29.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub termination_action: Option<u32>,
-    /// Class, each instance as it came.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub classes: Option<Vec<Vec<u8>>>,
-}
-
-/// The rate of one direction. Its burst is the rate's own: a new rate without one has what it implies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rate {
-    /// bit/s.
-    pub rate: u64,
-    /// Octets; 0: as the rate implies.
-    pub burst: u32,
-}
 
 /// What is in every request and changes nothing.
 fn is_of_the_packet(kind: u8) -> bool {
@@ -84,7 +38,7 @@ pub fn of_coa(packet: &Packet<'_>) -> Result<Change, Refusal> {
         draft.take(&a)?;
     }
     let change = draft.finish();
-    if change == Change::default() {
+    if change.is_empty() {
         let why = "no attribute says what is to change";
         return Err(Refusal::new(ErrorCause::MissingAttribute, why));
     }
@@ -169,7 +123,6 @@ impl Draft {
                     interval => interval.max(SHORTEST_INTERIM_S),
                 });
             }
-            attribute::TERMINATION_ACTION => change.termination_action = Some(a.u32()?),
             attribute::CLASS => {
                 let classes = change.classes.get_or_insert_default();
                 classes.push(a.value.to_vec());
@@ -201,66 +154,17 @@ impl Draft {
             filters,
             ..
         } = self.service;
-        let rate = |rate, burst| (rate > 0).then_some(Rate { rate, burst });
+        let said = |rate| Some(rate).filter(|rate| *rate > 0);
         Change {
             policy: Some(policy).filter(|policy| !policy.is_empty()),
             filters: Some(filters).filter(|filters| !filters.is_empty()),
-            up: rate(rate_up, burst_up),
-            down: rate(rate_down, burst_down),
+            rate_up: said(rate_up),
+            rate_down: said(rate_down),
+            // A burst is its rate's: a new rate without one has what it implies.
+            burst_up: said(rate_up).map(|_| burst_up),
+            burst_down: said(rate_down).map(|_| burst_down),
             ..self.change
         }
-    }
-}
-
-impl Change {
-    /// Writes the new values into a session's row.
-    pub fn apply(&self, ppp: &mut PppRow) {
-        if let Some(seconds) = self.session_timeout_s {
-            ppp.session_timeout = seconds;
-        }
-        if let Some(seconds) = self.idle_timeout_s {
-            ppp.idle_timeout = seconds;
-        }
-        if let Some(seconds) = self.interim_interval_s {
-            ppp.interim_interval = seconds;
-        }
-        if let Some(classes) = &self.classes {
-            ppp.classes.clone_from(classes);
-        }
-        if let Some(action) = self.termination_action {
-            ppp.identity
-                .get_or_insert_with(Identity::default)
-                .termination_action = action;
-        }
-        if self.is_of_service() {
-            self.apply_to_service(ppp.service.get_or_insert_with(ServiceRow::default));
-        }
-    }
-
-    fn is_of_service(&self) -> bool {
-        self.policy.is_some() || self.filters.is_some() || self.up.is_some() || self.down.is_some()
-    }
-
-    fn apply_to_service(&self, service: &mut ServiceRow) {
-        if let Some(policy) = &self.policy {
-            service.policy.clone_from(policy);
-        }
-        if let Some(filters) = &self.filters {
-            service.filters.clone_from(filters);
-        }
-        if let Some(Rate { rate, burst }) = self.up {
-            (service.rate_up, service.burst_up) = (rate, burst);
-        }
-        if let Some(Rate { rate, burst }) = self.down {
-            (service.rate_down, service.burst_down) = (rate, burst);
-        }
-    }
-
-    /// Whether a session's row has all of the new values.
-    pub fn is_in(&self, ppp: &PppRow) -> bool {
-        let mut changed = ppp.clone();
-        self.apply(&mut changed);
-        changed == *ppp
     }
 }
 
@@ -292,10 +196,12 @@ mod tests {
     }
 
     fn rates(up: u64, down: u64) -> Change {
-        let rate = |rate| (rate > 0).then_some(Rate { rate, burst: 0 });
+        let said = |rate| Some(rate).filter(|rate| *rate > 0);
         Change {
-            up: rate(up),
-            down: rate(down),
+            rate_up: said(up),
+            rate_down: said(down),
+            burst_up: said(up).map(|_| 0),
+            burst_down: said(down).map(|_| 0),
             ..Change::default()
         }
     }
@@ -306,7 +212,7 @@ mod tests {
             b.u32(27, 3600)
                 .u32(28, 0)
                 .u32(85, 5)
-                .u32(29, 1)
+                
                 .u32(6, 2)
                 .u32(7, 1);
             b.octets(25, b"gold")
@@ -321,7 +227,6 @@ mod tests {
             session_timeout_s: Some(3600),
             idle_timeout_s: Some(0),
             interim_interval_s: Some(60),
-            termination_action: Some(1),
             classes: Some(vec![b"gold".to_vec(), vec![0, 1]]),
             ..Change::default()
         };
@@ -344,14 +249,8 @@ mod tests {
             Ok(rates(million, 2 * million))
         );
         let command = b"lcp:interface-config#1=rate-limit input 3000000 9000";
-        let change = coa(|b| _ = b.vendor(9, 1, command)).map(|change| change.up);
-        assert_eq!(
-            change,
-            Ok(Some(Rate {
-                rate: 3 * million,
-                burst: 9000
-            }))
-        );
+        let change = coa(|b| _ = b.vendor(9, 1, command)).map(|change| (change.rate_up, change.burst_up));
+        assert_eq!(change, Ok((Some(3 * million), Some(9000))));
     }
 
     /// One attribute that can be changed and one that nobody knows: nothing is.
@@ -408,63 +307,5 @@ mod tests {
             Err(ErrorCause::UnsupportedAttribute),
             "405 is never for a Disconnect"
         );
-    }
-
-    #[test]
-    fn what_is_there_replaces_and_what_is_not_stays() {
-        let service = ServiceRow {
-            rate_up: 1,
-            burst_up: 2,
-            rate_down: 3,
-            burst_down: 4,
-            filters: vec!["old".to_owned(), "older".to_owned()],
-            mtu: 1400,
-            ..ServiceRow::default()
-        };
-        let mut ppp = PppRow {
-            session_timeout: 5,
-            idle_timeout: 6,
-            classes: vec![vec![1], vec![2]],
-            service: Some(service.clone()),
-            ..PppRow::default()
-        };
-        let change = Change {
-            filters: Some(vec!["new".to_owned()]),
-            up: Some(Rate { rate: 9, burst: 0 }),
-            idle_timeout_s: Some(0),
-            ..Change::default()
-        };
-        assert!(!change.is_in(&ppp));
-        change.apply(&mut ppp);
-        assert!(change.is_in(&ppp));
-        let expected = ServiceRow {
-            rate_up: 9,
-            burst_up: 0,
-            filters: vec!["new".to_owned()],
-            ..service
-        };
-        assert_eq!(ppp.service, Some(expected));
-        assert_eq!((ppp.session_timeout, ppp.idle_timeout), (5, 0));
-        assert_eq!(ppp.classes, [vec![1], vec![2]]);
-        let mut bare = PppRow::default();
-        let classes = Some(vec![vec![7]]);
-        Change {
-            classes,
-            ..Change::default()
-        }
-        .apply(&mut bare);
-        assert_eq!((bare.classes.len(), bare.service), (1, None));
-    }
-
-    #[test]
-    fn a_change_goes_to_the_owner_whole_or_not_at_all() {
-        let change = Change {
-            classes: Some(vec![vec![0, 255]]),
-            ..rates(1, 2)
-        };
-        let text = serde_json::to_string(&change).expect("it can be written");
-        assert_eq!(serde_json::from_str::<Change>(&text).ok(), Some(change));
-        let newer = "{\"session_timeout_s\":5,\"mtu\":1400}";
-        assert!(serde_json::from_str::<Change>(newer).is_err());
     }
 }

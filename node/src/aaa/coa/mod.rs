@@ -12,6 +12,5 @@ pub mod identify;
 pub mod server;
 
 pub use answer::{ErrorCause, Refusal};
-pub use change::Change;
 pub use identify::Wanted;
 pub use server::{Arrival, Client, Dropped, Policy, Request, Server};

@@ -1,7 +1,7 @@
 //! Picks and releases on virtual time.
 
 use super::*;
-use crate::config::Secret;
+use crate::config::{PrefixPoolConfig, Secret, UserPrefixes};
 
 const T: fn(u64) -> Duration = Duration::from_secs;
 
@@ -14,6 +14,7 @@ fn pool(name: &str, prefixes: &[&str], gateway: &str) -> PoolConfig {
         name: name.to_owned(),
         prefixes,
         gateway: address(gateway),
+        ipv6: PrefixPoolConfig::default(),
     }
 }
 
@@ -24,6 +25,8 @@ fn fixed(name: &str, at: &str) -> UserConfig {
         address: Some(address(at)),
         pool: None,
         max_sessions: None,
+        ipv4: true,
+        ipv6: UserPrefixes::default(),
     }
 }
 

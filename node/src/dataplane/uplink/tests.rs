@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::dataplane::TableUpdate;
+use crate::dataplane::table::Session;
 use crate::dataplane::table::tests::{SHARDS, peer, session, session_id, tunnel, tunnel_id};
 use etherparse::{PacketBuilder, TcpOptionElement};
 use proptest::prelude::*;
@@ -10,6 +11,9 @@ const OWN: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 9);
 const SUBSCRIBER: [u8; 4] = [10, 0, 0, 1];
 const ENDPOINT: [u8; 4] = [198, 51, 100, 1];
 const LINK_LOCAL: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+
+const GROUP: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 2];
+const FAR: [u8; 16] = [0x20, 1, 0x0d, 0xb8, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 
 /// One tunnel, 4, of shard 0, and its sessions: 10 (open), 11 (not open), 12 (sequenced), 13 (with IPv6).
 struct Bench {
@@ -27,6 +31,7 @@ impl Bench {
         let mut sequenced = session(4, 12, [10, 0, 0, 3]);
         sequenced.sequencing = true;
         let mut dual = session(4, 13, [10, 0, 0, 4]);
+        dual.ipv6 = true;
         dual.routes = vec![
             "2001:db8::/56".parse().expect("a prefix"),
             "10.8.0.0/24".parse().expect("a prefix"),
@@ -321,31 +326,78 @@ fn s_99_ipv6_sources_and_what_link_local_ones_may_say() {
     let mut bench = Bench::new();
     let inside = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 1];
     let outside = [0x20, 1, 0x0d, 0xb8, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1];
-    let group = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 2];
-    let mut udp = |session: u16, source: [u8; 16], port: u16| {
-        let mut packet = Vec::new();
-        PacketBuilder::ipv6(source, group, 1)
-            .udp(546, port)
-            .write(&mut packet, &[1])
-            .expect("a vector takes it");
+    let mut udp = |session: u16, source: [u8; 16], to: [u8; 16], port: u16| {
+        let packet = udp6(source, to, port);
         bench.input(&data(session, None, &in_ppp(&[0xff, 3, 0, 0x57], &packet)))
     };
-    assert!(matches!(udp(13, inside, 53), Uplink::Packet { .. }));
-    assert_eq!(udp(13, outside, 53), Uplink::Drop(DropReason::SourceAddress));
-    assert!(matches!(udp(13, LINK_LOCAL, 547), Uplink::Ppp { .. }), "DHCPv6");
-    assert_eq!(udp(13, LINK_LOCAL, 53), Uplink::Drop(DropReason::SourceAddress));
+    assert!(matches!(udp(13, inside, FAR, 53), Uplink::Packet { .. }));
+    assert_eq!(udp(13, outside, FAR, 53), Uplink::Drop(DropReason::SourceAddress));
+    assert!(
+        matches!(udp(13, LINK_LOCAL, GROUP, 547), Uplink::Ppp { .. }),
+        "DHCPv6"
+    );
     assert_eq!(
-        udp(10, LINK_LOCAL, 547),
-        Uplink::Drop(DropReason::SourceAddress),
+        udp(10, LINK_LOCAL, GROUP, 547),
+        Uplink::Drop(DropReason::NotOpen),
         "no IPv6 there"
     );
-    let mut solicitation = Vec::new();
-    PacketBuilder::ipv6(LINK_LOCAL, group, 255)
-        .icmpv6_raw(133, 0, [0; 4])
-        .write(&mut solicitation, &[])
-        .expect("a vector takes it");
-    let frame = in_ppp(&[0x57], &solicitation);
+    let frame = in_ppp(&[0x57], &icmp6(LINK_LOCAL, GROUP, 133));
     assert!(matches!(bench.input(&data(13, None, &frame)), Uplink::Ppp { .. }));
+}
+
+#[test]
+fn ipv6_of_the_link_alone_never_reaches_the_core() {
+    let mut bench = Bench::new();
+    let inside = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 1];
+    let other = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 1];
+    let cases = [
+        (LINK_LOCAL, GROUP, "to a group"),
+        (LINK_LOCAL, FAR, "from the link"),
+        (inside, LINK_LOCAL, "to the link"),
+        (inside, GROUP, "from an address of its own to a group"),
+        ([0; 16], FAR, "from nowhere"),
+        (inside, [0; 16], "to nowhere"),
+        (inside, other, "to a prefix of its own"),
+    ];
+    for (source, to, what) in cases {
+        let frame = in_ppp(&[0x57], &udp6(source, to, 53));
+        let verdict = bench.input(&data(13, None, &frame));
+        assert_eq!(verdict, Uplink::Drop(DropReason::LinkScope), "{what}");
+    }
+}
+
+#[test]
+fn s_139_a_subscriber_is_neither_router_nor_dhcpv6_server() {
+    let mut bench = Bench::new();
+    let inside = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 1];
+    for packet in [
+        icmp6(LINK_LOCAL, GROUP, 134),
+        icmp6(inside, FAR, 134),
+        icmp6(LINK_LOCAL, GROUP, 137),
+        udp6(LINK_LOCAL, GROUP, 546),
+        udp6(inside, FAR, 546),
+    ] {
+        let verdict = bench.input(&data(13, None, &in_ppp(&[0x57], &packet)));
+        assert_eq!(verdict, Uplink::Drop(DropReason::Guard));
+    }
+}
+
+fn udp6(source: [u8; 16], to: [u8; 16], port: u16) -> Vec<u8> {
+    let mut packet = Vec::new();
+    PacketBuilder::ipv6(source, to, 1)
+        .udp(546, port)
+        .write(&mut packet, &[1])
+        .expect("a vector takes it");
+    packet
+}
+
+fn icmp6(source: [u8; 16], to: [u8; 16], kind: u8) -> Vec<u8> {
+    let mut packet = Vec::new();
+    PacketBuilder::ipv6(source, to, 255)
+        .icmpv6_raw(kind, 0, [0; 4])
+        .write(&mut packet, &[])
+        .expect("a vector takes it");
+    packet
 }
 
 #[test]

@@ -357,14 +357,17 @@ impl Tunnel {
             Event::CallRequested { peer, icrq } => self.on_call_requested(now, peer, &icrq),
             Event::CallConnected { local, iccn } => self.on_call_connected(local, &iccn),
             Event::CallClosed {
-                local: Some(session), ..
+                local: Some(session),
+                reason,
+                ..
             } => {
                 if self.waiting.contains_key(&session) {
                     self.count(Occurrence::CallAbandoned);
                 }
-                self.forget_session(now, session, terminate_cause::LOST_CARRIER);
+                self.forget_session(now, session, terminate_cause::of_call(&reason));
             }
             Event::Closed(reason) => {
+                self.terminate_cause = terminate_cause::of_tunnel(&reason, self.terminate_cause);
                 self.close_reason = Some(reason.clone());
                 self.drop_sessions();
                 self.held.push(Command::Closed(reason));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use holdfast::aaa::{PickError, Pools, Seat};
 use holdfast::actors::forwarding::address;
-use holdfast::config::PoolConfig;
+use holdfast::config::{PoolConfig, PrefixPoolConfig};
 use holdfast_cluster::liveness::isolation;
 use holdfast_cluster::records::SessionRow;
 use holdfast_cluster::{Effect, Table};
@@ -45,6 +45,7 @@ impl Addresses {
                 .iter()
                 .find_map(|prefix| prefix.hosts().next())
                 .expect("a pool has a prefix"),
+            ipv6: PrefixPoolConfig::default(),
         };
         let mut this = Self {
             pools: Pools::new(&[pool], &[]),

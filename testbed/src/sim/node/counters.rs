@@ -1,12 +1,13 @@
 //! Traffic and its counters, as the packet threads count it and the daemon's checkpoint keeps it: what is shown was written before.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use holdfast::actors::reports::{self, Reports};
 use holdfast::server::Totals;
 use holdfast::server::sheet::{self, Sheet};
+use holdfast_cluster::records::AccountingKind;
 
 use super::process::{Out, Process};
 use super::wire::Wire;
@@ -49,6 +50,22 @@ impl Counters {
         }
     }
 
+    /// What this node has forwarded of a session itself.
+    pub(super) fn own(&self, id: &str) -> Totals {
+        let of = |counted: Option<&Totals>| counted.copied().unwrap_or_default();
+        of(self.inherited.get(id)).plus(of(self.counted.get(id)))
+    }
+
+    /// The same with what the others have told.
+    pub(super) fn all(&self, id: &str) -> Totals {
+        self.own(id).plus(self.reports.of(id))
+    }
+
+    /// Of the sessions whose Stops have lower numbers `node` has said its last word.
+    pub(super) fn closed_before(&self, node: u64) -> u64 {
+        self.reports.closed_before(node)
+    }
+
     /// What another node has forwarded itself.
     pub(super) fn take_report(&self, from: u64, report: &[u8]) {
         assert!(self.reports.take(from, report).is_some(), "our own format");
@@ -84,8 +101,20 @@ impl Process {
             .collect()
     }
 
+    /// Those of the table, and those that are gone while their Stops lack their traffic.
+    fn accountable_ids(&self) -> Vec<String> {
+        let open_stops = self
+            .replica
+            .table()
+            .outbox()
+            .filter(|owed| owed.kind == AccountingKind::Stop && owed.traffic.is_none());
+        let gone = open_stops.map(|owed| owed.session.acct_session_id.clone());
+        let ids: BTreeSet<_> = self.session_ids().into_iter().chain(gone).collect();
+        ids.into_iter().collect()
+    }
+
     fn write_counters(&mut self) {
-        let ids = self.session_ids();
+        let ids = self.accountable_ids();
         let counters = &self.counters;
         let counted = ids.iter().map(|id| {
             let counted = counters.counted.get(id).copied().unwrap_or_default();

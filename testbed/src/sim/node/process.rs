@@ -29,6 +29,7 @@ use holdfast_cluster::{Replica, ReplicaConfig};
 use holdfast_ppp::{AuthMethod, LinkConfig};
 use holdfast_protocol::{SessionId, Settings, TunnelId};
 
+use super::accounting::Books;
 use super::addresses::Addresses;
 use super::counters::{Counters, Files};
 use super::orders::voting;
@@ -133,6 +134,7 @@ pub struct Process {
     /// See [`Setup::crowded`].
     pub(super) crowded: bool,
     pub(super) counters: Counters,
+    pub(super) books: Books,
     pub(super) timers: TimerTable<Timer>,
     pub(super) work: VecDeque<Work>,
     pub(super) liveness: Liveness,
@@ -218,6 +220,7 @@ impl Process {
             addresses,
             crowded: setup.crowded,
             counters: Counters::read(files, setup.bug),
+            books: Books::new(Dice::new(setup.seed, id << 32 | boot)),
             timers: TimerTable::default(),
             work: VecDeque::new(),
             liveness,
@@ -358,7 +361,7 @@ impl Process {
         self.register();
         self.give_away_groups();
         self.lead_as_witness();
-        self.settle_accounting();
+        self.account();
         self.carry_traffic();
     }
 
