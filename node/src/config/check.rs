@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv4Net};
 use super::model::{Config, LacConfig, TunMode, UserConfig};
 use super::prefixes;
 use super::read::Reader;
-use super::{cluster, radius};
+use super::{cluster, coa, radius};
 use crate::peers::credentials;
 
 /// Longest path of a Unix socket, octets: `sun_path` without its final zero.
@@ -39,6 +39,7 @@ pub fn check(config: &Config, reader: &Reader) {
     );
     cluster::check(config, reader);
     radius::check(config, reader);
+    coa::check(config, reader);
     pools(config, reader);
     prefixes::check(config, reader);
     lacs(&config.lacs, reader);

@@ -30,6 +30,7 @@ impl Reload {
         config.node = running.node.clone();
         config.tun = running.tun.clone();
         config.api = running.api.clone();
+        config.coa.listen = running.coa.listen.clone();
         config.anycast = running.anycast.clone();
         config.log.format = running.log.format;
         config.cluster = running.cluster.clone();
@@ -86,6 +87,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     d.plain("tun.mtu", &old.tun.mtu, &new.tun.mtu);
     d.debug("tun.enabled", &old.tun.enabled, &new.tun.enabled);
     d.plain("tun.offload", &old.tun.offload, &new.tun.offload);
+    d.debug("coa.listen", &old.coa.listen, &new.coa.listen);
     anycast(&mut d, old, new);
     d.debug("log.format", &old.log.format, &new.log.format);
     d.path("api.socket", &old.api.socket, &new.api.socket);
@@ -177,6 +179,7 @@ fn applied(old: &Config, new: &Config) -> Vec<String> {
     ppp(&mut d, old, new);
     aaa(&mut d, old, new);
     accounting(&mut d, old, new);
+    coa(&mut d, old, new);
     let Differences(mut texts) = d;
     let pool_changes = |old: &PoolConfig, new: &PoolConfig| {
         changes(&[
@@ -204,6 +207,13 @@ fn applied(old: &Config, new: &Config) -> Vec<String> {
         &new.radius,
         |server| &server.label,
         radius_changes,
+    ));
+    texts.extend(named(
+        "coa_client",
+        &old.coa.policy.clients,
+        &new.coa.policy.clients,
+        |client| &client.label,
+        |old, new| changes(&[("secret", old.secret != new.secret)]),
     ));
     texts.extend(named(
         "realm",
@@ -284,6 +294,21 @@ fn aaa(d: &mut Differences, old: &Config, new: &Config) {
         &new.nas_ipv6_address,
     );
     d.time("aaa.patience", old.patience, new.patience);
+}
+
+fn coa(d: &mut Differences, old: &Config, new: &Config) {
+    let (old, new) = (&old.coa.policy, &new.coa.policy);
+    d.time("coa.window", old.window, new.window);
+    d.plain(
+        "coa.require_event_timestamp",
+        &old.require_event_timestamp,
+        &new.require_event_timestamp,
+    );
+    d.plain(
+        "coa.require_message_authenticator",
+        &old.require_message_authenticator,
+        &new.require_message_authenticator,
+    );
 }
 
 fn radius_changes(old: &RadiusConfig, new: &RadiusConfig) -> Vec<&'static str> {

@@ -11,6 +11,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::Secret;
 use super::accounting::AccountingConfig;
+use super::coa::CoaConfig;
 use super::pattern::Pattern;
 use super::prefixes::{PrefixPoolConfig, UserPrefixes};
 use super::radius::{AaaConfig, RadiusConfig, RealmConfig};
@@ -38,6 +39,8 @@ pub struct Config {
     pub aaa: AaaConfig,
     /// RADIUS servers, in the file's order.
     pub radius: Vec<RadiusConfig>,
+    /// Who may order changes of sessions that run.
+    pub coa: CoaConfig,
     /// Users by the end of their names; names are unique.
     pub realms: Vec<RealmConfig>,
     /// Address pools, in the file's order; names and prefixes are unique and do not overlap.

@@ -11,12 +11,12 @@ use super::prefixes;
 use super::read::Section;
 use super::values::{InterfaceName, LogLevel, Name, SocketMode};
 use super::{Pattern, Secret};
-use super::{accounting, cluster, radius};
+use super::{accounting, cluster, coa, radius};
 
 /// The sections that are lists of tables; the environment cannot reach into them.
-pub const LISTS: [&str; 6] = ["member", "radius", "realm", "pool", "lac", "user"];
+pub const LISTS: [&str; 7] = ["member", "radius", "realm", "coa_client", "pool", "lac", "user"];
 /// The sections that exist once.
-pub const SECTIONS: [&str; 10] = [
+pub const SECTIONS: [&str; 11] = [
     "node",
     "tun",
     "log",
@@ -25,6 +25,7 @@ pub const SECTIONS: [&str; 10] = [
     "l2tp",
     "ppp",
     "aaa",
+    "coa",
     "anycast",
     "accounting",
 ];
@@ -51,7 +52,9 @@ pub fn read(mut root: Section<'_>) -> Config {
     let servers: Vec<_> = servers
         .map(|(place, server)| radius::radius(server, place))
         .collect();
+    let coa_clients = root.sections("coa_client");
     let config = Config {
+        coa: coa::coa(root.section("coa"), coa_clients),
         aaa: radius::aaa(root.section("aaa"), &servers),
         radius: servers,
         realms: root.sections("realm").into_iter().map(radius::realm).collect(),

@@ -26,6 +26,7 @@ use crate::actors::table::{self, TableHandle, TableThread};
 use crate::anycast::{Leash, Presence};
 use crate::api::{BindError, Listener};
 use crate::config::{Config, TunMode};
+use crate::io::coa::CoaSocket;
 use crate::io::radius::Radius;
 use crate::io::{
     Dataplane, Inbound, Passage, SocketError, SocketGroup, Tun, TunConfig, TunError, clock, host, inbound,
@@ -82,6 +83,8 @@ pub struct Node {
     pub(super) table_thread: Option<JoinHandle<()>>,
     pub(super) shards: shards::Supervisor,
     pub(super) presence: Option<Arc<Presence>>,
+    /// Where RADIUS servers give orders, until somebody listens.
+    pub(super) coa: Vec<CoaSocket>,
     /// The operator's socket, until it is served.
     pub(super) listener: Option<Listener>,
 }
@@ -104,6 +107,7 @@ impl Node {
         // also has it, which an IP_FREEBIND socket would not show.
         let tun = open_tun(&config, count)?;
         let sockets = SocketGroup::open(&config.node.listen, count)?;
+        let coa = CoaSocket::open(&config.coa.listen)?;
         let presence = start_presence(&config, tun.as_ref().ok(), leash)?;
         let (tun_text, has_tun) = (tun_text(&config, tun.as_ref()), tun.is_ok());
         let gateway = config.gateway();
@@ -216,6 +220,7 @@ impl Node {
             table_thread: Some(table_thread),
             shards,
             presence,
+            coa,
             listener: Some(listener),
         })
     }

@@ -209,12 +209,7 @@ mod tests {
     #[test]
     fn every_attribute_that_can_change() {
         let change = coa(|b| {
-            b.u32(27, 3600)
-                .u32(28, 0)
-                .u32(85, 5)
-                
-                .u32(6, 2)
-                .u32(7, 1);
+            b.u32(27, 3600).u32(28, 0).u32(85, 5).u32(6, 2).u32(7, 1);
             b.octets(25, b"gold")
                 .octets(25, b"\x00\x01")
                 .text(11, "garden")

@@ -40,6 +40,8 @@ pub struct Policy {
 /// Who may order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
+    /// By which it is told from others.
+    pub label: String,
     /// Its address, or those of several.
     pub net: IpNet,
     /// Shared with it.
@@ -260,6 +262,7 @@ mod tests {
 
     fn policy() -> Policy {
         let client = |net: &str, secret: &str| Client {
+            label: net.to_owned(),
             net: net.parse().expect("a network"),
             secret: Secret::new(secret),
         };
