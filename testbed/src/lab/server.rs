@@ -36,6 +36,8 @@ pub struct Settings {
     pub secret: Option<&'static str>,
     /// Octets.
     pub mru: u16,
+    /// Further sections of the configuration.
+    pub sections: String,
 }
 
 impl Default for Settings {
@@ -44,6 +46,7 @@ impl Default for Settings {
             auth: &["chap-md5", "ms-chap-v2", "pap"],
             secret: None,
             mru: 1492,
+            sections: String::new(),
         }
     }
 }
@@ -208,5 +211,6 @@ host_name = "*"
             .expect("writing to a string cannot fail");
     }
     writeln!(text, "address = \"{FIXED_ADDRESS}\"").expect("writing to a string cannot fail");
+    text.push_str(&settings.sections);
     text
 }

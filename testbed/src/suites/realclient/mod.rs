@@ -1,6 +1,7 @@
 //! xl2tpd and pppd on the real kernel's PPP against Holdfast. Each test has a lab and a daemon of its own.
 
 mod authentication;
+mod radius;
 mod redial;
 mod restart;
 mod traffic;
@@ -34,6 +35,21 @@ const TESTS: &[LabTest] = &[
         name: "wrong password",
         guests: 1,
         run: authentication::wrong_password,
+    },
+    LabTest {
+        name: "FreeRADIUS: PAP",
+        guests: 2,
+        run: radius::pap,
+    },
+    LabTest {
+        name: "FreeRADIUS: CHAP",
+        guests: 2,
+        run: radius::chap,
+    },
+    LabTest {
+        name: "FreeRADIUS: MS-CHAPv2",
+        guests: 2,
+        run: radius::ms_chap_v2,
     },
     LabTest {
         name: "tunnel secret right",
