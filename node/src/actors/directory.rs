@@ -231,6 +231,20 @@ impl Directory {
         self.sessions.iter().map(|entry| *entry.key()).collect()
     }
 
+    /// At most `most` sessions of the table that are meant, with their rows. Looks at all of them.
+    pub fn select(
+        &self,
+        most: usize,
+        is_meant: impl Fn(SessionIds, &SessionRow) -> bool,
+    ) -> Vec<(SessionIds, Arc<SessionRow>)> {
+        let sessions = self.sessions.iter();
+        let meant = sessions.filter(|entry| is_meant(*entry.key(), &entry.row));
+        meant
+            .take(most)
+            .map(|entry| (*entry.key(), entry.row.clone()))
+            .collect()
+    }
+
     /// What is known of a tunnel.
     pub fn tunnel(&self, tunnel: TunnelId) -> Option<TunnelFacts> {
         self.tunnels.get(&tunnel).map(|facts| facts.clone())

@@ -13,6 +13,7 @@
 
 pub mod accept;
 pub mod accounting;
+pub mod act;
 pub mod agreement;
 pub mod claims;
 pub mod context;

@@ -11,7 +11,9 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::Secret;
 use super::accounting::AccountingConfig;
+use super::coa::CoaConfig;
 use super::pattern::Pattern;
+use super::policy::PolicyConfig;
 use super::prefixes::{PrefixPoolConfig, UserPrefixes};
 use super::radius::{AaaConfig, RadiusConfig, RealmConfig};
 use crate::aaa::profile::Route;
@@ -39,12 +41,16 @@ pub struct Config {
     pub aaa: AaaConfig,
     /// RADIUS servers, in the file's order.
     pub radius: Vec<RadiusConfig>,
+    /// Who may order changes of sessions that run.
+    pub coa: CoaConfig,
     /// Users by the end of their names; names are unique.
     pub realms: Vec<RealmConfig>,
     /// Address pools, in the file's order; names and prefixes are unique and do not overlap.
     pub pools: Vec<PoolConfig>,
     /// LAC profiles in the file's order; see [`Config::lac`] for which one applies.
     pub lacs: Vec<LacConfig>,
+    /// What products are held to, in the file's order; names are unique.
+    pub policies: Vec<PolicyConfig>,
     /// Local users in the file's order; names are unique.
     pub users: Vec<UserConfig>,
     /// The address that LACs dial, when several nodes share it; `None` without `[anycast]`.
@@ -312,6 +318,8 @@ pub struct UserConfig {
     pub pool: Option<String>,
     /// Sessions at once; `None` means unlimited.
     pub max_sessions: Option<u32>,
+    /// Name of the policy to which the user's sessions are held.
+    pub policy: Option<String>,
     /// Networks behind the user.
     pub routes: Vec<Route>,
     /// Whether the user gets IPv4.

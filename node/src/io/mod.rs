@@ -16,6 +16,7 @@
 
 mod batch;
 pub mod clock;
+pub mod coa;
 pub mod handle;
 pub mod host;
 pub mod inbound;

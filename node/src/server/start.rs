@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::ownership::{self, TakeError};
 use super::{Stop, checkpoint, cluster, past, shards, waiting};
-use crate::aaa::{LocalUsers, Pools, Prefixes};
+use crate::aaa::{LocalUsers, Policies, Pools, Prefixes};
 use crate::actors::context::Shared;
 use crate::actors::directory::Directory;
 use crate::actors::forwarding::{Forwarding, LinkLimits};
@@ -26,6 +26,7 @@ use crate::actors::table::{self, TableHandle, TableThread};
 use crate::anycast::{Leash, Presence};
 use crate::api::{BindError, Listener};
 use crate::config::{Config, TunMode};
+use crate::io::coa::CoaSocket;
 use crate::io::radius::Radius;
 use crate::io::{
     Dataplane, Inbound, KernelRoutes, Passage, SocketError, SocketGroup, Tun, TunConfig, TunError, clock,
@@ -83,6 +84,8 @@ pub struct Node {
     pub(super) table_thread: Option<JoinHandle<()>>,
     pub(super) shards: shards::Supervisor,
     pub(super) presence: Option<Arc<Presence>>,
+    /// Where RADIUS servers give orders, until somebody listens.
+    pub(super) coa: Vec<CoaSocket>,
     /// The operator's socket, until it is served.
     pub(super) listener: Option<Listener>,
 }
@@ -105,6 +108,7 @@ impl Node {
         // also has it, which an IP_FREEBIND socket would not show.
         let tun = open_tun(&config, count)?;
         let sockets = SocketGroup::open(&config.node.listen, count)?;
+        let coa = CoaSocket::open(&config.coa.listen)?;
         let presence = start_presence(&config, tun.as_ref().ok(), leash)?;
         let (tun_text, has_tun) = (tun_text(&config, tun.as_ref()), tun.is_ok());
         let routes = start_routes(&config, tun.as_ref().ok(), presence.as_deref())?;
@@ -166,6 +170,7 @@ impl Node {
         })?;
         table.published().set_incarnation(incarnation);
         let shared = Arc::new(Shared {
+            policies: ArcSwap::from_pointee(Policies::new(&config.policies)),
             users: ArcSwap::from_pointee(LocalUsers::new(&config.users)),
             radius: Radius::start(config.radius_settings(), metrics.clone())?,
             duid: Duid::of_cluster(
@@ -214,6 +219,7 @@ impl Node {
             table_thread: Some(table_thread),
             shards,
             presence,
+            coa,
             listener: Some(listener),
         })
     }

@@ -9,6 +9,7 @@ mod certificates;
 #[allow(dead_code, reason = "the LNS's own tests use all of it")]
 #[path = "../lns/client.rs"]
 mod client;
+mod coa;
 mod data;
 mod drain;
 #[allow(dead_code, reason = "the LNS's own tests use all of it")]
