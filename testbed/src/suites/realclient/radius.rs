@@ -51,7 +51,6 @@ fn judged(image: &Image, auth: &'static [&'static str], in_log: &str) -> Result<
         format!("the address of the Accept: {interface:?}")
     })?;
     explain(&server, ping_host_behind(&guest))?;
-    drop(client);
     let stranger = lab.boot_guest()?;
     let mut client = Client::start(&stranger, &Dialup::new(LNS_ADDRESS, "zoe", "guessed"))?;
     client.dial()?;
