@@ -82,7 +82,8 @@ counters! {
     AuthAccepted => "auth_accepted_total", "Authentications accepted.";
     AuthRejected => "auth_rejected_total", "Authentications rejected: unknown user or wrong password.";
     AuthSessionLimit => "auth_session_limit_total", "Authentications rejected at the user's max_sessions.";
-    AddressTaken => "auth_address_taken_total", "Authentications rejected because the fixed address is in use by another user.";
+    AddressTaken => "auth_address_taken_total", "Authentications rejected because the fixed address is in use by a session that is not replaced.";
+    GrantMisfit => "auth_grant_misfit_total", "Authentications rejected because what was granted cannot be: an address or a route of ours or of nobody, or too many of them.";
     AddressRefused => "auth_address_refused_total", "Sessions that began PPP anew because the session table knew their address to be in use or to rest.";
     PoolExhausted => "pool_exhausted_total", "Authentications rejected because the pool had no free address.";
     PoolWaiting => "pool_waiting_total", "Authentications rejected because a member may still forward for the last users of what the pool has left.";
@@ -98,7 +99,8 @@ counters! {
     RadiusDropped => "radius_dropped_total", "RADIUS replies dropped: a wrong authenticator, no Message-Authenticator, Proxy-State, an unexpected code, malformed.";
     RadiusServerLost => "radius_server_lost_total", "Times that a RADIUS server became suspect, dead or on trial.";
     RadiusNotSent => "radius_not_sent_total", "RADIUS packets that no socket took; they are sent again.";
-    PrefixExhausted => "prefix_pool_exhausted_total", "Sessions that got no IPv6 prefix: none was free, the pool is not there, or the fixed one is another user's.";
+    PolicyUnknown => "policy_unknown_total", "Authentications rejected, and changes refused, because they name a policy that the configuration does not have.";
+    PrefixExhausted => "prefix_pool_exhausted_total", "Sessions that got no IPv6 prefix: none was free, the pool is not there, or the fixed one is another user's or nobody's to have.";
     RouterAdvertisements => "router_advertisements_total", "Router Advertisements sent.";
     RouterSolicitations => "router_solicitations_total", "Router Solicitations received.";
     Dhcp6Answered => "dhcp_answered_total", "DHCPv6 messages answered.";
@@ -154,6 +156,14 @@ counters! {
     PeersDatagramsDropped => "peers_datagrams_dropped_total", "Datagrams not sent: too long, no key yet, or the socket was full.";
     PeersDatagramsRefused => "peers_datagrams_refused_total", "Datagrams received that no connected member has sealed.";
     PeersDatagramsReplayed => "peers_datagrams_replayed_total", "Datagrams received a second time, or too late.";
+    CoaReceived => "coa_received_total", "Datagrams that arrived at the CoA socket.";
+    CoaDone => "coa_done_total", "CoA and Disconnect requests that were carried out.";
+    CoaRefused => "coa_refused_total", "CoA and Disconnect requests answered with a NAK.";
+    CoaRepeated => "coa_repeated_total", "CoA and Disconnect requests that came again: answered as before, or their first copy is being carried out.";
+    CoaUnknownClient => "coa_unknown_client_total", "Datagrams at the CoA socket from who is no [[coa_client]], dropped.";
+    CoaMalformed => "coa_malformed_total", "Datagrams at the CoA socket that are no CoA or Disconnect request, dropped.";
+    CoaUnverified => "coa_unverified_total", "CoA and Disconnect requests dropped for a wrong authenticator, or without a Message-Authenticator where one is required.";
+    CoaOutOfWindow => "coa_out_of_window_total", "CoA and Disconnect requests dropped because their Event-Timestamp is missing or too far from now.";
     Reloads => "reloads_total", "Configurations reloaded.";
     ReloadsFailed => "reloads_failed_total", "Reloads that changed nothing because of a mistake in the file.";
 }
@@ -200,6 +210,7 @@ limits! {
     LacTunnels => "lac_max_tunnels", "tunnels", "Tunnels of one LAC profile, where it sets a limit.";
     LacSessions => "lac_max_sessions", "sessions", "Sessions of one LAC profile, where it sets a limit.";
     UserSessions => "user_max_sessions", "sessions", "Sessions of one user, where he has a limit; beyond it he is rejected.";
+    OutsideNetworks => "outside_networks", "networks", "Fixed addresses and routes of open sessions outside all pools; beyond it who brings a further one is rejected.";
     RadiusQueue => "radius_queue", "requests", "Questions waiting for the RADIUS client; beyond it they count as unanswered.";
     RadiusRequests => "radius_requests", "requests", "RADIUS requests under way; beyond it a new one counts as unanswered.";
     RadiusIdentifiers => "radius_identifiers", "identifiers", "Identifiers of one RADIUS server, 256 on each of 64 sockets; beyond it the next server is asked, or a request waits.";
@@ -210,6 +221,9 @@ limits! {
     PeerPassed => "peer_passed", "octets", "Octets waiting for one member beyond which no packets of sequenced sessions are passed to it; they are dropped.";
     PeerHandshakes => "peer_handshakes", "connections", "Connections from members' or from other addresses being set up; beyond it a new one is closed.";
     Isolation => "isolation_limit", "s", "How long this node forwards without following the cluster; beyond it all user data is dropped.";
+    CoaRequests => "coa_requests", "requests", "CoA and Disconnect requests being carried out; beyond it they are refused with Error-Cause 506.";
+    CoaRemembered => "coa_remembered", "requests", "CoA and Disconnect requests remembered so that none is carried out twice; beyond it new ones are refused with Error-Cause 506.";
+    CoaSessions => "coa_sessions", "sessions", "Sessions that one Disconnect request may mean; beyond it, it is refused with Error-Cause 508.";
     FreeSpace => "free_space_min", "MiB", "Free space of the data folder's volume; below it the log and `cluster status` warn.";
     ApiConnections => "api_connections", "connections", "Operators' connections; beyond it a new one is told so and closed.";
 }

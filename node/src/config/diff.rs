@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::duration;
 use super::model::{ClusterConfig, Config, LacConfig, MemberConfig, PoolConfig, UserConfig};
+use super::policy::PolicyConfig;
 use super::radius::RadiusConfig;
 
 /// The outcome of comparing the running configuration with a new one.
@@ -30,6 +31,7 @@ impl Reload {
         config.node = running.node.clone();
         config.tun = running.tun.clone();
         config.api = running.api.clone();
+        config.coa.listen = running.coa.listen.clone();
         config.anycast = running.anycast.clone();
         config.log.format = running.log.format;
         config.cluster = running.cluster.clone();
@@ -86,6 +88,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     d.plain("tun.mtu", &old.tun.mtu, &new.tun.mtu);
     d.debug("tun.enabled", &old.tun.enabled, &new.tun.enabled);
     d.plain("tun.offload", &old.tun.offload, &new.tun.offload);
+    d.debug("coa.listen", &old.coa.listen, &new.coa.listen);
     anycast(&mut d, old, new);
     d.debug("log.format", &old.log.format, &new.log.format);
     d.path("api.socket", &old.api.socket, &new.api.socket);
@@ -177,11 +180,13 @@ fn applied(old: &Config, new: &Config) -> Vec<String> {
     ppp(&mut d, old, new);
     aaa(&mut d, old, new);
     accounting(&mut d, old, new);
+    coa(&mut d, old, new);
     let Differences(mut texts) = d;
     let pool_changes = |old: &PoolConfig, new: &PoolConfig| {
         changes(&[
             ("prefixes", old.prefixes != new.prefixes),
             ("gateway", old.gateway != new.gateway),
+            ("drain", old.drain != new.drain),
             ("link_prefixes", old.ipv6.link != new.ipv6.link),
             ("delegated_prefixes", old.ipv6.delegated != new.ipv6.delegated),
             (
@@ -206,11 +211,25 @@ fn applied(old: &Config, new: &Config) -> Vec<String> {
         radius_changes,
     ));
     texts.extend(named(
+        "coa_client",
+        &old.coa.policy.clients,
+        &new.coa.policy.clients,
+        |client| &client.label,
+        |old, new| changes(&[("secret", old.secret != new.secret)]),
+    ));
+    texts.extend(named(
         "realm",
         &old.realms,
         &new.realms,
         |realm| &realm.name,
         |old, new| changes(&[("radius", old.radius != new.radius)]),
+    ));
+    texts.extend(named(
+        "policy",
+        &old.policies,
+        &new.policies,
+        |policy| &policy.name,
+        policy_changes,
     ));
     texts.extend(named(
         "user",
@@ -270,6 +289,12 @@ fn ppp(d: &mut Differences, old: &Config, new: &Config) {
     d.debug("ppp.dns6", &old.dns6, &new.dns6);
     d.plain("ppp.mss_clamp", &old.mss_clamp, &new.mss_clamp);
     d.plain("ppp.accept_proxy", &old.accept_proxy, &new.accept_proxy);
+    d.shown(
+        "ppp.address_conflict",
+        &old.address_conflict,
+        &new.address_conflict,
+        |policy| policy.name().to_owned(),
+    );
 }
 
 fn aaa(d: &mut Differences, old: &Config, new: &Config) {
@@ -284,6 +309,21 @@ fn aaa(d: &mut Differences, old: &Config, new: &Config) {
         &new.nas_ipv6_address,
     );
     d.time("aaa.patience", old.patience, new.patience);
+}
+
+fn coa(d: &mut Differences, old: &Config, new: &Config) {
+    let (old, new) = (&old.coa.policy, &new.coa.policy);
+    d.time("coa.window", old.window, new.window);
+    d.plain(
+        "coa.require_event_timestamp",
+        &old.require_event_timestamp,
+        &new.require_event_timestamp,
+    );
+    d.plain(
+        "coa.require_message_authenticator",
+        &old.require_message_authenticator,
+        &new.require_message_authenticator,
+    );
 }
 
 fn radius_changes(old: &RadiusConfig, new: &RadiusConfig) -> Vec<&'static str> {
@@ -321,12 +361,25 @@ fn lac_changes(old: &LacConfig, new: &LacConfig) -> Vec<&'static str> {
     ])
 }
 
+fn policy_changes(old: &PolicyConfig, new: &PolicyConfig) -> Vec<&'static str> {
+    changes(&[
+        ("rate_up", old.rate_up != new.rate_up),
+        ("rate_down", old.rate_down != new.rate_down),
+        ("burst_up", old.burst_up != new.burst_up),
+        ("burst_down", old.burst_down != new.burst_down),
+        ("session_timeout", old.session_timeout != new.session_timeout),
+        ("idle_timeout", old.idle_timeout != new.idle_timeout),
+    ])
+}
+
 fn user_changes(old: &UserConfig, new: &UserConfig) -> Vec<&'static str> {
     changes(&[
         ("password", old.password != new.password),
         ("address", old.address != new.address),
         ("pool", old.pool != new.pool),
         ("max_sessions", old.max_sessions != new.max_sessions),
+        ("policy", old.policy != new.policy),
+        ("routes", old.routes != new.routes),
         ("ipv4", old.ipv4 != new.ipv4),
         ("ipv6", old.ipv6 != new.ipv6),
     ])

@@ -5,17 +5,20 @@
 //! the line of a key, `diff` compares two configurations for a reload, `dev` and `starter` are the embedded ones.
 
 pub mod accounting;
+mod addresses;
 mod check;
 mod cluster;
+pub mod coa;
 pub mod dev;
 mod diff;
-mod duration;
+pub(crate) mod duration;
 mod lines;
 mod load;
 pub mod mistake;
 pub mod model;
 mod parts;
 pub mod pattern;
+mod policy;
 mod prefixes;
 mod radius;
 mod read;
@@ -28,17 +31,19 @@ mod values;
 pub use accounting::AccountingConfig;
 pub use check::{host_count, is_host};
 pub use cluster::{PORT as STANDARD_PEER_PORT, is_cluster_id};
+pub use coa::CoaConfig;
 pub use dev::{Dev, DevOptions, DialIn};
 pub use diff::Reload;
 pub use load::environment;
 pub use mistake::{LoadError, Mistake, Place};
 pub use model::{
-    AnycastConfig, ApiConfig, AuthMethod, ClusterConfig, Config, L2tpConfig, LacConfig, LogConfig, LogFormat,
-    MemberConfig, NodeConfig, PoolConfig, PppConfig, TunConfig, TunMode, UserConfig,
+    AddressConflict, AnycastConfig, ApiConfig, AuthMethod, ClusterConfig, Config, L2tpConfig, LacConfig,
+    LogConfig, LogFormat, MemberConfig, NodeConfig, PoolConfig, PppConfig, TunConfig, TunMode, UserConfig,
 };
 pub use parts::SOCKET as STANDARD_SOCKET;
 pub use pattern::Pattern;
-pub use prefixes::{LINK_LENGTH, PrefixPoolConfig, UserPrefixes};
+pub use policy::PolicyConfig;
+pub use prefixes::{LINK_LENGTH, PrefixPoolConfig, UserPrefixes, unfit as unfit_prefix};
 pub use radius::{AaaConfig, LocalUse, RadiusConfig, RealmConfig};
 pub use secret::Secret;
 pub use starter::starter;

@@ -4,19 +4,28 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::model::{
-    AnycastConfig, ApiConfig, AuthMethod, Config, L2tpConfig, LacConfig, LogConfig, LogFormat, NodeConfig,
-    PoolConfig, PppConfig, TunConfig, TunMode, UserConfig,
+    AddressConflict, AnycastConfig, ApiConfig, AuthMethod, Config, L2tpConfig, LacConfig, LogConfig,
+    LogFormat, NodeConfig, PoolConfig, PppConfig, TunConfig, TunMode, UserConfig,
 };
 use super::prefixes;
 use super::read::Section;
 use super::values::{InterfaceName, LogLevel, Name, SocketMode};
 use super::{Pattern, Secret};
-use super::{accounting, cluster, radius};
+use super::{accounting, cluster, coa, policy, radius};
 
 /// The sections that are lists of tables; the environment cannot reach into them.
-pub const LISTS: [&str; 6] = ["member", "radius", "realm", "pool", "lac", "user"];
+pub const LISTS: [&str; 8] = [
+    "member",
+    "radius",
+    "realm",
+    "coa_client",
+    "pool",
+    "lac",
+    "policy",
+    "user",
+];
 /// The sections that exist once.
-pub const SECTIONS: [&str; 10] = [
+pub const SECTIONS: [&str; 11] = [
     "node",
     "tun",
     "log",
@@ -25,6 +34,7 @@ pub const SECTIONS: [&str; 10] = [
     "l2tp",
     "ppp",
     "aaa",
+    "coa",
     "anycast",
     "accounting",
 ];
@@ -51,7 +61,9 @@ pub fn read(mut root: Section<'_>) -> Config {
     let servers: Vec<_> = servers
         .map(|(place, server)| radius::radius(server, place))
         .collect();
+    let coa_clients = root.sections("coa_client");
     let config = Config {
+        coa: coa::coa(root.section("coa"), coa_clients),
         aaa: radius::aaa(root.section("aaa"), &servers),
         radius: servers,
         realms: root.sections("realm").into_iter().map(radius::realm).collect(),
@@ -69,6 +81,7 @@ pub fn read(mut root: Section<'_>) -> Config {
         ppp: ppp(root.section("ppp")),
         pools: root.sections("pool").into_iter().map(pool).collect(),
         lacs: root.sections("lac").into_iter().map(lac).collect(),
+        policies: root.sections("policy").into_iter().map(policy::policy).collect(),
         users: root.sections("user").into_iter().map(user).collect(),
         anycast: anycast(&mut root),
         accounting: accounting::accounting(root.section("accounting")),
@@ -172,6 +185,7 @@ fn ppp(mut s: Section<'_>) -> PppConfig {
         dns6: s.list("dns6").unwrap_or(d.dns6),
         mss_clamp: s.value("mss_clamp", d.mss_clamp),
         accept_proxy: s.value("accept_proxy", d.accept_proxy),
+        address_conflict: s.value("address_conflict", d.address_conflict),
     };
     if config.dns.len() > 2 {
         s.mistake("dns", "IPCP carries two name servers at most");
@@ -216,6 +230,7 @@ fn pool(mut s: Section<'_>) -> PoolConfig {
         name: name.0,
         prefixes,
         gateway: gateway.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED),
+        drain: s.value("drain", false),
         ipv6,
     };
     s.finish();
@@ -269,6 +284,8 @@ fn user(mut s: Section<'_>) -> UserConfig {
         address: s.optional("address"),
         pool: s.optional("pool"),
         max_sessions: s.number("max_sessions", 1..=1_000_000),
+        policy: s.optional("policy"),
+        routes: s.list("routes").unwrap_or_default(),
         ipv4: s.value("ipv4", true),
         ipv6: prefixes::user(&mut s),
     };
@@ -382,6 +399,7 @@ impl Default for PppConfig {
             dns6: Vec::new(),
             mss_clamp: true,
             accept_proxy: true,
+            address_conflict: AddressConflict::default(),
         }
     }
 }

@@ -47,6 +47,13 @@ impl Change {
         *self == Self::default()
     }
 
+    /// Whether a row has all of the new values.
+    pub fn is_in(&self, ppp: &PppRow) -> bool {
+        let mut changed = ppp.clone();
+        self.apply(&mut changed);
+        changed == *ppp
+    }
+
     /// Writes the new values into a row.
     pub fn apply(&self, ppp: &mut PppRow) {
         fn set<T: Clone>(into: &mut T, value: Option<&T>) {
@@ -100,7 +107,9 @@ mod tests {
             classes: Some(vec![vec![2], vec![3]]),
             ..Change::default()
         };
+        assert!(!change.is_in(&row));
         change.apply(&mut row);
+        assert!(change.is_in(&row));
         let service = row.service.expect("rates are left");
         assert_eq!((service.rate_up, service.rate_down), (5, 60));
         assert!(service.filters.is_empty());

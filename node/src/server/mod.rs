@@ -14,6 +14,7 @@ pub mod checkpoint;
 mod cluster;
 mod cluster_orders;
 mod cluster_status;
+mod coa;
 mod expiry;
 mod handover;
 mod leader_orders;
@@ -103,11 +104,13 @@ pub fn run(
             let shared = node.shared.clone();
             tokio::spawn(announce::keep(shared, presence))
         });
+        let orders = coa::start(&node.shared, std::mem::take(&mut node.coa));
         let looking = tokio::spawn(way::keep(node.shared.clone()));
         let measuring = tokio::spawn(space::keep(node.shared.clone()));
         let why = wait(&backend, &mut signals, stops).await;
         checkpoints.abort();
         looking.abort();
+        orders.iter().for_each(tokio::task::JoinHandle::abort);
         measuring.abort();
         cluster.iter().for_each(tokio::task::JoinHandle::abort);
         if let Some(announcing) = announcing {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::start::admission_limits;
-use crate::aaa::LocalUsers;
+use crate::aaa::{LocalUsers, Policies};
 use crate::actors::context::Shared;
+use crate::actors::reach::PoolNetworks;
 use crate::api::ReloadReport;
 use crate::config::{Config, MemberConfig, Reload};
 use crate::logging::LogControl;
@@ -37,6 +38,11 @@ pub fn apply(shared: &Shared, log: &LogControl, file: &Config) -> Result<ReloadR
             .expect("nothing panics with the prefixes locked");
         prefixes.configure(&config.pools, &config.users);
     }
+    let networks = PoolNetworks::of(&config);
+    if networks != PoolNetworks::of(&shared.config.load()) && !shared.table.set_pools(networks) {
+        needs_restart
+            .push("pool: the session table is too busy to change what is routed: reload again".to_owned());
+    }
     {
         let mut admission = shared
             .admission
@@ -48,6 +54,7 @@ pub fn apply(shared: &Shared, log: &LogControl, file: &Config) -> Result<ReloadR
         tracing::warn!(%error, "the log level could not be changed");
     }
     shared.radius.configure(config.radius_settings());
+    shared.policies.store(Arc::new(Policies::new(&config.policies)));
     shared.users.store(Arc::new(LocalUsers::new(&config.users)));
     if let Some(members) = &shared.members {
         members.reconfigure(&config);

@@ -13,7 +13,7 @@ pub mod packet;
 pub mod rate;
 pub mod reply;
 pub mod request;
-mod vendors;
+pub(crate) mod vendors;
 
 pub use attributes::{Attribute, Builder};
 pub use authenticator::{verify_reply, verify_request};

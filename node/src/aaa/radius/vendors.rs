@@ -10,13 +10,16 @@ use super::error::WrongValue;
 use super::packet::Packet;
 use super::rate::{self, Direction};
 use super::reply::{self, Draft};
+use crate::aaa::profile::Service;
 
 /// Octets of an MS-CHAP success: `S=` and 40 hexadecimal digits (RFC 2759 §5).
 const MS_CHAP_SUCCESS: usize = 42;
 
 /// Takes one attribute of a vendor over.
 pub(super) fn take(draft: &mut Draft, a: &Attribute<'_>, ms_chap: bool) -> Result<(), WrongValue> {
-    let kilo = 1_000;
+    if service(&mut draft.profile.service, a)? {
+        return Ok(());
+    }
     match (a.vendor.unwrap_or_default(), a.kind) {
         (vendor::MICROSOFT, microsoft::MS_CHAP2_SUCCESS) if ms_chap => {
             draft.profile.ms_chap_success = Some(ms_chap_success(a)?);
@@ -41,24 +44,6 @@ pub(super) fn take(draft: &mut Draft, a: &Attribute<'_>, ms_chap: bool) -> Resul
         (vendor::ERX, erx::IPV6_DELEGATED_POOL) | (vendor::MIKROTIK, mikrotik::DELEGATED_IPV6_POOL) => {
             reply::set_prefix_pool(&mut draft.profile.delegated_prefix, a)?;
         }
-        (vendor::ERX, erx::QOS_PROFILE) | (vendor::NOKIA, nokia::SLA_PROFILE) => {
-            draft.profile.service.policy = a.text()?.to_owned();
-        }
-        (vendor::WISPR, wispr::MAX_UP) => rate::number(&mut draft.profile.service, a, Direction::Up, 1)?,
-        (vendor::WISPR, wispr::MAX_DOWN) => rate::number(&mut draft.profile.service, a, Direction::Down, 1)?,
-        (vendor::HUAWEI, huawei::INPUT_AVERAGE) => {
-            rate::number(&mut draft.profile.service, a, Direction::Up, 1)?
-        }
-        (vendor::HUAWEI, huawei::OUTPUT_AVERAGE) => {
-            rate::number(&mut draft.profile.service, a, Direction::Down, 1)?
-        }
-        (vendor::ROARING_PENGUIN, roaring_penguin::UPSTREAM) => {
-            rate::number(&mut draft.profile.service, a, Direction::Up, kilo)?;
-        }
-        (vendor::ROARING_PENGUIN, roaring_penguin::DOWNSTREAM) => {
-            rate::number(&mut draft.profile.service, a, Direction::Down, kilo)?;
-        }
-        (vendor::MIKROTIK, mikrotik::RATE_LIMIT) => rate::mikrotik(&mut draft.profile.service, a)?,
         (vendor::CISCO, cisco::AV_PAIR) => cisco_pair(draft, a)?,
         // A server that repeats what it was told of the line sets nothing by it.
         (vendor::ADSL_FORUM, adsl_forum::ACTUAL_RATE_UP | adsl_forum::ACTUAL_RATE_DOWN) => {}
@@ -67,13 +52,50 @@ pub(super) fn take(draft: &mut Draft, a: &Attribute<'_>, ms_chap: bool) -> Resul
     Ok(())
 }
 
-/// `ip:addr-pool=NAME`, `ip:dns-servers=ADDRESS ADDRESS`, `ip:route=...` and `lcp:interface-config#N=rate-limit ...`; others are a Cisco's own.
+/// Takes over what a session is held to. `false`: it is about something else.
+pub(crate) fn service(service: &mut Service, a: &Attribute<'_>) -> Result<bool, WrongValue> {
+    let kilo = 1_000;
+    match (a.vendor.unwrap_or_default(), a.kind) {
+        (vendor::ERX, erx::QOS_PROFILE) | (vendor::NOKIA, nokia::SLA_PROFILE) => {
+            service.policy = a.text()?.to_owned();
+        }
+        (vendor::WISPR, wispr::MAX_UP) => rate::number(service, a, Direction::Up, 1)?,
+        (vendor::WISPR, wispr::MAX_DOWN) => rate::number(service, a, Direction::Down, 1)?,
+        (vendor::HUAWEI, huawei::INPUT_AVERAGE) => rate::number(service, a, Direction::Up, 1)?,
+        (vendor::HUAWEI, huawei::OUTPUT_AVERAGE) => rate::number(service, a, Direction::Down, 1)?,
+        (vendor::ROARING_PENGUIN, roaring_penguin::UPSTREAM) => {
+            rate::number(service, a, Direction::Up, kilo)?;
+        }
+        (vendor::ROARING_PENGUIN, roaring_penguin::DOWNSTREAM) => {
+            rate::number(service, a, Direction::Down, kilo)?;
+        }
+        (vendor::MIKROTIK, mikrotik::RATE_LIMIT) => rate::mikrotik(service, a)?,
+        (vendor::CISCO, cisco::AV_PAIR) => return cisco_rate(service, a),
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// `lcp:interface-config#N=rate-limit ...`.
+fn cisco_rate(service: &mut Service, a: &Attribute<'_>) -> Result<bool, WrongValue> {
+    match cisco_name_and_value(a)? {
+        Some(("lcp:interface-config", command)) => rate::cisco(service, a, command),
+        _ => Ok(false),
+    }
+}
+
+/// `NAME[#NUMBER]=VALUE`.
+fn cisco_name_and_value<'a>(a: &Attribute<'a>) -> Result<Option<(&'a str, &'a str)>, WrongValue> {
+    let pair = a.text()?.split_once('=');
+    Ok(pair.map(|(name, value)| (name.split_once('#').map_or(name, |(name, _)| name).trim(), value)))
+}
+
+/// `ip:addr-pool=NAME` and `ip:dns-servers=ADDRESS ADDRESS`; others are a Cisco's own.
 fn cisco_pair(draft: &mut Draft, a: &Attribute<'_>) -> Result<(), WrongValue> {
-    let Some((name, value)) = a.text()?.split_once('=') else {
+    let Some((name, value)) = cisco_name_and_value(a)? else {
         return Ok(());
     };
-    let name = name.split_once('#').map_or(name, |(name, _)| name);
-    match name.trim() {
+    match name {
         "ip:addr-pool" => {
             draft.pool.get_or_insert(value.trim().to_owned());
         }
@@ -88,9 +110,6 @@ fn cisco_pair(draft: &mut Draft, a: &Attribute<'_>) -> Result<(), WrongValue> {
                     .dns
                     .push(address.ok_or(a.wrong("must be addresses of name servers"))?);
             }
-        }
-        "lcp:interface-config" => {
-            rate::cisco(&mut draft.profile.service, a, value)?;
         }
         _ => {}
     }

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use holdfast_protocol::TunnelId;
 use tokio::sync::mpsc;
 
+use crate::actors::act::{Act, Acts};
 use crate::actors::agreement::{Agreement, Agreements};
 use crate::actors::handover::{self, HandOver};
 use crate::actors::orders::{Desk, Message};
@@ -40,6 +41,7 @@ pub struct Heard {
     pub(super) agreements: Agreements,
     pub(super) reports: Reports,
     pub(super) desk: Desk,
+    pub(super) acts: Acts,
     /// A member was connected, which may know nothing of earlier reports.
     pub(super) newcomer: AtomicBool,
     /// Members that are being stopped.
@@ -65,6 +67,7 @@ impl Heard {
             agreements,
             reports: Reports::default(),
             desk: Desk::default(),
+            acts: Acts::default(),
             newcomer: AtomicBool::new(false),
             entrance: OnceLock::new(),
         }
@@ -132,6 +135,12 @@ impl Incoming {
         }
         if let Some(message) = Message::decode(order) {
             if !self.heard.desk.take(from, message) {
+                self.metrics.count(Counter::OrdersDropped);
+            }
+            return;
+        }
+        if let Some(act) = Act::decode(order) {
+            if !self.heard.acts.take(act) {
                 self.metrics.count(Counter::OrdersDropped);
             }
             return;

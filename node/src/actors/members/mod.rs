@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 pub use self::detector::{Judged, Membership};
 pub use self::incoming::{FromPeer, Heard, Incoming};
 pub use self::transport::PeersTransport;
+use super::act::Acts;
 use super::agreement::{Agreement, Agreements};
 use super::handover::{self, HandOver};
 use super::orders::Desk;
@@ -140,6 +141,11 @@ impl Members {
     /// Orders that wait.
     pub fn desk(&self) -> &Desk {
         &self.heard.desk
+    }
+
+    /// What RADIUS servers ordered of sessions at other nodes.
+    pub fn acts(&self) -> &Acts {
+        &self.heard.acts
     }
 
     /// Whether this node, which is `node`, was removed from the group: it has heard of that, or others say so and it hears no leader.
