@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use holdfast_cluster::records::{SessionRow, SessionState, TunnelRow, TunnelState};
+use holdfast_cluster::records::{PppRow, SessionRow, SessionState, TunnelRow, TunnelState};
 use holdfast_cluster::{Effect, Table};
 use holdfast_ppp::Ncp;
 use holdfast_protocol::{SessionId, TunnelId};
@@ -15,12 +15,21 @@ use super::directory::{Directory, SessionFacts, SessionIds};
 use crate::aaa::prefixes::{Pair, of_row};
 use crate::aaa::{Pools, Prefixes};
 use crate::anycast::Slices;
+use crate::dataplane::rate::Limits;
 use crate::dataplane::sequence::SendSequence;
 use crate::dataplane::{Magics, SessionEntry, SessionShared, TableUpdate, TunnelEntry};
 use crate::io::{Dataplane, clock};
 use crate::lns::admission::Admission;
 use crate::lns::repeats::PeerKey;
 use crate::lns::rows;
+
+/// The rates of a session; most have none.
+fn limits(ppp: &PppRow) -> Limits {
+    ppp.service.as_ref().map_or_else(Limits::default, |service| {
+        let up = (service.rate_up, service.burst_up);
+        Limits::new(up, (service.rate_down, service.burst_down))
+    })
+}
 
 /// What a session may send and receive, from the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -366,6 +375,13 @@ impl Forwarding {
         let peer_mru = ppp.map_or(self.limits.mtu, |ppp| {
             u16::try_from(ppp.peer_mru).unwrap_or(u16::MAX)
         });
+        let service_mtu = ppp
+            .and_then(|ppp| ppp.service.as_ref())
+            .map_or(0, |service| service.mtu);
+        let service_mtu = u16::try_from(service_mtu)
+            .ok()
+            .filter(|mtu| *mtu > 0)
+            .unwrap_or(u16::MAX);
         SessionEntry {
             tunnel,
             session,
@@ -378,9 +394,11 @@ impl Forwarding {
                 .limits
                 .mtu
                 .min(peer_mru)
+                .min(service_mtu)
                 .max(crate::dataplane::table::MIN_MTU),
             mss_clamp: self.limits.mss_clamp,
             sequencing: row.sequencing_required,
+            limits: ppp.map_or_else(Limits::default, limits),
             magics: ppp.map_or_else(Magics::default, |ppp| Magics {
                 local: ppp.local_magic,
                 peer: ppp.peer_magic,

@@ -18,6 +18,8 @@ const GROUP: &str = "default";
 const AUTH_PORT: u16 = 1812;
 const ACCT_PORT: u16 = 1813;
 const TLS_PORT: u16 = 2083;
+/// What the packets in a TLS stream are signed with (RFC 6614 §2.3): the stream protects them.
+const TLS_SECRET: &str = "radsec";
 /// The shortest interval of Status-Server packets (RFC 3539 §3.4.1).
 const SHORTEST_STATUS: Duration = Duration::from_secs(6);
 
@@ -118,16 +120,17 @@ pub fn aaa(mut s: Section<'_>, servers: &[RadiusConfig]) -> AaaConfig {
 
 /// `[[radius]]`; `place` in the file is the priority unless it is given.
 pub fn radius(mut s: Section<'_>, place: usize) -> RadiusConfig {
-    for key in ["address", "secret"] {
-        if !s.has(key) {
-            s.mistake(key, "is missing");
-        }
+    if !s.has("address") {
+        s.mistake("address", "is missing");
     }
     let group = s
         .optional::<Name<64>>("group")
         .map_or_else(|| GROUP.to_owned(), |name| name.0);
     let address: Option<IpAddr> = s.optional("address");
     let is_tls = s.optional::<TransportName>("transport") == Some(TransportName::Tls);
+    if !is_tls && !s.has("secret") {
+        s.mistake("secret", "is missing");
+    }
     let (auth, acct) = if is_tls {
         (TLS_PORT, TLS_PORT)
     } else {
@@ -142,7 +145,7 @@ pub fn radius(mut s: Section<'_>, place: usize) -> RadiusConfig {
         address,
         auth_port,
         acct_port,
-        secret: s.optional("secret").unwrap_or_else(|| Secret::new("")),
+        secret: s.optional("secret").unwrap_or_else(|| Secret::new(TLS_SECRET)),
         priority: s
             .number("priority", 0..=1_000_000)
             .unwrap_or(u32::try_from(place).unwrap_or(u32::MAX)),
@@ -372,7 +375,7 @@ mod tests {
                         [[lac]]\nname = \"b\"\nhost_name = \"*\"\n";
     const SERVERS: &str = "[[radius]]\naddress = \"10.0.0.1\"\nsecret = \"s\"\n\
                            [[radius]]\ngroup = \"of-lac\"\naddress = \"10.0.0.2\"\nsecret = \"s\"\nacct_port = 0\n\
-                           [[radius]]\ngroup = \"of-realm\"\naddress = \"2001:db8::1\"\nsecret = \"s\"\n\
+                           [[radius]]\ngroup = \"of-realm\"\naddress = \"2001:db8::1\"\n\
                            transport = \"tls\"\nca = \"/ca\"\ncertificate = \"/c\"\nkey = \"/k\"\n\
                            [[realm]]\nname = \"Gold.Example\"\nradius = [\"of-realm\"]\n\
                            [[realm]]\nname = \"local\"\n";

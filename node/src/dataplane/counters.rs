@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use super::rate::Buckets;
 use super::sequence::SendSequence;
 
 macro_rules! drop_reasons {
@@ -50,6 +51,12 @@ drop_reasons! {
     /// IPv6 for the link alone, or for a group, and nothing that is answered there; or to the prefixes of the session that sends it,
     /// which would come back for ever.
     LinkScope = "ipv6_link_scope",
+    /// From a subscriber, beyond the rate of the session.
+    RateUp = "rate_up",
+    /// For a subscriber: it waited too long for the session's rate, or too many did.
+    RateDown = "rate_down",
+    /// For a subscriber: it would have had to wait, and there is no room on this shard, or it is too long for it.
+    RateFull = "rate_full",
     /// A data message without a whole PPP protocol field, or with nothing behind it (S-92).
     EmptyPpp = "empty_ppp",
     /// The node forwards no user data: it has no TUN device.
@@ -324,6 +331,8 @@ pub struct SessionShared {
     last_received_ms: AtomicU64,
     /// Ns of the data messages that we send, if the session is sequenced.
     pub sequence: SendSequence,
+    /// What is left of the session's rates.
+    pub buckets: Buckets,
 }
 
 impl SessionShared {
@@ -335,6 +344,7 @@ impl SessionShared {
             shards,
             last_received_ms: AtomicU64::new(NEVER),
             sequence,
+            buckets: Buckets::default(),
         }
     }
 

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::counters::{SessionShared, TunnelShared};
 use super::lcp_echo::Magics;
+use super::rate::Limits;
 
 /// A tunnel that may exchange datagrams with its peer.
 #[derive(Clone, Debug)]
@@ -48,6 +49,8 @@ pub struct SessionEntry {
     pub mss_clamp: bool,
     /// Whether the LAC required sequence numbers (AVP 39).
     pub sequencing: bool,
+    /// The session's rates.
+    pub limits: Limits,
     /// Of LCP, while `open`.
     pub magics: Magics,
     /// Counters and send sequence. An update of the same session carries the same one.

@@ -5,9 +5,9 @@
 //! subscriber leaves.
 //!
 //! ```text
-//!   datagram --> header --> uplink: shard? tunnel? peer? session? Ns? PPP? link scope, source? --> TUN | control | echo | drop
+//!   datagram --> header --> uplink: shard? tunnel? peer? session? Ns? PPP? link scope, source, rate? --> TUN | control | echo | drop
 //!                packets of one flow in a batch --> offload::coalesce --> one for the TUN
-//!   IP packet --> downlink: route --> numbered elsewhere? --> MSS --> size: fragment, too big --> Ns, L2TP, PPP --> datagram
+//!   IP packet --> downlink: route --> numbered elsewhere? --> MSS --> rate: wait? --> size: fragment, too big --> Ns, L2TP, PPP --> datagram
 //! ```
 //!
 //! Deliberately absent: reassembly of outer fragments (the kernel does it), TTL (the kernel routes), compression,
@@ -25,6 +25,7 @@ pub mod lcp_echo;
 mod link_scope;
 pub mod mss;
 pub mod offload;
+pub mod rate;
 pub mod routes;
 pub mod sequence;
 pub mod slab;

@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use holdfast_protocol::{SessionId, TunnelId};
 use ipnet::IpNet;
@@ -13,6 +14,7 @@ use ipnet::IpNet;
 use super::counters::{SessionShared, TunnelShared};
 use super::entry::{SessionEntry, TableUpdate, TunnelEntry};
 use super::lcp_echo::Magics;
+use super::rate::Limit;
 use super::routes::{AssignedMap, Routes};
 use super::sequence::ReceiveSequence;
 use super::slab::{NONE, Slab};
@@ -57,6 +59,8 @@ pub struct Session {
     pub mss_clamp: bool,
     /// See [`SessionEntry::sequencing`].
     pub sequencing: bool,
+    /// Whether [`SessionEntry::limits`] hold the session to anything: they stand in `shared`.
+    pub limited: bool,
     /// See [`SessionEntry::magics`].
     pub magics: Magics,
     /// Ns expected from the LAC.
@@ -72,6 +76,18 @@ pub struct Session {
 }
 
 impl Session {
+    /// The rate to the subscriber.
+    pub fn down_limit(&self) -> Option<Limit> {
+        self.limited.then(|| self.shared.buckets.down.limit()).flatten()
+    }
+
+    /// Whether the rate from the subscriber lets a packet of `octets` pass at `now`, since boot.
+    pub fn admits(&self, now: Duration, octets: usize) -> bool {
+        let up = &self.shared.buckets.up;
+        let limit = self.limited.then(|| up.limit()).flatten();
+        limit.is_none_or(|limit| up.take(&limit, now, octets))
+    }
+
     /// Whether packets from `source` may come from this session (S-99).
     pub fn owns(&self, source: IpAddr) -> bool {
         self.address.is_some_and(|address| source == IpAddr::V4(address))
@@ -267,6 +283,7 @@ impl Table {
             return;
         };
         let key = key(entry.tunnel.get(), entry.session.get());
+        entry.shared.buckets.set(&entry.limits);
         let mut session = Session {
             tunnel: tunnel_index,
             id: entry.session,
@@ -276,6 +293,7 @@ impl Table {
             ipv6: entry.ipv6,
             mss_clamp: entry.mss_clamp,
             sequencing: entry.sequencing,
+            limited: !entry.limits.is_unlimited(),
             magics: entry.magics,
             receive: ReceiveSequence::default(),
             address: entry.address,
@@ -358,6 +376,7 @@ fn key(tunnel: u16, session: u16) -> u32 {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::dataplane::rate::Limits;
     use crate::dataplane::sequence::SendSequence;
 
     /// Shards of the tables of tests.
@@ -397,6 +416,7 @@ pub(crate) mod tests {
             mtu: 1400,
             mss_clamp: true,
             sequencing: false,
+            limits: Limits::default(),
             magics: Magics { local: 7, peer: 9 },
             shared: Arc::new(SessionShared::new(SHARDS, SendSequence::default())),
         }

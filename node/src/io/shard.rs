@@ -26,10 +26,11 @@ use super::passage::Passage;
 use super::poller::Poller;
 use super::pulse::Pulse;
 use super::socket::ShardSocket;
-use super::stall::{LONGEST_WAIT, StallDetector};
+use super::stall::StallDetector;
 use super::tun::{TunQueue, WriteRing};
 use super::{MAX_DATAGRAM, clock};
 use crate::dataplane::offload::Coalescer;
+use crate::dataplane::rate::Shaper;
 use crate::dataplane::uplink::Policy;
 use crate::dataplane::{ShardCounters, Table};
 
@@ -43,6 +44,7 @@ mod handover;
 mod ingress;
 #[cfg(test)]
 mod offload_tests;
+mod shaping;
 
 /// What a packet thread is given.
 pub(crate) struct Shard {
@@ -114,6 +116,8 @@ struct Worker {
     passed: Allowance,
     lcp_echoes: Allowance,
     stall: StallDetector,
+    /// Packets for subscribers that wait for their session's rate.
+    shaper: Shaper,
     /// The thread has slept, so what comes first may come alone: it is sent on before more is looked for.
     slept: bool,
 }
@@ -144,6 +148,7 @@ impl Worker {
             passed: Allowance::default(),
             lcp_echoes: Allowance::default(),
             stall: StallDetector::new(now),
+            shaper: Shaper::default(),
             slept: false,
             shard,
         }
@@ -180,6 +185,7 @@ impl Worker {
                 self.read_tun();
             }
         }
+        self.send_shaped();
         self.flush();
     }
 
@@ -188,7 +194,11 @@ impl Worker {
         let now = self.look_for_stall(receive);
         let mailbox = &self.shard.mailbox;
         let idle = mailbox.outgoing.is_empty() && mailbox.handed_over.is_empty() && mailbox.passed.is_empty();
-        let timeout = if idle { LONGEST_WAIT } else { Duration::ZERO };
+        let timeout = if idle {
+            self.shaper_wait(now)
+        } else {
+            Duration::ZERO
+        };
         self.stall.waits(now, timeout);
         ready
             .poller

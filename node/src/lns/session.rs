@@ -198,6 +198,10 @@ impl Session {
 
     /// A PPP control frame of the subscriber, or an IPv6 packet for us.
     pub fn handle_input(&mut self, now: Now, frame: &[u8]) {
+        if is_terminate_request(frame) {
+            self.commands
+                .push_back(Command::Request(SessionRequest::EndsByPeer));
+        }
         match Frame::parse(frame) {
             Ok(Frame {
                 protocol: protocol::IPV6,
@@ -442,6 +446,12 @@ impl Session {
         self.commands
             .push_back(Command::Request(SessionRequest::End { cdn, terminate_cause }));
     }
+}
+
+/// LCP, code 5, with or without address and control field (RFC 1661 §5.5).
+fn is_terminate_request(frame: &[u8]) -> bool {
+    let frame = frame.strip_prefix(&[0xff, 0x03]).unwrap_or(frame);
+    frame.starts_with(&[0xc0, 0x21, 0x05])
 }
 
 #[cfg(test)]

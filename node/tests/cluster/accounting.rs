@@ -75,9 +75,8 @@ fn a_cluster_says_what_its_subscriber_sent_by_way_of_all_nodes() {
     );
 }
 
-/// S-160
 #[test]
-fn a_server_that_was_dead_hears_all_in_order_even_of_a_cluster_that_was_restarted_meanwhile() {
+fn s_160_a_server_that_was_dead_hears_all_in_order_even_of_a_cluster_that_was_restarted_meanwhile() {
     let site = Site::new();
     let (server, daemons) = start(&site);
     server.set_silent(true);

@@ -206,10 +206,10 @@ fn compare(setting: &Setting, released: &NodeUnderTest) -> Result<Vec<Round>, Er
         let early = if number.is_multiple_of(2) {
             None
         } else {
-            Some(setup::setup(setting)?)
+            Some(setup::setup(setting, false)?)
         };
         let after_release = setup::of_node(setting, released)?;
-        let fresh = early.map_or_else(|| setup::setup(setting), Ok)?;
+        let fresh = early.map_or_else(|| setup::setup(setting, false), Ok)?;
         Ok(Round { after_release, fresh })
     };
     (0..ROUNDS).map(round).collect()

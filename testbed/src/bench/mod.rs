@@ -5,6 +5,7 @@ mod cluster;
 mod hold;
 mod outage;
 mod path;
+mod radius;
 mod setup;
 
 use std::path::{Path, PathBuf};
@@ -37,6 +38,9 @@ pub struct Options {
     /// Sets `--sessions` sessions up at full speed.
     #[arg(long)]
     setup: bool,
+    /// Has a RADIUS server on loopback judge the subscribers, and account for them.
+    #[arg(long, requires = "setup")]
+    radius: bool,
     /// Holds so many sessions and measures the node's memory, then releases them and measures set-up again.
     #[arg(long, value_name = "N")]
     hold: Option<u32>,
@@ -99,7 +103,7 @@ impl Options {
         };
         let mut passed = true;
         if self.setup {
-            let result = setup(&setting)?;
+            let result = setup(&setting, self.radius)?;
             passed &= result.is_complete();
             self.print(&result)?;
         }

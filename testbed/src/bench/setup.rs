@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::radius::Radius;
 use super::{Setting, open_tunnels, release, simulate};
-use crate::node_config::NodeUnderTest;
+use crate::node_config::{NodeUnderTest, Settings};
 use crate::restart::Error;
 use crate::simulator::{Report, Simulator};
 
@@ -67,9 +68,14 @@ impl fmt::Display for SetupResult {
     }
 }
 
-/// Sets `setting.sessions` sessions up on a fresh node.
-pub fn setup(setting: &Setting) -> Result<SetupResult, Error> {
-    let mut node = NodeUnderTest::new(&setting.program)?;
+/// Sets `setting.sessions` sessions up on a fresh node, which may ask a RADIUS server.
+pub fn setup(setting: &Setting, with_radius: bool) -> Result<SetupResult, Error> {
+    let radius = if with_radius { Some(Radius::start()?) } else { None };
+    let settings = Settings {
+        sections: radius.as_ref().map(Radius::section).unwrap_or_default(),
+        ..Settings::default()
+    };
+    let mut node = NodeUnderTest::with(&setting.program, &settings)?;
     node.daemon.start()?;
     of_node(setting, &node)
 }

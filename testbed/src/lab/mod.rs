@@ -18,6 +18,7 @@ pub mod behind;
 pub mod cleanup;
 pub mod dialup;
 pub mod error;
+pub mod freeradius;
 pub mod guest;
 pub mod image;
 pub mod namespace;

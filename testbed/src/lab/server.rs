@@ -44,6 +44,8 @@ pub struct Settings {
     pub mru: u16,
     /// Whether the pool has IPv6.
     pub ipv6: bool,
+    /// Further sections of the configuration.
+    pub sections: String,
 }
 
 impl Default for Settings {
@@ -53,6 +55,7 @@ impl Default for Settings {
             secret: None,
             mru: 1492,
             ipv6: false,
+            sections: String::new(),
         }
     }
 }
@@ -234,5 +237,6 @@ host_name = "*"
         "\n[[user]]\nname = {IPV6_USER:?}\npassword = {PASSWORD:?}\nipv4 = false"
     )
     .expect("writing to a string cannot fail");
+    text.push_str(&settings.sections);
     text
 }

@@ -8,6 +8,7 @@ pub mod lab;
 pub mod parallel;
 pub mod protoc;
 pub mod purity;
+pub mod radius;
 pub mod realclient;
 pub mod scenarios;
 
@@ -65,6 +66,11 @@ pub const ALL: &[Suite] = &[
         name: "realclient",
         about: "xl2tpd and pppd against Holdfast",
         run: realclient::run,
+    },
+    Suite {
+        name: "radius",
+        about: "FreeRADIUS, and a server that does what no good one does",
+        run: radius::run,
     },
     Suite {
         name: "demo",

@@ -101,9 +101,9 @@ fn finalize(sequence: u64, input_octets: u64) -> Finalize {
     }
 }
 
-/// S-161: the figure is 64 bits wide up to the record.
+/// The figure is 64 bits wide up to the record.
 #[test]
-fn the_last_traffic_of_a_session_is_told_once_and_goes_with_the_stop() {
+fn s_161_the_last_traffic_of_a_session_is_told_once_and_goes_with_the_stop() {
     let mut bench = Bench::with_tunnel(0x0301);
     assert!(bench.put(0x0301, open(1, "ann", address(1))).is_accepted());
     assert!(bench.remove(0x0301, 1).is_accepted());

@@ -46,7 +46,7 @@ fn opening_and_closing_shows_in_the_effects() {
 }
 
 #[test]
-fn an_address_has_one_holder() {
+fn s_153_an_address_has_one_holder() {
     let mut bench = Bench::with_tunnel(0x0301);
     assert!(bench.put(0x0301, open(1, "ann", address(1))).is_accepted());
     let taken = |by| Refusal::Address {
@@ -142,7 +142,7 @@ fn a_refused_change_gives_no_address_away() {
 }
 
 #[test]
-fn a_user_who_dials_again_replaces_his_stale_session() {
+fn s_153_a_user_who_dials_again_replaces_his_stale_session() {
     let mut bench = Bench::with_tunnel(0x0301);
     assert!(bench.run(create(0x0402)).is_accepted());
     bench.establish(0x0402);

@@ -189,9 +189,8 @@ mod tests {
         assert_eq!(due(&mut second, 2_000_000, 4_000_000), later);
     }
 
-    /// S-156
     #[test]
-    fn a_second_is_raised_to_a_minute() {
+    fn s_156_a_second_is_raised_to_a_minute() {
         let mut interims = Interims::default();
         interims.put(1_000, ids(1), &session("a", 1));
         let times = due(&mut interims, 1_000, 301_000);

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use socket2::SockRef;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -58,7 +59,8 @@ impl Line {
     /// `false` if it could not be sent.
     pub(super) fn send(&self, octets: Arc<[u8]>) -> bool {
         match &self.way {
-            Way::Udp(socket) => socket.try_send(&octets).is_ok(),
+            // Not by way of the runtime, which takes a new socket for a full one until it has been polled: the first packet would be lost.
+            Way::Udp(socket) => SockRef::from(&**socket).send(&octets).is_ok(),
             Way::Stream(packets) => packets.try_send(octets).is_ok(),
         }
     }

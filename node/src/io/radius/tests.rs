@@ -58,6 +58,20 @@ fn response(request: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn the_first_packet_of_a_new_socket_leaves() {
+    let server = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let address = server.local_addr().expect("bound");
+    let metrics = Arc::new(Metrics::default());
+    let radius = Radius::start(settings(address, Transport::Udp), metrics.clone()).expect("started");
+    let answer = ask(&radius, 1, LONG);
+    let mut buffer = [0; 4096];
+    let (length, from) = server.recv_from(&mut buffer).expect("a request");
+    server.send_to(&response(&buffer[..length]), from).expect("sent");
+    assert!(matches!(answer.recv_timeout(LONG), Ok(Answer::Reply { .. })));
+    assert_eq!(metrics.get(Counter::RadiusNotSent), 0);
+}
+
+#[test]
 fn a_lost_request_is_sent_again_and_answered() {
     let server = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let address = server.local_addr().expect("bound");

@@ -190,8 +190,15 @@ impl Worker {
         }
     }
 
-    /// Sends the packet in the free slot to a session, whole, in fragments or not at all.
+    /// Sends the packet in the free slot to a session, when the session's rate lets it.
     fn deliver_here(&mut self, session: u32, view: View) {
+        if self.shape(session, &view) {
+            self.send_judged(session, view);
+        }
+    }
+
+    /// Sends the packet in the free slot to a session, whole, in fragments or not at all.
+    pub(super) fn send_judged(&mut self, session: u32, view: View) {
         let packet = &mut self.send.slot()[HEADROOM..HEADROOM + view.length];
         match downlink::judge(self.table.session(session), &self.shard.policy, packet, view) {
             Downlink::Send(view) => self.depart(session, HEADROOM, view.length, view.dscp_bits),

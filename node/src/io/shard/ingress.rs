@@ -133,9 +133,12 @@ impl Worker {
                 self.shard.counters.count_drop(DropReason::Isolated);
             }
             Uplink::Packet { session, packet } => {
-                let shared = &self.table.session(session).shared;
-                shared.count_received(policy.shard, packet.len());
-                return Some(packet);
+                let session = self.table.session(session);
+                if session.admits(self.now, packet.len()) {
+                    session.shared.count_received(policy.shard, packet.len());
+                    return Some(packet);
+                }
+                self.shard.counters.count_drop(DropReason::RateUp);
             }
             Uplink::Control { tunnel, end } => {
                 let datagram = octets[..end].to_vec();

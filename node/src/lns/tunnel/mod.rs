@@ -92,6 +92,8 @@ pub struct Tunnel {
     /// The Ns after the last message that was sent.
     next_to_send: u16,
     terminate_cause: u32,
+    /// Sessions whose subscribers have asked for the end of the link.
+    ended_by_peer: BTreeSet<SessionId>,
     close_reason: Option<CloseReason>,
     commands: VecDeque<Command>,
 }
@@ -127,6 +129,7 @@ impl Tunnel {
             calls_refused: None,
             next_to_send: birth.row.ns as u16,
             terminate_cause: terminate_cause::LOST_CARRIER,
+            ended_by_peer: BTreeSet::new(),
             close_reason: None,
             commands: VecDeque::new(),
         };
@@ -263,6 +266,9 @@ impl Tunnel {
                 );
                 self.held.push(Command::SessionAccepted { session, serial });
             }
+            SessionRequest::EndsByPeer => {
+                self.ended_by_peer.insert(session);
+            }
             SessionRequest::End { cdn, terminate_cause } => {
                 // A full queue keeps the CDN back; the LAC clears the call when its own timers run out.
                 let _ = self.connection.close_call(now.monotonic, session, cdn);
@@ -364,7 +370,9 @@ impl Tunnel {
                 if self.waiting.contains_key(&session) {
                     self.count(Occurrence::CallAbandoned);
                 }
-                self.forget_session(now, session, terminate_cause::of_call(&reason));
+                let by_subscriber = self.ended_by_peer.contains(&session);
+                let cause = terminate_cause::of_call(&reason, by_subscriber);
+                self.forget_session(now, session, cause);
             }
             Event::Closed(reason) => {
                 self.terminate_cause = terminate_cause::of_tunnel(&reason, self.terminate_cause);
@@ -388,6 +396,7 @@ impl Tunnel {
             self.held.push(Command::StopSession(session));
         }
         self.waiting.clear();
+        self.ended_by_peer.clear();
         self.under_way.forget_all();
         self.changes.clear();
     }
@@ -486,6 +495,7 @@ impl Tunnel {
     }
 
     fn forget_session(&mut self, now: Now, session: SessionId, terminate_cause: u32) {
+        self.ended_by_peer.remove(&session);
         if self.sessions.remove(&session) {
             self.resting.insert(session, now.monotonic + SESSION_ID_REST);
             self.waiting.remove(&session);

@@ -118,6 +118,8 @@ pub enum SessionRequest {
         /// A stale session of the same user whose place this one takes.
         replaces: Option<SessionKey>,
     },
+    /// The subscriber ends the link: should the LAC clear the call before we do, that was why.
+    EndsByPeer,
     /// Clear the call.
     End {
         /// What the peer is told.

@@ -112,6 +112,15 @@ pub fn secret_wrong(image: &Image) -> Result<()> {
     })
 }
 
+/// Waits until pppd says that the server refused what it offered by this method.
+pub fn wait_for_refusal(client: &Client, method: &str) -> Result<()> {
+    let text = match method {
+        "pap" => "PAP authentication failed",
+        _ => "CHAP authentication failed",
+    };
+    wait_for_log(client, "pppd.log", text)
+}
+
 /// Waits until a log of the client contains a text.
 fn wait_for_log(client: &Client, file: &str, text: &str) -> Result<()> {
     wait_until(&format!("{text:?} in the client's {file}"), || {

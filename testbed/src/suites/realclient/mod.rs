@@ -2,6 +2,7 @@
 
 mod authentication;
 mod ipv6;
+mod radius;
 mod redial;
 mod restart;
 mod traffic;
@@ -35,6 +36,21 @@ const TESTS: &[LabTest] = &[
         name: "wrong password",
         guests: 1,
         run: authentication::wrong_password,
+    },
+    LabTest {
+        name: "FreeRADIUS: PAP",
+        guests: 2,
+        run: radius::pap,
+    },
+    LabTest {
+        name: "FreeRADIUS: CHAP",
+        guests: 2,
+        run: radius::chap,
+    },
+    LabTest {
+        name: "FreeRADIUS: MS-CHAPv2",
+        guests: 2,
+        run: radius::ms_chap_v2,
     },
     LabTest {
         name: "tunnel secret right",

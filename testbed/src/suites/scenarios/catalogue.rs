@@ -157,6 +157,16 @@ pub const SCENARIOS: &[Scenario] = &[
     due(137, "CCP while MPPE is not wanted"),
     due(138, "DHCPv6 Solicit with 200 IA_PDs"),
     due(139, "Router Advertisement from a subscriber"),
+    // RADIUS.
+    due(150, "reply with wrong authenticator, unknown id, other source"),
+    due(151, "Accept without Message-Authenticator, or with Proxy-State"),
+    due(152, "Reject after an Accept for the same id"),
+    due(153, "Accept with an address already in use"),
+    due(154, "Accept with an unsupported Service-Type or Framed-Protocol"),
+    due(155, "RADIUS attribute of length 0 or 1, or beyond the packet"),
+    due(156, "Session-Timeout 0, Acct-Interim-Interval 1"),
+    due(160, "accounting server dead for long"),
+    due(161, "octet counter beyond 2^32"),
 ];
 
 #[cfg(test)]

@@ -181,9 +181,8 @@ fn a_start_says_who_and_where_and_no_traffic() {
     }
 }
 
-/// S-161
 #[test]
-fn a_stop_carries_gigawords_its_cause_and_how_long_it_was() {
+fn s_161_a_stop_carries_gigawords_its_cause_and_how_long_it_was() {
     let said = said(&Request::Owed(owed(AccountingKind::Stop), Some(traffic())));
     check_session(&said);
     let expected = [

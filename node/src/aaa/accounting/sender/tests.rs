@@ -162,9 +162,8 @@ fn no_more_than_a_window_is_under_way() {
     assert_eq!(sent(&mut sender, ms(1)), [Key::Owed(WINDOW as u64)]);
 }
 
-/// S-160
 #[test]
-fn a_dead_server_is_asked_ever_more_seldom_and_for_ever() {
+fn s_160_a_dead_server_is_asked_ever_more_seldom_and_for_ever() {
     let mut sender = Sender::default();
     for sequence in 0..100 {
         sender.owe(ms(0), &start(sequence, &sequence.to_string()), GROUP);
