@@ -14,6 +14,7 @@
 pub mod accept;
 pub mod accounting;
 pub mod agreement;
+pub mod claims;
 pub mod context;
 pub mod directory;
 pub mod forwarding;
@@ -24,6 +25,7 @@ pub mod orders;
 pub mod passage;
 pub mod prefixes;
 pub mod published;
+pub mod reach;
 pub mod relay;
 pub mod reports;
 pub mod session;

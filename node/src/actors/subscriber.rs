@@ -14,13 +14,13 @@ use tracing::span::EnteredSpan;
 
 use super::context::Shared;
 use super::directory::SessionIds;
-use super::{forwarding, prefixes};
+use super::{claims, forwarding, prefixes};
 use crate::aaa::prefixes::of_row;
-use crate::aaa::{Assignment, PickError, Profile, Rejection, Seat};
+use crate::aaa::{Assignment, Claim, PickError, Profile, Seat};
 use crate::anycast::cut::Group;
 use crate::lns::session::Grant;
 use crate::logging::Escaped;
-use crate::metrics::{Counter, Limit};
+use crate::metrics::Counter;
 use crate::throttled;
 
 /// Judges an authentication and finds an address. The error is what the subscriber is told; what is logged of it goes into `span`.
@@ -34,13 +34,7 @@ pub fn decide(
     let judged = shared.users.load().judge(request, open_sessions);
     let granted = judged.map_err(|rejection| {
         let _span = span();
-        match rejection {
-            Rejection::TooManySessions { .. } => {
-                shared.metrics.count(Counter::AuthSessionLimit);
-                shared.metrics.hit(Limit::UserSessions);
-            }
-            Rejection::UnknownUser | Rejection::WrongPassword => shared.metrics.count(Counter::AuthRejected),
-        }
+        claims::count_rejection(shared, &rejection);
         throttled!(warn, user = %Escaped(&request.name), "subscriber refused: {rejection}");
         rejection.message().as_bytes().to_vec()
     })?;
@@ -55,12 +49,15 @@ pub fn grant(
     mut granted: Profile,
     span: impl Fn() -> EnteredSpan,
 ) -> Result<Grant, Vec<u8>> {
+    claims::check(shared, ids, &granted, &span)?;
     let no_address = |error: PickError| {
         let _span = span();
         shared.metrics.count(match error {
             PickError::Taken { .. } => Counter::AddressTaken,
             PickError::Exhausted { waiting: true, .. } => Counter::PoolWaiting,
-            PickError::Exhausted { .. } | PickError::NoPool(_) => Counter::PoolExhausted,
+            PickError::Exhausted { .. } | PickError::NoPool(_) | PickError::Draining(_) => {
+                Counter::PoolExhausted
+            }
         });
         throttled!(error, user = %Escaped(name), "subscriber refused: {error}");
         b"No address available".to_vec()
@@ -110,7 +107,12 @@ fn assign(
         .filter(|address| pools.holder(*address) == Some(user));
     let address = match assignment {
         Assignment::Fixed(address) => {
-            pools.reserve_fixed(now, *address, user)?;
+            let claim = Claim {
+                user,
+                session: key,
+                conflict: shared.config.load().ppp.address_conflict,
+            };
+            pools.reserve_fixed(now, *address, claim)?;
             *address
         }
         Assignment::Pool(pool) => match own {
@@ -149,11 +151,9 @@ fn replaced(shared: &Shared, key: SessionIds, assignment: &Assignment) -> Option
     let Assignment::Fixed(address) = assignment else {
         return None;
     };
-    let (tunnel, session) = shared
-        .directory
-        .holder(*address)
-        .filter(|holder| *holder != key)?;
-    Some(SessionKey::new(tunnel, session))
+    let holder = shared.directory.holder(*address);
+    let conflict = shared.config.load().ppp.address_conflict;
+    claims::replacing(conflict, holder.filter(|holder| *holder != key)?)
 }
 
 /// The table has refused the address that was reserved for this session: it gets another one next time.

@@ -19,6 +19,7 @@ pub mod clock;
 pub mod handle;
 pub mod host;
 pub mod inbound;
+pub mod kernel_routes;
 pub mod mailbox;
 pub mod netlink;
 pub mod passage;
@@ -34,6 +35,7 @@ mod wake;
 
 pub use handle::{Dataplane, PppRoute, SendError};
 pub use inbound::Inbound;
+pub use kernel_routes::KernelRoutes;
 pub use passage::{Entrance, NotPassed, Passage};
 pub use pulse::{Pulse, Pulses};
 pub use socket::{SocketError, SocketGroup};

@@ -224,11 +224,10 @@ impl Backend for NodeBackend {
         shared
             .metrics
             .set_current(Limit::TableWaiting, shared.table.waiting() as u64);
-        let pools = shared
-            .pools
-            .lock()
-            .expect("nothing panics with the pools locked")
-            .status(clock::since_boot());
+        let (pools, outside_pools) = {
+            let pools = shared.pools.lock().expect("nothing panics with the pools locked");
+            (pools.status(clock::since_boot()), pools.outside())
+        };
         let prefix_pools = shared
             .prefixes
             .lock()
@@ -271,6 +270,7 @@ impl Backend for NodeBackend {
             tunnels: counts(census.tunnels),
             sessions: counts(census.sessions),
             pools,
+            outside_pools,
             radius: shared.radius.servers().into_iter().map(radius_status).collect(),
             prefix_pools,
             limits: shared.metrics.limits(),
