@@ -117,6 +117,7 @@ impl SessionKey {
         Self {
             tunnel_id: u32::from(tunnel.get()),
             session_id: u32::from(session.get()),
+            any_user: false,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 /// Version of the commands' and rows' meaning that this program knows. An entry of a newer one stops the replica. A table uses
 /// the version that all members know ([`crate::Table::version`]), and begins with version 1. Version 2 knows `Assign`, `Move` and
-/// `Raise`; from version 3 on it matters who proposes; version 4 knows `Finalize`.
+/// `Raise`; from version 3 on it matters who proposes; version 4 knows `Finalize`, and may replace another user's session.
 ///
 /// A build with `--cfg holdfast_next` stands for a later release: one version more, and rows with one field more, which is
 /// written from that version on (`replica::next`). It exists to test upgrades, and no release is built so.
@@ -13,6 +13,9 @@ pub const PROPOSER_CHECKED_FROM: u32 = 3;
 
 /// From this version on a Stop that is owed carries the session's traffic, and both records our address in the tunnel.
 pub const TRAFFIC_FINAL_FROM: u32 = 4;
+
+/// From this version on a session may take the address of another user's, where it says so.
+pub const REPLACE_ANY_FROM: u32 = 4;
 
 /// The oldest version that this program still applies. Nodes without a version in common do not work together.
 pub const OLDEST_COMMAND_VERSION: u32 = 1;

@@ -95,6 +95,7 @@ impl Bench {
         let replaces = replaces.map(|(tunnel_id, session_id)| crate::commands::SessionKey {
             tunnel_id: u32::from(tunnel_id),
             session_id: u32::from(session_id),
+            any_user: false,
         });
         let change = ChangeTunnel {
             sessions: vec![

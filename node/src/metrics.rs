@@ -82,7 +82,8 @@ counters! {
     AuthAccepted => "auth_accepted_total", "Authentications accepted.";
     AuthRejected => "auth_rejected_total", "Authentications rejected: unknown user or wrong password.";
     AuthSessionLimit => "auth_session_limit_total", "Authentications rejected at the user's max_sessions.";
-    AddressTaken => "auth_address_taken_total", "Authentications rejected because the fixed address is in use by another user.";
+    AddressTaken => "auth_address_taken_total", "Authentications rejected because the fixed address is in use by a session that is not replaced.";
+    GrantMisfit => "auth_grant_misfit_total", "Authentications rejected because what was granted cannot be: an address or a route of ours or of nobody, or too many of them.";
     AddressRefused => "auth_address_refused_total", "Sessions that began PPP anew because the session table knew their address to be in use or to rest.";
     PoolExhausted => "pool_exhausted_total", "Authentications rejected because the pool had no free address.";
     PoolWaiting => "pool_waiting_total", "Authentications rejected because a member may still forward for the last users of what the pool has left.";
@@ -98,7 +99,7 @@ counters! {
     RadiusDropped => "radius_dropped_total", "RADIUS replies dropped: a wrong authenticator, no Message-Authenticator, Proxy-State, an unexpected code, malformed.";
     RadiusServerLost => "radius_server_lost_total", "Times that a RADIUS server became suspect, dead or on trial.";
     RadiusNotSent => "radius_not_sent_total", "RADIUS packets that no socket took; they are sent again.";
-    PrefixExhausted => "prefix_pool_exhausted_total", "Sessions that got no IPv6 prefix: none was free, the pool is not there, or the fixed one is another user's.";
+    PrefixExhausted => "prefix_pool_exhausted_total", "Sessions that got no IPv6 prefix: none was free, the pool is not there, or the fixed one is another user's or nobody's to have.";
     RouterAdvertisements => "router_advertisements_total", "Router Advertisements sent.";
     RouterSolicitations => "router_solicitations_total", "Router Solicitations received.";
     Dhcp6Answered => "dhcp_answered_total", "DHCPv6 messages answered.";
@@ -208,6 +209,7 @@ limits! {
     LacTunnels => "lac_max_tunnels", "tunnels", "Tunnels of one LAC profile, where it sets a limit.";
     LacSessions => "lac_max_sessions", "sessions", "Sessions of one LAC profile, where it sets a limit.";
     UserSessions => "user_max_sessions", "sessions", "Sessions of one user, where he has a limit; beyond it he is rejected.";
+    OutsideNetworks => "outside_networks", "networks", "Fixed addresses and routes of open sessions outside all pools; beyond it who brings a further one is rejected.";
     RadiusQueue => "radius_queue", "requests", "Questions waiting for the RADIUS client; beyond it they count as unanswered.";
     RadiusRequests => "radius_requests", "requests", "RADIUS requests under way; beyond it a new one counts as unanswered.";
     RadiusIdentifiers => "radius_identifiers", "identifiers", "Identifiers of one RADIUS server, 256 on each of 64 sockets; beyond it the next server is asked, or a request waits.";

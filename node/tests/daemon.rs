@@ -198,6 +198,47 @@ fn reload_says_what_changed_and_survives_a_mistake() {
 }
 
 #[test]
+fn a_pool_is_drained_grown_and_shrunk_by_reload_and_overlaps_are_refused() {
+    let site = Site::new();
+    let _daemon = site.start();
+    let reload = |from: &str, to: &str| {
+        let file = site.path("h.toml");
+        let text = fs::read_to_string(&file).expect("written");
+        assert!(text.contains(from), "{text}");
+        fs::write(&file, text.replace(from, to)).expect("written");
+        site.holdfast(&["reload", "--socket", "h.sock"])
+    };
+    let size = || site.status()["pools"][0]["size"].as_u64();
+    let grown = "prefixes = [\"100.64.0.0/24\", \"100.65.0.0/24\"]\ndrain = true";
+    let said = reload("prefixes = [\"100.64.0.0/24\"]", grown);
+    assert!(
+        text(&said.stdout).contains("pool p: prefixes, drain changed"),
+        "{said:?}"
+    );
+    assert_eq!(size(), Some(253 + 254));
+    assert_eq!(site.status()["pools"][0]["draining"], true);
+    let shown = text(&site.holdfast(&["status", "--config", "h.toml"]).stdout);
+    assert!(shown.contains("draining"), "{shown}");
+
+    let overlapping = "[[lac]]\nname = \"l\"\nhost_name = \"l\"\n[[pool]]\nname = \"q\"\nprefixes = [\"100.65.0.128/25\"]\n[[lac]]";
+    let said = reload("[[lac]]", overlapping);
+    assert_eq!(said.status.code(), Some(1));
+    let said = text(&said.stderr);
+    assert!(
+        said.contains("100.65.0.128/25 overlaps 100.65.0.0/24 of the pool \"p\""),
+        "{said}"
+    );
+    let file = site.path("h.toml");
+    let good = fs::read_to_string(&file)
+        .expect("written")
+        .replace(overlapping, "[[lac]]");
+    fs::write(&file, good).expect("written");
+    assert_eq!(size(), Some(253 + 254), "nothing has changed");
+    reload(grown, "prefixes = [\"100.64.0.0/24\"]");
+    assert_eq!(size(), Some(253));
+}
+
+#[test]
 fn a_second_daemon_is_told_why_it_cannot_start() {
     let site = Site::new();
     let daemon = site.start();

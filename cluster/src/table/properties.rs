@@ -208,6 +208,7 @@ fn session_change(step: &SessionStep) -> SessionChange {
             let replaces = replaces.map(|(tunnel, session)| SessionKey {
                 tunnel_id: u32::from(tunnel),
                 session_id: u32::from(session),
+                any_user: false,
             });
             PutSession {
                 row: Some(row),

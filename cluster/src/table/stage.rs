@@ -16,7 +16,9 @@ use super::{Session, Table};
 use crate::commands::session_change::Change;
 use crate::commands::{ChangeTunnel, PutSession, RemoveSession, SessionKey};
 use crate::ids::{session_id, tunnel_id};
-use crate::limits::{ADDRESSES_PER_SESSION_MAX, SESSION_ROW_OCTETS_MAX, SESSIONS_MAX, TRAFFIC_FINAL_FROM};
+use crate::limits::{
+    ADDRESSES_PER_SESSION_MAX, REPLACE_ANY_FROM, SESSION_ROW_OCTETS_MAX, SESSIONS_MAX, TRAFFIC_FINAL_FROM,
+};
 use crate::records::{AccountingKind, SessionRow, SessionState, TunnelRow, TunnelState};
 
 /// Acct-Terminate-Cause "Port Preempted" (RFC 2866 §5.10).
@@ -157,7 +159,7 @@ impl<'a> Stage<'a> {
         self.staged.overlay.insert((self.tunnel, id), None);
     }
 
-    /// Takes addresses and PPP state from a stale session of the same user, in whatever tunnel it is. Its own
+    /// Takes addresses and PPP state from a stale session of the same user, or of anybody if the key says so, in whatever tunnel it is. Its own
     /// owner learns it as an effect and removes it. One that is gone already needs nothing.
     fn replace(&mut self, key: &SessionKey, by: SessionId, row: &SessionRow) -> Result<(), Refusal> {
         let (Some(tunnel), Some(session)) = (tunnel_id(key.tunnel_id), session_id(key.session_id)) else {
@@ -172,17 +174,22 @@ impl<'a> Stage<'a> {
         if stale.row.ppp.is_none() {
             return Ok(());
         }
-        if row.user().is_none() || stale.row.user() != row.user() {
+        let any_user = key.any_user && self.table.version >= REPLACE_ANY_FROM;
+        if row.user().is_none() || (stale.row.user() != row.user() && !any_user) {
             return Err(Refusal::Address {
                 session: by,
                 why: AddressRefusal::OtherUser,
             });
         }
         let holder = Holder { tunnel, session };
+        let taken = spans_of(row)?;
         for span in spans_of(&stale.row)? {
-            self.table
-                .spans
-                .release(span, holder, stale.row.user(), self.table.now_ms);
+            // What goes on at once does not rest for its former user.
+            let user = match taken.contains(&span) {
+                true => row.user(),
+                false => stale.row.user(),
+            };
+            self.table.spans.release(span, holder, user, self.table.now_ms);
         }
         self.stop(tunnel, stale.accounted, CAUSE_PORT_PREEMPTED);
         let after = Arc::new(SessionRow {

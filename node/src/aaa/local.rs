@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use holdfast_ppp::{AuthRequest, Secret};
 use ipnet::Ipv6Net;
 
-use super::profile::{Assignment, PrefixAssignment, Profile};
+use super::profile::{Assignment, PrefixAssignment, Profile, Route};
 use crate::config::{UserConfig, UserPrefixes};
 
 /// What an unknown user's proof is checked against; its outcome is not used.
@@ -28,6 +28,7 @@ struct LocalUser {
     password: Secret,
     assignment: Assignment,
     max_sessions: Option<u32>,
+    routes: Vec<Route>,
     ipv4: bool,
     pool: Option<String>,
     ipv6: UserPrefixes,
@@ -63,6 +64,7 @@ impl LocalUsers {
                 None => Assignment::Pool(user.pool.clone()),
             },
             max_sessions: user.max_sessions,
+            routes: user.routes.clone(),
             ipv4: user.ipv4,
             pool: user.pool.clone(),
             ipv6: user.ipv6.clone(),
@@ -92,24 +94,36 @@ impl LocalUsers {
         let accepted = request.verify(user.map_or(&self.decoy, |user| &user.password));
         let user = user.ok_or(Rejection::UnknownUser)?;
         let accepted = accepted.ok_or(Rejection::WrongPassword)?;
-        // A fixed address bounds its user to one session by itself: the redial replaces the stale one.
-        if let (Some(limit), Assignment::Pool(_)) = (user.max_sessions, &user.assignment) {
-            let open = open_sessions(&user.name);
-            if open >= limit {
-                return Err(Rejection::TooManySessions { open, limit });
-            }
-        }
-        Ok(Profile {
+        let profile = Profile {
             user: user.name.clone(),
             ipv4: user.ipv4.then(|| user.assignment.clone()),
             link_prefix: user.prefix(user.ipv6.link_prefix),
             delegated_prefix: user.prefix(user.ipv6.delegated_prefix),
             interface_id: user.ipv6.interface_id,
             max_sessions: user.max_sessions,
+            routes: user.routes.clone(),
             ms_chap_success: accepted.ms_chap_success,
             ..Profile::default()
-        })
+        };
+        within_limit(&profile, open_sessions)?;
+        Ok(profile)
     }
+}
+
+/// Holds the sessions that a user has against his limit, whoever set it.
+///
+/// # Errors
+/// There are as many already.
+pub fn within_limit(profile: &Profile, open_sessions: impl FnOnce(&str) -> u32) -> Result<(), Rejection> {
+    // A fixed address bounds its user to one session by itself: the redial replaces the stale one.
+    let (Some(limit), None | Some(Assignment::Pool(_))) = (profile.max_sessions, &profile.ipv4) else {
+        return Ok(());
+    };
+    let open = open_sessions(&profile.user);
+    if open >= limit {
+        return Err(Rejection::TooManySessions { open, limit });
+    }
+    Ok(())
 }
 
 impl LocalUser {
@@ -144,6 +158,7 @@ mod tests {
             address: None,
             pool: None,
             max_sessions: None,
+            routes: Vec::new(),
             ipv4: true,
             ipv6: UserPrefixes::default(),
         };
@@ -202,6 +217,7 @@ mod tests {
             users.judge(&pap("ada", b"secret"), |_| 0).expect("accepted")
         };
         let ada = |ipv4: bool, ipv6: UserPrefixes| UserConfig {
+            routes: Vec::new(),
             name: "ada".to_owned(),
             password: config::Secret::new("secret"),
             address: None,

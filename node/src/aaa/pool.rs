@@ -29,7 +29,7 @@ use ipnet::Ipv4Net;
 use self::stock::Stock;
 use crate::anycast::cut::Group;
 use crate::api::PoolStatus;
-use crate::config::{PoolConfig, UserConfig, host_count, is_host};
+use crate::config::{AddressConflict, PoolConfig, UserConfig, host_count, is_host};
 
 mod seed;
 mod stock;
@@ -72,6 +72,19 @@ struct Pool {
     stock: Stock,
     /// Picks that found nothing.
     exhausted: u64,
+    /// Prefixes that a reload has taken from it.
+    former: Vec<Ipv4Net>,
+}
+
+/// A session that is to have the address which is fixed for its user.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// Who.
+    pub user: &'a str,
+    /// Which session; if it has the address already, it keeps it.
+    pub session: SessionKey,
+    /// What becomes of another session that has it.
+    pub conflict: AddressConflict,
 }
 
 /// For which session an address is picked.
@@ -145,10 +158,13 @@ pub enum PickError {
         /// Some have rested, but a member may still forward for their last users.
         waiting: bool,
     },
+    /// Nobody gets a new address from it.
+    #[error("the pool \"{0}\" is being drained (drain = true)")]
+    Draining(String),
     /// A reload has removed it.
     #[error("there is no pool \"{0}\"")]
     NoPool(String),
-    /// The fixed address is in a session of somebody else, who got it before it was fixed.
+    /// The fixed address is in a session that the policy does not replace.
     #[error("the address {address} is in use by \"{user}\"")]
     Taken {
         /// The address.
@@ -173,11 +189,12 @@ impl Pools {
         let fixed = |user: &UserConfig| user.address.map(|address| (address, user.name.clone()));
         self.fixed = users.iter().filter_map(fixed).collect();
         let old = std::mem::take(&mut self.pools);
-        let exhausted = |name: &str| old.iter().find(|pool| pool.config.name == name);
+        let earlier = |name: &str| old.iter().find(|pool| pool.config.name == name);
         let pool = |config: &&PoolConfig| Pool {
             config: (*config).clone(),
             stock: self.stock(config),
-            exhausted: exhausted(&config.name).map_or(0, |pool| pool.exhausted),
+            exhausted: earlier(&config.name).map_or(0, |pool| pool.exhausted),
+            former: earlier(&config.name).map_or_else(Vec::new, Pool::all_prefixes),
         };
         self.pools = pools.iter().map(pool).collect();
     }
@@ -238,9 +255,7 @@ impl Pools {
         seat: Seat<'_>,
     ) -> Result<Ipv4Addr, PickError> {
         self.expire_reservations(now);
-        let named = |candidate: &Pool| pool.is_none_or(|name| candidate.config.name == name);
-        let position = self.pools.iter().position(named);
-        let position = position.ok_or_else(|| PickError::NoPool(pool.unwrap_or("default").to_owned()))?;
+        let position = self.position(pool)?;
         let picked = self
             .pick_last(position, user)
             .or_else(|| self.pools[position].stock.pick(now, self.wait, seat));
@@ -258,18 +273,43 @@ impl Pools {
         Ok(address)
     }
 
-    /// Keeps a user's fixed address apart. His own stale session is no obstacle: the redial replaces it.
-    pub fn reserve_fixed(&mut self, now: Duration, address: Ipv4Addr, user: &str) -> Result<(), PickError> {
+    /// The pool of this name, or the first that is not being drained.
+    fn position(&self, name: Option<&str>) -> Result<usize, PickError> {
+        let Some(name) = name else {
+            let first = self.pools.iter().position(|pool| !pool.config.drain);
+            let all = || {
+                PickError::Draining(
+                    self.pools
+                        .first()
+                        .map_or_else(String::new, |pool| pool.config.name.clone()),
+                )
+            };
+            return first.ok_or_else(all);
+        };
+        match self.pools.iter().position(|pool| pool.config.name == name) {
+            None => Err(PickError::NoPool(name.to_owned())),
+            Some(position) if self.pools[position].config.drain => Err(PickError::Draining(name.to_owned())),
+            Some(position) => Ok(position),
+        }
+    }
+
+    /// Keeps a user's fixed address apart. A session that the policy replaces is no obstacle.
+    pub fn reserve_fixed(
+        &mut self,
+        now: Duration,
+        address: Ipv4Addr,
+        claim: Claim<'_>,
+    ) -> Result<(), PickError> {
         self.expire_reservations(now);
         match self.held.get(&address) {
-            Some(holder) if holder.user != user => Err(PickError::Taken {
+            Some(holder) if !holder.gives_way_to(claim) => Err(PickError::Taken {
                 address,
                 user: holder.user.clone(),
             }),
             // In use stays in use: should the redial fail, the stale session still has it.
             Some(_) => Ok(()),
             None => {
-                self.keep_apart(now, address, user);
+                self.keep_apart(now, address, claim.user);
                 Ok(())
             }
         }
@@ -424,6 +464,28 @@ impl Pools {
                 .count() as u64
     }
 
+    /// Addresses in use that lie in no pool: fixed for their users, or of a prefix that was removed.
+    pub fn outside(&self) -> u64 {
+        self.held
+            .keys()
+            .filter(|address| self.is_outside(**address))
+            .count() as u64
+    }
+
+    /// Those in use of prefixes that were taken from the pool.
+    fn leaving(&self, pool: &Pool) -> u64 {
+        if pool.former.is_empty() {
+            return 0;
+        }
+        let former = |address: &Ipv4Addr| pool.former.iter().any(|prefix| is_host(*prefix, *address));
+        let leaving = |address: &&Ipv4Addr| former(address) && self.is_outside(**address);
+        self.held.keys().filter(leaving).count() as u64
+    }
+
+    fn is_outside(&self, address: Ipv4Addr) -> bool {
+        !self.pools.iter().any(|pool| contains(&pool.config, address))
+    }
+
     fn pool_status(&self, pool: &Pool, now: Duration) -> PoolStatus {
         let within = |address: &&Ipv4Addr| contains(&pool.config, **address);
         PoolStatus {
@@ -432,6 +494,8 @@ impl Pools {
             gateway: pool.config.gateway.to_string(),
             size: self.size(&pool.config),
             in_use: self.held.keys().filter(within).count() as u64,
+            leaving: self.leaving(pool),
+            draining: pool.config.drain,
             resting: self
                 .released
                 .iter()
@@ -439,6 +503,31 @@ impl Pools {
                 .count() as u64,
             fixed: self.fixed.keys().filter(within).count() as u64,
             exhausted: pool.exhausted,
+        }
+    }
+}
+
+impl Pool {
+    /// What it hands out, and what it did earlier.
+    fn all_prefixes(&self) -> Vec<Ipv4Net> {
+        let mut all = self.former.clone();
+        all.extend(&self.config.prefixes);
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+}
+
+impl Holder {
+    fn gives_way_to(&self, claim: Claim<'_>) -> bool {
+        let same_user = self.user == claim.user;
+        match (claim.conflict, self.hold) {
+            (AddressConflict::Replace, _) => true,
+            (AddressConflict::Refuse, Hold::InUse(session)) => same_user && session == claim.session,
+            // The session table decides between two that are being set up.
+            (AddressConflict::ReplaceSameUser, _) | (AddressConflict::Refuse, Hold::Reserved { .. }) => {
+                same_user
+            }
         }
     }
 }

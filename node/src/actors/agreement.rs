@@ -13,7 +13,7 @@ use std::time::Duration;
 use holdfast_cluster::limits::ISOLATION_LIMIT_S;
 use ring::digest::{Context, SHA256};
 
-use crate::config::{Config, PoolConfig};
+use crate::config::{Config, PoolConfig, UserConfig, UserPrefixes};
 use crate::peers::{Hello, Past};
 
 /// Octets of one digest.
@@ -101,7 +101,7 @@ impl Agreement {
             subscribers.add_octets(lac.secret.as_ref().map_or(&[], |secret| secret.expose()));
         }
         for user in &config.users {
-            subscribers.add(&format!("{user:?}"));
+            subscribers.add(&user_text(user));
             subscribers.add_octets(user.password.expose());
         }
         Self {
@@ -134,12 +134,14 @@ impl Agreement {
     }
 }
 
-/// All of a pool. One without IPv6 says what a node of a version without IPv6 says of it: they agree.
+/// All of a pool that matters to the others: drained it may be at one node after the other. One without IPv6 says what a node of a
+/// version without IPv6 says of it: they agree.
 fn pool_text(pool: &PoolConfig) -> String {
     let PoolConfig {
         name,
         prefixes,
         gateway,
+        drain: _,
         ipv6,
     } = pool;
     let ipv4 = format!("PoolConfig {{ name: {name:?}, prefixes: {prefixes:?}, gateway: {gateway} }}");
@@ -147,6 +149,31 @@ fn pool_text(pool: &PoolConfig) -> String {
         true => ipv4,
         false => format!("{ipv4} {ipv6:?}"),
     }
+}
+
+/// All of a user but the password, which `Debug` passes over. One with nothing that a node of the version before knows not says
+/// what that says.
+fn user_text(user: &UserConfig) -> String {
+    let UserConfig {
+        name,
+        password,
+        address,
+        pool,
+        max_sessions,
+        routes,
+        ipv4,
+        ipv6,
+    } = user;
+    let mut text = format!(
+        "UserConfig {{ name: {name:?}, password: {password:?}, address: {address:?}, pool: {pool:?}, max_sessions: {max_sessions:?} }}"
+    );
+    if !routes.is_empty() {
+        text += &format!(" {routes:?}");
+    }
+    if !*ipv4 || *ipv6 != UserPrefixes::default() {
+        text += &format!(" {ipv4} {ipv6:?}");
+    }
+    text
 }
 
 impl Debug for Agreement {

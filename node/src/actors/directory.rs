@@ -84,6 +84,7 @@ pub struct Directory {
     load_of_shard: Mutex<Vec<usize>>,
     session_count: AtomicUsize,
     tunnel_count: AtomicUsize,
+    outside: AtomicUsize,
     /// By accounting id: sessions that are gone and whose traffic is yet to be told.
     departed: DashMap<String, Departed>,
 }
@@ -161,8 +162,18 @@ impl Directory {
             load_of_shard: Mutex::new(vec![0; shards]),
             session_count: AtomicUsize::new(0),
             tunnel_count: AtomicUsize::new(0),
+            outside: AtomicUsize::new(0),
             departed: DashMap::new(),
         }
+    }
+
+    /// Networks of open sessions that lie in no pool.
+    pub fn outside(&self) -> usize {
+        self.outside.load(Relaxed)
+    }
+
+    pub(super) fn set_outside(&self, networks: usize) {
+        self.outside.store(networks, Relaxed);
     }
 
     /// Sessions in the table.
@@ -443,6 +454,13 @@ impl Directory {
             TunnelState::Closing => facts.heard,
             TunnelState::Closed => true,
         })
+    }
+
+    /// Every session of the table, with what is known of it.
+    pub(super) fn for_each_session(&self, mut look: impl FnMut(SessionIds, &SessionFacts)) {
+        for entry in &self.sessions {
+            look(*entry.key(), entry.value());
+        }
     }
 
     /// A session's row as applied; gives what was known before.

@@ -1,6 +1,6 @@
 //! From the session table to the forwarding tables: what `apply` changed becomes what the packet threads do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,12 +9,12 @@ use holdfast_cluster::records::{PppRow, SessionRow, SessionState, TunnelRow, Tun
 use holdfast_cluster::{Effect, Table};
 use holdfast_ppp::Ncp;
 use holdfast_protocol::{SessionId, TunnelId};
-use ipnet::{IpNet, Ipv6Net};
 
 use super::directory::{Directory, SessionFacts, SessionIds};
+use super::reach::{self, PoolNetworks, Reach};
 use crate::aaa::prefixes::{Pair, of_row};
 use crate::aaa::{Pools, Prefixes};
-use crate::anycast::Slices;
+use crate::anycast::Networks;
 use crate::dataplane::rate::Limits;
 use crate::dataplane::sequence::SendSequence;
 use crate::dataplane::{Magics, SessionEntry, SessionShared, TableUpdate, TunnelEntry};
@@ -50,10 +50,8 @@ pub struct Forwarding {
     prefixes: Arc<Mutex<Prefixes>>,
     limits: LinkLimits,
     shards: usize,
-    /// Addresses in use by slice, where the routers are told.
-    slices: Option<Slices>,
-    /// Whether they have changed since they were last asked for.
-    slices_changed: bool,
+    /// What the routers and the kernel are told of.
+    reach: Reach,
     /// The last log index that the table had applied when it was last followed.
     applied: u64,
     /// Tunnels that have just been established.
@@ -73,6 +71,7 @@ impl Forwarding {
         pools: Arc<Mutex<Pools>>,
         prefixes: Arc<Mutex<Prefixes>>,
         limits: LinkLimits,
+        reach: Reach,
     ) -> Self {
         let shards = dataplane.shards();
         Self {
@@ -83,10 +82,9 @@ impl Forwarding {
             prefixes,
             limits,
             shards,
-            slices: None,
+            reach,
             applied: 0,
             established: Vec::new(),
-            slices_changed: false,
             numbered: [false; 256],
             sequenced: BTreeMap::new(),
         }
@@ -109,34 +107,15 @@ impl Forwarding {
         }
     }
 
-    /// Keeps count of the addresses in use of these pools, and of the prefixes in use of those which are given out in such lengths, so
-    /// that the routers can be told who owns them.
-    pub fn follow_slices(
-        &mut self,
-        pools: impl IntoIterator<Item = IpNet>,
-        prefixes: impl IntoIterator<Item = (Ipv6Net, u8)>,
-    ) {
-        self.slices = Some(Slices::new(pools).with_prefixes(prefixes));
+    /// Routes to the TUN what is to be routed there, and gives what the owner of the groups for which `owned` holds is to
+    /// announce, if anything has changed since, or `anyway`.
+    pub fn tell_kernel(&mut self, anyway: bool, owned: impl Fn(u8) -> bool) -> Option<Networks> {
+        self.reach.tell(&self.directory, anyway, owned)
     }
 
-    /// What the owner of the groups for which `owned` holds announces, if any address has come or gone since, or `anyway`.
-    pub fn announced(&mut self, anyway: bool, owned: impl Fn(u8) -> bool) -> Option<BTreeSet<IpNet>> {
-        let slices = self.slices.as_ref()?;
-        let changed = std::mem::take(&mut self.slices_changed) || anyway;
-        changed.then(|| slices.announced(owned))
-    }
-
-    fn count_slices(&mut self, tunnel: TunnelId, before: Option<Ipv4Addr>, now: Option<Ipv4Addr>) {
-        let Some(slices) = self.slices.as_mut().filter(|_| before != now) else {
-            return;
-        };
-        if let Some(address) = before {
-            slices.remove_used(address.into(), tunnel.group());
-        }
-        if let Some(address) = now {
-            slices.insert_used(address.into(), tunnel.group());
-        }
-        self.slices_changed = true;
+    /// Goes over to other pools.
+    pub fn set_pools(&mut self, pools: PoolNetworks) {
+        self.reach.set_pools(pools, &self.directory);
     }
 
     /// How long user data may be forwarded, since boot.
@@ -211,7 +190,7 @@ impl Forwarding {
             let mut pools = self.pools.lock().expect("nothing panics with the pools locked");
             pools.release(clock::since_boot(), self.applied, address, ids);
         }
-        self.count_slices(tunnel, held, None);
+        self.reach.remove(ids, held);
         self.update(TableUpdate::RemoveSession(tunnel, session));
     }
 
@@ -286,7 +265,7 @@ impl Forwarding {
             .unwrap_or_default();
         self.settle_prefixes(ids, had, of_row(row), row.user().unwrap_or_default());
         let before = before.and_then(|before| before.address);
-        self.count_slices(tunnel, before, now_held);
+        self.reach.put(ids, before, now_held, row);
         self.settle_addresses(ids, before, now_held, row);
         if row.state() == SessionState::Connected {
             self.update(TableUpdate::Session(self.entry(
@@ -336,17 +315,7 @@ impl Forwarding {
         let user = String::from_utf8_lossy(user);
         prefixes.settle(clock::since_boot(), self.applied, ids, &user, before, now);
         drop(prefixes);
-        if let Some(slices) = &mut self.slices {
-            let group = ids.0.group();
-            before
-                .into_iter()
-                .flatten()
-                .for_each(|prefix| slices.remove_prefix(prefix, group));
-            now.into_iter()
-                .flatten()
-                .for_each(|prefix| slices.insert_prefix(prefix, group));
-            self.slices_changed = true;
-        }
+        self.reach.move_prefixes(ids, before, now);
     }
 
     /// The packet threads end only with the node.
@@ -389,7 +358,7 @@ impl Forwarding {
             open: row.is_open(),
             ipv6: rows::has_open(row, Ncp::Ipv6cp),
             address: rows::has_open(row, Ncp::Ipcp).then(|| address(row)).flatten(),
-            routes: routes(row),
+            routes: reach::routes(row),
             mtu: self
                 .limits
                 .mtu
@@ -425,21 +394,6 @@ pub fn address(row: &SessionRow) -> Option<Ipv4Addr> {
         IpAddr::V4(address) if prefix.length == 32 => Some(address),
         IpAddr::V4(_) | IpAddr::V6(_) => None,
     })
-}
-
-/// Networks of the subscriber but for the address: of each family while its protocol is open.
-fn routes(row: &SessionRow) -> Vec<IpNet> {
-    let (ipv4, ipv6) = (rows::has_open(row, Ncp::Ipcp), rows::has_open(row, Ncp::Ipv6cp));
-    let framed = row.ppp.iter().flat_map(|ppp| &ppp.routes).filter_map(net);
-    let prefixes = of_row(row).into_iter().flatten().map(IpNet::V6);
-    framed
-        .chain(prefixes)
-        .filter(|net| if net.addr().is_ipv4() { ipv4 } else { ipv6 })
-        .collect()
-}
-
-fn net(prefix: &holdfast_cluster::records::Prefix) -> Option<IpNet> {
-    IpNet::new(prefix.ip()?, u8::try_from(prefix.length).ok()?).ok()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::subscriber;
 use crate::aaa::Profile;
 use crate::aaa::prefixes::{Pair, Use};
 use crate::aaa::profile::PrefixAssignment;
+use crate::config::unfit_prefix;
 use crate::lns::ipv6;
 use crate::logging::Escaped;
 use crate::metrics::Counter;
@@ -27,6 +28,14 @@ pub fn assign(shared: &Shared, ids: SessionIds, profile: &Profile, span: impl Fn
     ];
     wishes.map(|(purpose, wish)| {
         let wish = wish.as_ref()?;
+        if let PrefixAssignment::Fixed(prefix) = wish
+            && let Some(why) = unfit_prefix(&shared.config.load(), *prefix, purpose == Use::Link)
+        {
+            let _span = span();
+            shared.metrics.count(Counter::PrefixExhausted);
+            throttled!(warn, user = %Escaped(profile.user.as_bytes()), "no IPv6 prefix: {why}");
+            return None;
+        }
         let mut prefixes = shared
             .prefixes
             .lock()

@@ -9,16 +9,18 @@ use holdfast_cluster::commands::SessionKey;
 use holdfast_cluster::records::SessionRow;
 use holdfast_ppp::AuthRequest;
 use holdfast_protocol::{SessionId, TunnelId};
+use ipnet::Ipv6Net;
 use tracing::span::EnteredSpan;
 
 use super::context::Shared;
 use super::directory::SessionIds;
-use super::{forwarding, prefixes};
-use crate::aaa::{Assignment, PickError, Profile, Rejection, Seat};
+use super::{claims, forwarding, prefixes};
+use crate::aaa::prefixes::of_row;
+use crate::aaa::{Assignment, Claim, PickError, Profile, Seat};
 use crate::anycast::cut::Group;
 use crate::lns::session::Grant;
 use crate::logging::Escaped;
-use crate::metrics::{Counter, Limit};
+use crate::metrics::Counter;
 use crate::throttled;
 
 /// Judges an authentication and finds an address. The error is what the subscriber is told; what is logged of it goes into `span`.
@@ -32,13 +34,7 @@ pub fn decide(
     let judged = shared.users.load().judge(request, open_sessions);
     let granted = judged.map_err(|rejection| {
         let _span = span();
-        match rejection {
-            Rejection::TooManySessions { .. } => {
-                shared.metrics.count(Counter::AuthSessionLimit);
-                shared.metrics.hit(Limit::UserSessions);
-            }
-            Rejection::UnknownUser | Rejection::WrongPassword => shared.metrics.count(Counter::AuthRejected),
-        }
+        claims::count_rejection(shared, &rejection);
         throttled!(warn, user = %Escaped(&request.name), "subscriber refused: {rejection}");
         rejection.message().as_bytes().to_vec()
     })?;
@@ -53,12 +49,15 @@ pub fn grant(
     mut granted: Profile,
     span: impl Fn() -> EnteredSpan,
 ) -> Result<Grant, Vec<u8>> {
+    claims::check(shared, ids, &granted, &span)?;
     let no_address = |error: PickError| {
         let _span = span();
         shared.metrics.count(match error {
             PickError::Taken { .. } => Counter::AddressTaken,
             PickError::Exhausted { waiting: true, .. } => Counter::PoolWaiting,
-            PickError::Exhausted { .. } | PickError::NoPool(_) => Counter::PoolExhausted,
+            PickError::Exhausted { .. } | PickError::NoPool(_) | PickError::Draining(_) => {
+                Counter::PoolExhausted
+            }
         });
         throttled!(error, user = %Escaped(name), "subscriber refused: {error}");
         b"No address available".to_vec()
@@ -108,7 +107,12 @@ fn assign(
         .filter(|address| pools.holder(*address) == Some(user));
     let address = match assignment {
         Assignment::Fixed(address) => {
-            pools.reserve_fixed(now, *address, user)?;
+            let claim = Claim {
+                user,
+                session: key,
+                conflict: shared.config.load().ppp.address_conflict,
+            };
+            pools.reserve_fixed(now, *address, claim)?;
             *address
         }
         Assignment::Pool(pool) => match own {
@@ -147,11 +151,9 @@ fn replaced(shared: &Shared, key: SessionIds, assignment: &Assignment) -> Option
     let Assignment::Fixed(address) = assignment else {
         return None;
     };
-    let (tunnel, session) = shared
-        .directory
-        .holder(*address)
-        .filter(|holder| *holder != key)?;
-    Some(SessionKey::new(tunnel, session))
+    let holder = shared.directory.holder(*address);
+    let conflict = shared.config.load().ppp.address_conflict;
+    claims::replacing(conflict, holder.filter(|holder| *holder != key)?)
 }
 
 /// The table has refused the address that was reserved for this session: it gets another one next time.
@@ -184,12 +186,16 @@ pub fn release(shared: &Shared, tunnel: TunnelId, session: SessionId) {
 /// Says that a subscriber is online. The ids are fields: a span for one line would cost as much as the line.
 pub fn log_online(tunnel: TunnelId, row: &SessionRow) {
     let Some(ppp) = &row.ppp else { return };
+    let shown = |net: Option<Ipv6Net>| net.map_or_else(String::new, |net| net.to_string());
     let address = forwarding::address(row).map_or_else(String::new, |address| address.to_string());
+    let [link, delegated] = of_row(row).map(shown);
     tracing::info!(
         %tunnel,
         session = row.session_id,
         user = %Escaped(&ppp.user),
         address,
+        link,
+        delegated,
         calling = %Escaped(&row.calling_number),
         "subscriber online"
     );

@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use super::forwarding::Forwarding;
 use super::members::{FromPeer, Membership};
 use super::published::Published;
+use super::reach::PoolNetworks;
 use super::shard::{ShardInput, ShardSender};
 use super::subscriber;
 use super::tunnel;
@@ -113,6 +114,7 @@ enum Request {
     Query(Query),
     Steer(Steer),
     Peer(FromPeer),
+    Pools(PoolNetworks),
     Stop,
 }
 
@@ -131,6 +133,7 @@ impl std::fmt::Debug for Request {
             Self::Query(_) => f.write_str("Query"),
             Self::Steer(_) => f.write_str("Steer"),
             Self::Peer(from) => f.debug_tuple("Peer").field(from).finish(),
+            Self::Pools(pools) => f.debug_tuple("Pools").field(pools).finish(),
             Self::Stop => f.write_str("Stop"),
         }
     }
@@ -195,6 +198,11 @@ impl TableHandle {
         };
         let asked = self.requests.try_send(Request::Steer(Box::new(steer))).is_ok();
         if asked { answered.await.ok() } else { None }
+    }
+
+    /// Has other pools routed and announced. `false` if the table cannot be told now.
+    pub fn set_pools(&self, pools: PoolNetworks) -> bool {
+        self.requests.try_send(Request::Pools(pools)).is_ok()
     }
 
     /// Ends the thread after what was proposed before is on disk.
@@ -340,6 +348,7 @@ impl TableThread {
                 Request::Query(query) => queries.push(query),
                 Request::Steer(steer) => steer(&mut self.replica),
                 Request::Peer(from) => self.on_peer(from)?,
+                Request::Pools(pools) => self.forwarding.set_pools(pools),
                 Request::Stop => return Ok(true),
             }
         }
@@ -415,18 +424,19 @@ impl TableThread {
         }
     }
 
-    /// Which parts of the pools are this node's, and that the thread gets on.
+    /// What is routed here, which parts of it are this node's, and that the thread gets on.
     fn tell_routers(&mut self, now: Duration) {
+        let (published, anyway) = (&self.published, std::mem::take(&mut self.groups_changed));
+        let owned = |group| published.owner(group) == published.me;
+        let announced = self.forwarding.tell_kernel(anyway, owned);
         let Some((presence, pulse)) = &self.presence else {
             return;
         };
         if let Some(pulse) = pulse {
             pulse.beat(now);
         }
-        let (published, anyway) = (&self.published, std::mem::take(&mut self.groups_changed));
-        let owned = |group| published.owner(group) == published.me;
-        if let Some(slices) = self.forwarding.announced(anyway, owned) {
-            presence.set_slices(slices);
+        if let Some(networks) = announced {
+            presence.set_networks(networks);
         }
     }
 

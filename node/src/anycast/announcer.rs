@@ -32,6 +32,8 @@ use crate::io::netlink::{Netlink, Route};
 pub const ROUTE_PROTOCOL: u8 = 171;
 /// Metric of what is announced as usual.
 pub const METRIC_READY: u32 = 100;
+/// Metric of what another node announces as usual, and this one by a path that is a little longer.
+pub const METRIC_FALLBACK: u32 = 150;
 /// Metric of what is announced with a longer AS path.
 pub const METRIC_LAST_RESORT: u32 = 200;
 
@@ -53,8 +55,12 @@ pub enum Standing {
 pub struct Announcement {
     /// Whether, and how eagerly.
     pub standing: Standing,
-    /// The slices of our groups; of no effect unless ready.
+    /// The pools.
+    pub wholes: BTreeSet<IpNet>,
+    /// The slices of our groups, and what sessions of our groups have outside the pools; of no effect unless ready.
     pub slices: BTreeSet<IpNet>,
+    /// What any session has outside the pools.
+    pub outside: BTreeSet<IpNet>,
 }
 
 /// Whoever passes announcements to the routers.
@@ -98,7 +104,7 @@ pub struct BirdTable {
     netlink: Netlink,
     link: TunLink,
     table: u32,
-    /// The anycast addresses, then the pools.
+    /// The anycast addresses.
     always: Vec<IpNet>,
     /// What the kernel has, with its metric.
     present: BTreeSet<(IpNet, u32)>,
@@ -109,8 +115,8 @@ pub struct BirdTable {
 }
 
 impl BirdTable {
-    /// For routes through `link` in `table`. `always` is what a ready node announces with no session: the anycast
-    /// addresses and the pools. `restored` is counted up whenever the link is set up again.
+    /// For routes through `link` in `table`. `always` is what a ready node announces whatever else: the anycast
+    /// addresses. `restored` is counted up whenever the link is set up again.
     ///
     /// # Errors
     /// No netlink socket.
@@ -199,14 +205,23 @@ fn routes(always: &[IpNet], wanted: &Announcement) -> BTreeSet<(IpNet, u32)> {
         Standing::LastResort => METRIC_LAST_RESORT,
         Standing::Ready => METRIC_READY,
     };
-    let slices = wanted
-        .slices
+    let ready = wanted.standing == Standing::Ready;
+    let slices = wanted.slices.iter().filter(|_| ready);
+    let fallback = if ready {
+        METRIC_FALLBACK
+    } else {
+        METRIC_LAST_RESORT
+    };
+    let others = wanted
+        .outside
         .iter()
-        .filter(|_| wanted.standing == Standing::Ready);
+        .filter(|net| !(ready && wanted.slices.contains(net)));
     always
         .iter()
+        .chain(&wanted.wholes)
         .chain(slices)
         .map(|net| (net.trunc(), metric))
+        .chain(others.map(|net| (net.trunc(), fallback)))
         .collect()
 }
 
@@ -228,27 +243,37 @@ mod tests {
 
     #[test]
     fn each_standing_has_its_routes() {
-        let always = [net("192.0.2.1/32"), net("100.64.0.0/16")];
+        let (address, pool) = (net("192.0.2.1/32"), net("100.64.0.0/16"));
+        let (ours, theirs) = (net("203.0.113.7/32"), net("198.51.100.0/28"));
         let of = |standing| {
             routes(
-                &always,
+                &[address],
                 &Announcement {
                     standing,
-                    slices: [net("100.64.1.0/24")].into(),
+                    wholes: [pool].into(),
+                    slices: [net("100.64.1.0/24"), ours].into(),
+                    outside: [ours, theirs].into(),
                 },
             )
         };
         assert!(of(Standing::Withdrawn).is_empty());
         assert_eq!(
             of(Standing::Ready),
-            [always[0], always[1], net("100.64.1.0/24")]
-                .map(|net| (net, METRIC_READY))
-                .into()
+            [
+                (address, METRIC_READY),
+                (pool, METRIC_READY),
+                (net("100.64.1.0/24"), METRIC_READY),
+                (ours, METRIC_READY),
+                (theirs, METRIC_FALLBACK),
+            ]
+            .into()
         );
         // No slices without a quorum: whoever has one may own them by now.
         assert_eq!(
             of(Standing::LastResort),
-            always.map(|net| (net, METRIC_LAST_RESORT)).into()
+            [address, pool, ours, theirs]
+                .map(|net| (net, METRIC_LAST_RESORT))
+                .into()
         );
     }
 

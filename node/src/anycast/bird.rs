@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::announcer::{METRIC_LAST_RESORT, ROUTE_PROTOCOL};
+use super::announcer::{METRIC_FALLBACK, METRIC_LAST_RESORT, ROUTE_PROTOCOL};
 use crate::config::{AnycastConfig, Config};
 
 /// How often our AS is in the path of a last resort besides the once that every path has it.
@@ -102,15 +102,17 @@ pub fn configuration(config: &Config) -> Result<String, BirdConfigError> {
     Ok(text)
 }
 
-/// What a ready node announces with no session: the addresses that LACs dial, then the whole pool.
-pub fn always(config: &Config) -> Vec<IpNet> {
+/// The addresses that LACs dial.
+pub fn addresses(config: &Config) -> Vec<IpNet> {
     let addresses = config.anycast.iter().flat_map(|anycast| &anycast.addresses);
-    let pools = config.pools.iter().flat_map(|pool| &pool.prefixes);
-    addresses
-        .map(|address| IpNet::from(*address))
-        .chain(pools.map(|prefix| IpNet::from(*prefix)))
-        .chain(config.prefix_units().map(|(prefix, _)| IpNet::V6(prefix)))
-        .collect()
+    addresses.map(|address| IpNet::from(*address)).collect()
+}
+
+/// What a ready node announces with no session: the addresses that LACs dial, then the whole pool.
+fn always(config: &Config) -> Vec<IpNet> {
+    let mut always = addresses(config);
+    always.extend(config.networks());
+    always
 }
 
 fn write(to: &mut String, config: &Config, anycast: &AnycastConfig, families: &[Family]) -> fmt::Result {
@@ -187,11 +189,17 @@ fn write_filter(to: &mut String, anycast: &AnycastConfig, families: &[Family]) -
     writeln!(
         to,
         "# A node without a quorum, or without a way to the LACs, is the last resort: its path is longer than the others'.\n\
+         # What another node's sessions have outside the pools is announced by a path a little longer than that node's.\n\
          filter holdfast_export {{\n\tif !({ours}) then reject;\n\tif krt_metric >= {METRIC_LAST_RESORT} then {{"
     )?;
     for _ in 0..PREPENDED {
         writeln!(to, "\t\tbgp_path.prepend({});", anycast.local_as)?;
     }
+    write!(
+        to,
+        "\t}} else if krt_metric >= {METRIC_FALLBACK} then {{\n\t\tbgp_path.prepend({});\n",
+        anycast.local_as
+    )?;
     writeln!(to, "\t}}\n\taccept;\n}}\n")
 }
 

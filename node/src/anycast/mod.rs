@@ -10,19 +10,21 @@
 //!   announcer <--standing, slices-- whoever knows the session table     BIRD ----------> routers
 //! ```
 //!
-//! `cut`, `slices` and `watch` decide and are pure; `announcer`, `heart` and `parent` act; `bird` prints BIRD's configuration.
+//! `cut`, `slices`, `outside` and `watch` decide and are pure; `announcer`, `heart` and `parent` act; `bird` prints BIRD's configuration.
 //! [`Presence`] is all of it for a running node. BGP itself is BIRD's: no packet of it is seen here.
 
 pub mod announcer;
 pub mod bird;
 pub mod cut;
 pub mod heart;
+pub mod outside;
 pub mod parent;
 mod presence;
 pub mod slices;
 pub mod watch;
 
 pub use announcer::{Announcement, Announcer, Standing};
+pub use outside::Outside;
 pub use parent::Leash;
-pub use presence::Presence;
+pub use presence::{Networks, Presence};
 pub use slices::{Origin, Slices};

@@ -36,6 +36,17 @@ struct Desk {
     changed: Condvar,
 }
 
+/// What there is to announce besides the addresses that LACs dial; see [`Announcement`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networks {
+    /// See [`Announcement::wholes`].
+    pub wholes: BTreeSet<IpNet>,
+    /// See [`Announcement::slices`].
+    pub slices: BTreeSet<IpNet>,
+    /// See [`Announcement::outside`].
+    pub outside: BTreeSet<IpNet>,
+}
+
 #[derive(Debug, Default)]
 struct Wish {
     announcement: Announcement,
@@ -73,9 +84,10 @@ impl Presence {
         }
         let heart = leash.map(|leash| Heart::start(leash, link.clone())).transpose()?;
         let restored = heart.as_ref().map_or_else(Default::default, Heart::restored);
-        let always = bird::always(config);
-        let announcer = BirdTable::open(link.clone(), anycast.table, always, restored.clone())?;
+        let addresses = bird::addresses(config);
+        let announcer = BirdTable::open(link.clone(), anycast.table, addresses, restored.clone())?;
         let desk = Arc::new(Desk::default());
+        desk.wish().announcement.wholes = config.networks().into_iter().collect();
         let at_desk = desk.clone();
         let thread = std::thread::Builder::new()
             .name("announcer".into())
@@ -105,14 +117,25 @@ impl Presence {
         }
     }
 
-    /// The slices of our groups: [`Slices::announced`](super::Slices::announced).
-    pub fn set_slices(&self, slices: BTreeSet<IpNet>) {
+    /// What the table says of the networks: [`Forwarding::announced`](crate::actors::forwarding::Forwarding::announced).
+    pub fn set_networks(&self, networks: Networks) {
         let mut wish = self.desk.wish();
-        if wish.announcement.slices != slices {
-            wish.announcement.slices = slices;
+        let announcement = Announcement {
+            standing: wish.announcement.standing,
+            wholes: networks.wholes,
+            slices: networks.slices,
+            outside: networks.outside,
+        };
+        if wish.announcement != announcement {
+            wish.announcement = announcement;
             wish.revision += 1;
             self.desk.changed.notify_all();
         }
+    }
+
+    /// Counts up whenever the link was set up again, which takes its routes away.
+    pub fn restored(&self) -> Arc<AtomicU64> {
+        self.heart.as_ref().map_or_else(Default::default, Heart::restored)
     }
 
     /// Withdraws everything and waits until the kernel has it so; the node serves on. Blocks.
@@ -257,9 +280,10 @@ mod tests {
         bench.wait_for(Standing::Withdrawn, 0);
         bench.notes.failures.store(3, Ordering::Relaxed);
         bench.presence.set_standing(Standing::Ready);
-        bench
-            .presence
-            .set_slices(["100.64.1.0/24".parse().expect("a prefix")].into());
+        bench.presence.set_networks(Networks {
+            slices: ["100.64.1.0/24".parse().expect("a prefix")].into(),
+            ..Networks::default()
+        });
         bench.wait_for(Standing::Ready, 1);
         bench.presence.withdraw();
         bench.wait_for(Standing::Withdrawn, 1);

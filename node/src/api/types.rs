@@ -191,6 +191,8 @@ pub struct StatusReport {
     pub sessions: Vec<StateCount>,
     /// Address pools.
     pub pools: Vec<PoolStatus>,
+    /// Addresses in use that lie in no pool.
+    pub outside_pools: u64,
     /// RADIUS servers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub radius: Vec<RadiusStatus>,
@@ -284,6 +286,10 @@ pub struct PoolStatus {
     pub fixed: u64,
     /// Rejections because none was free.
     pub exhausted: u64,
+    /// Nobody gets a new address from it.
+    pub draining: bool,
+    /// In use, of prefixes that a reload has taken from the pool since the process started.
+    pub leaving: u64,
 }
 
 /// One RADIUS server for one purpose, as this node finds it.
@@ -392,6 +398,10 @@ pub struct SessionInfo {
     pub user: String,
     /// The subscriber's; `None` before IPCP is open.
     pub address: Option<String>,
+    /// The IPv6 prefix of the link; `None` before IPV6CP is open.
+    pub link_prefix: Option<String>,
+    /// The delegated one; `None` before IPV6CP is open.
+    pub delegated_prefix: Option<String>,
     /// `wait_connect`, `negotiating` or `open`.
     pub state: String,
     /// Calling Number AVP.

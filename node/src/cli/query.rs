@@ -94,7 +94,13 @@ fn session_row(info: &SessionInfo) -> [String; 11] {
     [
         format!("{}/{}", info.tunnel_id, info.session_id),
         or_dash(&info.user),
-        or_dash(info.address.as_deref().unwrap_or_default()),
+        or_dash(
+            info.address
+                .as_deref()
+                .or(info.link_prefix.as_deref())
+                .or(info.delegated_prefix.as_deref())
+                .unwrap_or_default(),
+        ),
         info.state.clone(),
         info.connected_seconds
             .map_or_else(|| "-".to_owned(), human::duration),

@@ -5,7 +5,7 @@ use super::query::{ask, unexpected};
 use super::table::Align::{Left, Right};
 use super::table::Table;
 use super::{CliError, NodeArgs, human};
-use crate::api::{Reply, Request, StateCount, StatusReport};
+use crate::api::{PoolStatus, Reply, Request, StateCount, StatusReport};
 use crate::metrics::CounterRow;
 
 /// Asks and prints.
@@ -85,6 +85,7 @@ fn pools(report: &StatusReport, output: &mut Output) -> Result<(), CliError> {
         ("RESTING", Right),
         ("FIXED", Right),
         ("TIMES FULL", Right),
+        ("", Left),
     ]);
     for pool in &report.pools {
         let row = [
@@ -96,10 +97,24 @@ fn pools(report: &StatusReport, output: &mut Output) -> Result<(), CliError> {
             pool.resting.to_string(),
             pool.fixed.to_string(),
             pool.exhausted.to_string(),
+            pool_notes(pool),
         ];
         table.row(row, output)?;
     }
-    table.finish(output)
+    table.finish(output)?;
+    match report.outside_pools {
+        0 => Ok(()),
+        outside => output.line(format_args!("{outside} addresses in use lie in no pool")),
+    }
+}
+
+/// `draining, 3 in use of prefixes that were removed`
+fn pool_notes(pool: &PoolStatus) -> String {
+    let draining = pool.draining.then(|| "draining".to_owned());
+    let leaving =
+        (pool.leaving > 0).then(|| format!("{} in use of prefixes that were removed", pool.leaving));
+    let notes: Vec<String> = draining.into_iter().chain(leaving).collect();
+    notes.join(", ")
 }
 
 fn radius(report: &StatusReport, output: &mut Output) -> Result<(), CliError> {
@@ -274,6 +289,20 @@ mod tests {
             state("closing", 0),
         ];
         assert_eq!(states(&counts), "20: 19 established, 1 half_open");
+    }
+
+    #[test]
+    fn what_a_pool_loses_is_said() {
+        let pool = PoolStatus {
+            draining: true,
+            leaving: 3,
+            ..PoolStatus::default()
+        };
+        assert_eq!(
+            pool_notes(&pool),
+            "draining, 3 in use of prefixes that were removed"
+        );
+        assert_eq!(pool_notes(&PoolStatus::default()), "");
     }
 
     #[test]

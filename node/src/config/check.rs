@@ -1,7 +1,7 @@
 //! What single values cannot show: names used twice, prefixes that overlap, addresses that lie in no pool.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::os::unix::ffi::OsStrExt;
 
 use ipnet::{IpNet, Ipv4Net};
@@ -9,7 +9,8 @@ use ipnet::{IpNet, Ipv4Net};
 use super::model::{Config, LacConfig, TunMode, UserConfig};
 use super::prefixes;
 use super::read::Reader;
-use super::{cluster, coa, radius};
+use super::{addresses, cluster, coa, radius};
+use crate::aaa::networks::Own;
 use crate::peers::credentials;
 
 /// Longest path of a Unix socket, octets: `sun_path` without its final zero.
@@ -41,6 +42,7 @@ pub fn check(config: &Config, reader: &Reader) {
     radius::check(config, reader);
     coa::check(config, reader);
     pools(config, reader);
+    addresses::check_pools(config, reader);
     prefixes::check(config, reader);
     lacs(&config.lacs, reader);
     anycast(config, reader);
@@ -152,14 +154,6 @@ fn pools(config: &Config, reader: &Reader) {
             for (other, name) in earlier.iter().filter(|(other, _)| overlap(prefix, other)) {
                 reader.mistake(&key, format!("{prefix} overlaps {other} of the pool \"{name}\""));
             }
-            for address in config.node.listen.iter().map(|listen| listen.ip()) {
-                if matches!(address, IpAddr::V4(address) if prefix.contains(&address)) {
-                    reader.mistake(
-                        &key,
-                        format!("{prefix} contains our own address {address} of node.listen"),
-                    );
-                }
-            }
             earlier.push((*prefix, &pool.name));
         }
         gateway(index, pool.gateway, &pool.prefixes, reader);
@@ -211,7 +205,9 @@ fn subset(inner: &[IpNet], outer: &[IpNet]) -> bool {
 
 fn users(config: &Config, reader: &Reader) {
     let mut fixed: BTreeMap<Ipv4Addr, &str> = BTreeMap::new();
+    let own = Own::of(config);
     for (index, user) in config.users.iter().enumerate() {
+        addresses::check_user(&own, index, user, reader);
         if let Some(name) = &user.pool
             && config.pool(name).is_none()
         {
@@ -238,7 +234,8 @@ fn users(config: &Config, reader: &Reader) {
 fn fixed_address(config: &Config, user: &UserConfig, address: Ipv4Addr) -> Result<(), String> {
     let holds = |pool: &&super::PoolConfig| pool.prefixes.iter().any(|prefix| prefix.contains(&address));
     let Some(pool) = config.pools.iter().find(holds) else {
-        return Err(format!("{address} lies in no [[pool]]"));
+        // Routed by itself while its session is open.
+        return Ok(());
     };
     if user
         .pool
@@ -247,12 +244,6 @@ fn fixed_address(config: &Config, user: &UserConfig, address: Ipv4Addr) -> Resul
     {
         return Err(format!(
             "{address} lies in the pool \"{}\", not in the user's",
-            pool.name
-        ));
-    }
-    if config.pools.iter().any(|pool| pool.gateway == address) {
-        return Err(format!(
-            "{address} is our own address in the pool \"{}\"",
             pool.name
         ));
     }

@@ -185,6 +185,7 @@ fn applied(old: &Config, new: &Config) -> Vec<String> {
         changes(&[
             ("prefixes", old.prefixes != new.prefixes),
             ("gateway", old.gateway != new.gateway),
+            ("drain", old.drain != new.drain),
             ("link_prefixes", old.ipv6.link != new.ipv6.link),
             ("delegated_prefixes", old.ipv6.delegated != new.ipv6.delegated),
             (
@@ -280,6 +281,12 @@ fn ppp(d: &mut Differences, old: &Config, new: &Config) {
     d.debug("ppp.dns6", &old.dns6, &new.dns6);
     d.plain("ppp.mss_clamp", &old.mss_clamp, &new.mss_clamp);
     d.plain("ppp.accept_proxy", &old.accept_proxy, &new.accept_proxy);
+    d.shown(
+        "ppp.address_conflict",
+        &old.address_conflict,
+        &new.address_conflict,
+        |policy| policy.name().to_owned(),
+    );
 }
 
 fn aaa(d: &mut Differences, old: &Config, new: &Config) {
@@ -352,6 +359,7 @@ fn user_changes(old: &UserConfig, new: &UserConfig) -> Vec<&'static str> {
         ("address", old.address != new.address),
         ("pool", old.pool != new.pool),
         ("max_sessions", old.max_sessions != new.max_sessions),
+        ("routes", old.routes != new.routes),
         ("ipv4", old.ipv4 != new.ipv4),
         ("ipv6", old.ipv6 != new.ipv6),
     ])

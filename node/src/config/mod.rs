@@ -5,6 +5,7 @@
 //! the line of a key, `diff` compares two configurations for a reload, `dev` and `starter` are the embedded ones.
 
 pub mod accounting;
+mod addresses;
 mod check;
 mod cluster;
 pub mod coa;
@@ -35,12 +36,12 @@ pub use diff::Reload;
 pub use load::environment;
 pub use mistake::{LoadError, Mistake, Place};
 pub use model::{
-    AnycastConfig, ApiConfig, AuthMethod, ClusterConfig, Config, L2tpConfig, LacConfig, LogConfig, LogFormat,
-    MemberConfig, NodeConfig, PoolConfig, PppConfig, TunConfig, TunMode, UserConfig,
+    AddressConflict, AnycastConfig, ApiConfig, AuthMethod, ClusterConfig, Config, L2tpConfig, LacConfig,
+    LogConfig, LogFormat, MemberConfig, NodeConfig, PoolConfig, PppConfig, TunConfig, TunMode, UserConfig,
 };
 pub use parts::SOCKET as STANDARD_SOCKET;
 pub use pattern::Pattern;
-pub use prefixes::{LINK_LENGTH, PrefixPoolConfig, UserPrefixes};
+pub use prefixes::{LINK_LENGTH, PrefixPoolConfig, UserPrefixes, unfit as unfit_prefix};
 pub use radius::{AaaConfig, LocalUse, RadiusConfig, RealmConfig};
 pub use secret::Secret;
 pub use starter::starter;

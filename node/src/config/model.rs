@@ -15,6 +15,7 @@ use super::coa::CoaConfig;
 use super::pattern::Pattern;
 use super::prefixes::{PrefixPoolConfig, UserPrefixes};
 use super::radius::{AaaConfig, RadiusConfig, RealmConfig};
+use crate::aaa::profile::Route;
 
 /// All that an operator can set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -241,6 +242,20 @@ pub struct PppConfig {
     pub mss_clamp: bool,
     /// Whether LCP and authentication done by the LAC are accepted when they satisfy policy (RFC 2661 §4.4.5).
     pub accept_proxy: bool,
+    /// Who gets an address that is fixed for a user and in use already.
+    pub address_conflict: AddressConflict,
+}
+
+/// What becomes of two sessions that are to have one address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AddressConflict {
+    /// The new one of the same user replaces the old one; another user is refused.
+    #[default]
+    ReplaceSameUser,
+    /// The new one replaces the old one, whoever's that is.
+    Replace,
+    /// The new one is refused.
+    Refuse,
 }
 
 /// `[[pool]]`
@@ -252,6 +267,8 @@ pub struct PoolConfig {
     pub prefixes: Vec<Ipv4Net>,
     /// Our own address inside these sessions; unspecified in a pool of IPv6 alone.
     pub gateway: Ipv4Addr,
+    /// Whether nobody gets a new address from it.
+    pub drain: bool,
     /// What is handed out of IPv6.
     pub ipv6: PrefixPoolConfig,
 }
@@ -298,6 +315,8 @@ pub struct UserConfig {
     pub pool: Option<String>,
     /// Sessions at once; `None` means unlimited.
     pub max_sessions: Option<u32>,
+    /// Networks behind the user.
+    pub routes: Vec<Route>,
     /// Whether the user gets IPv4.
     pub ipv4: bool,
     /// What the user gets of IPv6.
@@ -308,6 +327,16 @@ impl Config {
     /// The pool of this name.
     pub fn pool(&self, name: &str) -> Option<&PoolConfig> {
         self.pools.iter().find(|pool| pool.name == name)
+    }
+
+    /// What the pools hand out: all of it is routed and announced as a whole.
+    pub fn networks(&self) -> Vec<IpNet> {
+        let prefixes = self.pools.iter().flat_map(|pool| &pool.prefixes);
+        let units = self.prefix_units();
+        prefixes
+            .map(|prefix| IpNet::V4(*prefix))
+            .chain(units.map(|(prefix, _)| IpNet::V6(prefix)))
+            .collect()
     }
 
     /// The pools that hand out IPv4, in order.

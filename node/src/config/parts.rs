@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::model::{
-    AnycastConfig, ApiConfig, AuthMethod, Config, L2tpConfig, LacConfig, LogConfig, LogFormat, NodeConfig,
-    PoolConfig, PppConfig, TunConfig, TunMode, UserConfig,
+    AddressConflict, AnycastConfig, ApiConfig, AuthMethod, Config, L2tpConfig, LacConfig, LogConfig,
+    LogFormat, NodeConfig, PoolConfig, PppConfig, TunConfig, TunMode, UserConfig,
 };
 use super::prefixes;
 use super::read::Section;
@@ -175,6 +175,7 @@ fn ppp(mut s: Section<'_>) -> PppConfig {
         dns6: s.list("dns6").unwrap_or(d.dns6),
         mss_clamp: s.value("mss_clamp", d.mss_clamp),
         accept_proxy: s.value("accept_proxy", d.accept_proxy),
+        address_conflict: s.value("address_conflict", d.address_conflict),
     };
     if config.dns.len() > 2 {
         s.mistake("dns", "IPCP carries two name servers at most");
@@ -219,6 +220,7 @@ fn pool(mut s: Section<'_>) -> PoolConfig {
         name: name.0,
         prefixes,
         gateway: gateway.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED),
+        drain: s.value("drain", false),
         ipv6,
     };
     s.finish();
@@ -272,6 +274,7 @@ fn user(mut s: Section<'_>) -> UserConfig {
         address: s.optional("address"),
         pool: s.optional("pool"),
         max_sessions: s.number("max_sessions", 1..=1_000_000),
+        routes: s.list("routes").unwrap_or_default(),
         ipv4: s.value("ipv4", true),
         ipv6: prefixes::user(&mut s),
     };
@@ -385,6 +388,7 @@ impl Default for PppConfig {
             dns6: Vec::new(),
             mss_clamp: true,
             accept_proxy: true,
+            address_conflict: AddressConflict::default(),
         }
     }
 }

@@ -173,6 +173,13 @@ fn faults(config: &Config, prefix: Ipv6Net, length: u8) -> Vec<String> {
             "{prefix} is too small: a prefix of length {length} is handed out of it"
         ));
     }
+    faults.extend(not_for_subscribers(config, prefix));
+    faults
+}
+
+/// Why nobody may have the prefix, whoever says so.
+fn not_for_subscribers(config: &Config, prefix: Ipv6Net) -> Vec<String> {
+    let mut faults = Vec::new();
     if !is_unicast(prefix) {
         faults.push(format!("{prefix} is not for hosts of a network"));
     }
@@ -210,16 +217,24 @@ fn users(config: &Config, reader: &Reader) {
     }
 }
 
+/// Why a prefix cannot be one user's, on the link or delegated, wherever it comes from.
+pub fn unfit(config: &Config, prefix: Ipv6Net, link: bool) -> Option<String> {
+    let length = prefix.prefix_len();
+    if link && length != LINK_LENGTH {
+        return Some(format!("{prefix} must have the length {LINK_LENGTH}"));
+    }
+    if !(SHORTEST_PREFIX..=LINK_LENGTH).contains(&length) {
+        return Some(format!(
+            "{prefix} must have a length of {SHORTEST_PREFIX} to {LINK_LENGTH}"
+        ));
+    }
+    not_for_subscribers(config, prefix).into_iter().next()
+}
+
 /// A user's prefix lies outside of all pools, or is one that its pool would hand out.
 fn of_user(config: &Config, prefix: Ipv6Net, link: bool) -> Result<(), String> {
-    if link && prefix.prefix_len() != LINK_LENGTH {
-        return Err(format!("{prefix} must have the length {LINK_LENGTH}"));
-    }
-    if prefix.prefix_len() > LINK_LENGTH {
-        return Err(format!("{prefix} is longer than {LINK_LENGTH}"));
-    }
-    if !is_unicast(prefix) {
-        return Err(format!("{prefix} is not for hosts of a network"));
+    if let Some(text) = unfit(config, prefix, link) {
+        return Err(text);
     }
     for (pool, length) in config.prefix_units() {
         let whole = pool.contains(&prefix) && prefix.prefix_len() == length;
@@ -233,9 +248,9 @@ fn of_user(config: &Config, prefix: Ipv6Net, link: bool) -> Result<(), String> {
 }
 
 fn is_unicast(prefix: Ipv6Net) -> bool {
-    let first = prefix.network();
-    let (global, local) = (0x2000..=0x3fff, 0xfc00..=0xfdff);
-    global.contains(&first.segments()[0]) || local.contains(&first.segments()[0])
+    let ends = [prefix.network(), prefix.broadcast()].map(|end| end.segments()[0]);
+    let within = |range: std::ops::RangeInclusive<u16>| ends.iter().all(|end| range.contains(end));
+    within(0x2000..=0x3fff) || within(0xfc00..=0xfdff)
 }
 
 fn overlap(a: &Ipv6Net, b: &Ipv6Net) -> bool {

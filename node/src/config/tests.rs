@@ -252,7 +252,7 @@ fn users() {
     let file = [
         user("a", "address = \"100.64.0.10\""),
         user("a", "address = \"100.64.0.10\""),
-        user("b", "address = \"100.64.1.10\""),
+        user("b", "address = \"127.0.0.10\""),
         user("c", "address = \"100.64.0.1\""),
         user("d", "address = \"100.64.0.255\""),
         user("e", "pool = \"q\""),
@@ -263,8 +263,8 @@ fn users() {
         &[
             "h.toml:14: user[1].name: \"a\" is taken by the [[user]] number 1 above",
             "h.toml:16: user[1].address: 100.64.0.10 belongs to the user \"a\" already",
-            "h.toml:20: user[2].address: 100.64.1.10 lies in no [[pool]]",
-            "h.toml:24: user[3].address: 100.64.0.1 is our own address in the pool \"p\"",
+            "h.toml:20: user[2].address: 127.0.0.10 cannot be a user's: it is the loopback",
+            "h.toml:24: user[3].address: 100.64.0.1 cannot be a user's: it is our own address in the pool \"p\"",
             "h.toml:28: user[4].address: 100.64.0.255 is the network or the broadcast address",
             "h.toml:32: user[5].pool: there is no [[pool]] named \"q\"",
             "h.toml:37: user[6].max_sessions: a user with a fixed address has one session",
@@ -284,7 +284,7 @@ fn pools() {
         &[
             "h.toml:11: pool[1].name: \"p\" is taken",
             "h.toml:12: pool[1].prefixes[0]: 100.64.0.128/25 overlaps 100.64.0.0/24 of the pool \"p\"",
-            "h.toml:12: pool[1].prefixes[1]: 10.0.0.0/24 contains our own address 10.0.0.1",
+            "h.toml:12: pool[1].prefixes[1]: 10.0.0.0/24 contains 10.0.0.1, our own address",
             "h.toml:12: pool[1].prefixes[2]: \"10.1.0.1/24\" has bits beyond its length",
             "h.toml:16: pool[2].gateway: 10.2.0.0 is the network or the broadcast address",
             "h.toml:17: pool[3].gateway: leaves no address for subscribers",

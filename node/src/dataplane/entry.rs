@@ -26,6 +26,35 @@ pub struct TunnelEntry {
     pub shared: Arc<TunnelShared>,
 }
 
+/// A prefix behind a subscriber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionRoute {
+    /// Which.
+    pub net: IpNet,
+    /// Of sessions with the same prefix the lowest has it.
+    pub metric: u32,
+    /// Of those with the same metric the one that opened last, by the table's clock.
+    pub opened_ms: u64,
+}
+
+impl From<IpNet> for SessionRoute {
+    fn from(net: IpNet) -> Self {
+        Self {
+            net,
+            metric: 0,
+            opened_ms: 0,
+        }
+    }
+}
+
+impl std::str::FromStr for SessionRoute {
+    type Err = ipnet::AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse::<IpNet>().map(Self::from)
+    }
+}
+
 /// A session of a tunnel that was announced before.
 #[derive(Clone, Debug)]
 pub struct SessionEntry {
@@ -42,7 +71,7 @@ pub struct SessionEntry {
     /// The subscriber's own address.
     pub address: Option<Ipv4Addr>,
     /// Further prefixes of the subscriber, of either family.
-    pub routes: Vec<IpNet>,
+    pub routes: Vec<SessionRoute>,
     /// The largest IP packet, octets, to be sent to the subscriber. At least [`crate::dataplane::table::MIN_MTU`].
     pub mtu: u16,
     /// Whether the MSS of TCP connections is held to what `mtu` carries.

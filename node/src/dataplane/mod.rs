@@ -33,6 +33,6 @@ pub mod table;
 pub mod uplink;
 
 pub use counters::{DropReason, SessionShared, SessionTotals, ShardCounters, ShardTotals, TunnelShared};
-pub use entry::{SessionEntry, TableUpdate, TunnelEntry};
+pub use entry::{SessionEntry, SessionRoute, TableUpdate, TunnelEntry};
 pub use lcp_echo::Magics;
 pub use table::Table;

@@ -1,6 +1,7 @@
 //! Which session an address of a subscriber belongs to: single IPv4 addresses and longest prefixes.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -40,14 +41,27 @@ impl Hasher for AssignedHasher {
 /// A map with assigned keys.
 pub type AssignedMap<K, V> = HashMap<K, V, BuildHasherDefault<AssignedHasher>>;
 
+/// Of sessions with the same prefix the lowest has it: its metric, when the session opened, and its ids, so that every node finds
+/// the same.
+pub type Rank = (u32, Reverse<u64>, u32);
+
+/// Who has a prefix.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    session: u32,
+    rank: Rank,
+}
+
 /// The prefixes of one family, by length, the longest first. Few lengths are in use, so a lookup is a few probes.
 #[derive(Debug, Default)]
 struct Prefixes {
-    by_length: Vec<(u8, AssignedMap<u128, u32>)>,
+    by_length: Vec<(u8, AssignedMap<u128, Held>)>,
+    /// Who would have a prefix if it were not another's; few are asked for twice.
+    rivals: BTreeMap<(u8, u128), Vec<Held>>,
 }
 
 impl Prefixes {
-    fn insert(&mut self, length: u8, network: u128, session: u32) {
+    fn insert(&mut self, length: u8, network: u128, new: Held) {
         let at = match self.by_length.binary_search_by(|(other, _)| length.cmp(other)) {
             Ok(at) => at,
             Err(at) => {
@@ -55,27 +69,64 @@ impl Prefixes {
                 at
             }
         };
-        self.by_length[at].1.insert(network, session);
+        let networks = &mut self.by_length[at].1;
+        let loser = match networks.get_mut(&network) {
+            None => networks.insert(network, new),
+            Some(held) if held.session == new.session => {
+                *held = new;
+                None
+            }
+            Some(held) if new.rank < held.rank => Some(std::mem::replace(held, new)),
+            Some(_) => Some(new),
+        };
+        if let Some(loser) = loser {
+            self.rivals.entry((length, network)).or_default().push(loser);
+        }
     }
 
-    /// Takes the prefix from `session`; a prefix that has gone to another session stays there.
+    /// Takes the prefix from `session`, for the best of those who wait for it; or `session` waits no longer.
     fn remove(&mut self, length: u8, network: u128, session: u32) {
+        let next = self.next_rival(length, network, session);
         let Ok(at) = self.by_length.binary_search_by(|(other, _)| length.cmp(other)) else {
             return;
         };
         let networks = &mut self.by_length[at].1;
-        if networks.get(&network) == Some(&session) {
-            networks.remove(&network);
+        if networks.get(&network).is_some_and(|held| held.session == session) {
+            match next {
+                Some(next) => {
+                    networks.insert(network, next);
+                    self.forget_rival(length, network, next.session);
+                }
+                None => {
+                    networks.remove(&network);
+                }
+            }
         }
-        if networks.is_empty() {
+        if self.by_length[at].1.is_empty() {
             self.by_length.remove(at);
+        }
+    }
+
+    /// The best of those who wait for a prefix, after `session` has ceased to.
+    fn next_rival(&mut self, length: u8, network: u128, session: u32) -> Option<Held> {
+        self.forget_rival(length, network, session);
+        let waiting = self.rivals.get(&(length, network))?;
+        waiting.iter().min_by_key(|held| held.rank).copied()
+    }
+
+    fn forget_rival(&mut self, length: u8, network: u128, session: u32) {
+        if let Some(waiting) = self.rivals.get_mut(&(length, network)) {
+            waiting.retain(|held| held.session != session);
+            if waiting.is_empty() {
+                self.rivals.remove(&(length, network));
+            }
         }
     }
 
     fn find(&self, address: u128, width: u8) -> Option<u32> {
         self.by_length.iter().find_map(|(length, networks)| {
             let mask = u128::MAX.checked_shl(u32::from(width - length)).unwrap_or(0);
-            networks.get(&(address & mask)).copied()
+            networks.get(&(address & mask)).map(|held| held.session)
         })
     }
 }
@@ -101,20 +152,20 @@ impl Routes {
         }
     }
 
-    /// Gives the prefix to `session`; the last one to ask has it.
-    pub fn insert_prefix(&mut self, prefix: IpNet, session: u32) {
+    /// Gives the prefix to `session`, or to whoever of those that asked for it has the lowest rank.
+    pub fn insert_prefix(&mut self, prefix: IpNet, session: u32, rank: Rank) {
+        let new = Held { session, rank };
         match prefix.trunc() {
-            IpNet::V4(net) => {
-                self.prefixes_v4
-                    .insert(net.prefix_len(), net.network().to_bits().into(), session)
-            }
+            IpNet::V4(net) => self
+                .prefixes_v4
+                .insert(net.prefix_len(), net.network().to_bits().into(), new),
             IpNet::V6(net) => self
                 .prefixes_v6
-                .insert(net.prefix_len(), net.network().to_bits(), session),
+                .insert(net.prefix_len(), net.network().to_bits(), new),
         }
     }
 
-    /// Takes the prefix from `session`; a prefix that has gone to another session stays there.
+    /// Takes the prefix from `session`; the next in rank has it then.
     pub fn remove_prefix(&mut self, prefix: IpNet, session: u32) {
         match prefix.trunc() {
             IpNet::V4(net) => {
@@ -143,6 +194,8 @@ impl Routes {
 mod tests {
     use super::*;
 
+    const RANK: Rank = (1, Reverse(0), 0);
+
     fn find(routes: &Routes, address: &str) -> Option<u32> {
         routes.find(address.parse().expect("an address"))
     }
@@ -156,9 +209,9 @@ mod tests {
             ("10.1.2.0/24", 3),
             ("2001:db8::/32", 4),
         ] {
-            routes.insert_prefix(prefix.parse().expect("a prefix"), session);
+            routes.insert_prefix(prefix.parse().expect("a prefix"), session, RANK);
         }
-        routes.insert_prefix("2001:db8:1::/48".parse().expect("a prefix"), 5);
+        routes.insert_prefix("2001:db8:1::/48".parse().expect("a prefix"), 5, RANK);
         routes.insert_host(Ipv4Addr::new(10, 1, 2, 3), 6);
         let cases = [
             ("9.9.9.9", 1),
@@ -182,9 +235,9 @@ mod tests {
             "10.8.0.0/24".parse().expect("a prefix"),
         );
         routes.insert_host(address, 1);
-        routes.insert_prefix(prefix, 1);
+        routes.insert_prefix(prefix, 1, (2, Reverse(0), 1));
         routes.insert_host(address, 2);
-        routes.insert_prefix(prefix, 2);
+        routes.insert_prefix(prefix, 2, RANK);
         routes.remove_host(address, 1);
         routes.remove_prefix(prefix, 1);
         assert_eq!(

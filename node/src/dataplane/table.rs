@@ -4,6 +4,7 @@
 //! random and sparse: an array of pages would cost up to 1 KiB a session. With four shards a session costs each of them
 //! about 200 octets, its counters and its part of its tunnel included.
 
+use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -297,7 +298,7 @@ impl Table {
             magics: entry.magics,
             receive: ReceiveSequence::default(),
             address: entry.address,
-            routes: entry.routes.into_boxed_slice(),
+            routes: entry.routes.iter().map(|route| route.net).collect(),
             shared: entry.shared,
             place: tunnel.sessions.len() as u32,
         };
@@ -326,8 +327,9 @@ impl Table {
         if let Some(address) = session.address {
             self.routes.insert_host(address, index);
         }
-        for route in &session.routes {
-            self.routes.insert_prefix(*route, index);
+        for route in &entry.routes {
+            let rank = (route.metric, Reverse(route.opened_ms), key);
+            self.routes.insert_prefix(route.net, index, rank);
         }
     }
 
@@ -376,6 +378,7 @@ fn key(tunnel: u16, session: u16) -> u32 {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::dataplane::entry::SessionRoute;
     use crate::dataplane::rate::Limits;
     use crate::dataplane::sequence::SendSequence;
 
@@ -502,6 +505,48 @@ pub(crate) mod tests {
         table.apply(TableUpdate::Session(session(2, 30, [10, 0, 0, 1])));
         table.apply(TableUpdate::RemoveSession(tunnel_id(1), session_id(10)));
         assert_eq!(route(&table, 1), Some((2, 30)));
+    }
+
+    /// Session 10 with a route, then session 20 with the same one.
+    fn shared_route(first: (u32, u64), second: (u32, u64)) -> Table {
+        let mut table = table();
+        for (id, octet, (metric, opened_ms)) in [(10, 1, first), (20, 2, second)] {
+            let mut entry = session(1, id, [10, 0, 0, octet]);
+            entry.routes = vec![SessionRoute {
+                net: "192.0.2.0/28".parse().expect("a prefix"),
+                metric,
+                opened_ms,
+            }];
+            table.apply(TableUpdate::Session(entry));
+        }
+        table
+    }
+
+    #[test]
+    fn of_two_sessions_with_one_route_the_lower_metric_has_it_and_the_other_takes_over() {
+        let holder = |table: &Table| {
+            let index = table.route([192, 0, 2, 5].into())?;
+            Some(table.session(index).id.get())
+        };
+        for (first, second, has) in [
+            ((1, 9), (2, 9), 10),
+            ((2, 9), (1, 9), 20),
+            ((1, 8), (1, 9), 20),
+            ((1, 9), (1, 8), 10),
+        ] {
+            let mut table = shared_route(first, second);
+            assert_eq!(holder(&table), Some(has), "{first:?} {second:?}");
+            let other = if has == 10 { 20 } else { 10 };
+            table.apply(TableUpdate::RemoveSession(tunnel_id(1), session_id(has)));
+            assert_eq!(holder(&table), Some(other));
+            table.apply(TableUpdate::RemoveSession(tunnel_id(1), session_id(other)));
+            assert_eq!(holder(&table), None);
+        }
+        let mut table = shared_route((1, 1), (2, 1));
+        table.apply(TableUpdate::RemoveSession(tunnel_id(1), session_id(20)));
+        assert_eq!(holder(&table), Some(10), "the loser's end changes nothing");
+        table.apply(TableUpdate::Session(session(1, 10, [10, 0, 0, 1])));
+        assert_eq!(holder(&table), None, "a session may lose a route and stay");
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod coa;
 pub mod handle;
 pub mod host;
 pub mod inbound;
+pub mod kernel_routes;
 pub mod mailbox;
 pub mod netlink;
 pub mod passage;
@@ -35,6 +36,7 @@ mod wake;
 
 pub use handle::{Dataplane, PppRoute, SendError};
 pub use inbound::Inbound;
+pub use kernel_routes::KernelRoutes;
 pub use passage::{Entrance, NotPassed, Passage};
 pub use pulse::{Pulse, Pulses};
 pub use socket::{SocketError, SocketGroup};

@@ -20,7 +20,7 @@ const HEADER: usize = 16;
 /// The kernel answers within the system call that sends the request; what takes this long will never come.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A route through an interface, in a table other than those by which the kernel forwards.
+/// A route through an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Where to.
@@ -31,7 +31,7 @@ pub struct Route {
     pub table: u32,
     /// Who made it (`rtm_protocol`).
     pub protocol: u8,
-    /// Its priority; not zero, which IPv6 would replace by 1024.
+    /// Its priority. Zero is the first in IPv4, 1024 in IPv6, and any for a removal.
     pub metric: u32,
 }
 
@@ -95,6 +95,18 @@ impl Netlink {
         self.ask(route_request(
             libc::RTM_NEWROUTE,
             libc::NLM_F_CREATE | libc::NLM_F_REPLACE,
+            route,
+        ))
+    }
+
+    /// Adds a route where there is none to the same destination with the same metric, whoever made it.
+    ///
+    /// # Errors
+    /// EEXIST when there is.
+    pub fn add_new_route(&mut self, route: &Route) -> io::Result<()> {
+        self.ask(route_request(
+            libc::RTM_NEWROUTE,
+            libc::NLM_F_CREATE | libc::NLM_F_EXCL,
             route,
         ))
     }

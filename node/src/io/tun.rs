@@ -31,8 +31,8 @@ const CLONE_DEVICE: &str = "/dev/net/tun";
 /// Bounds of the device's MTU, octets: what RFC 791 §3.2 asks for, and what a packet buffer holds.
 pub const MTU_RANGE: std::ops::RangeInclusive<u16> = 68..=9000;
 
-/// What the kernel gives IPv6 routes that name none.
-const IPV6_METRIC: u32 = 1024;
+/// Below that of the routes that BIRD keeps in the same table for when the device is gone (32); zero is taken for 1024.
+const IPV6_METRIC: u32 = 1;
 
 /// What the device is to look like.
 #[derive(Clone, Debug, PartialEq, Eq)]

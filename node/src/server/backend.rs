@@ -6,10 +6,12 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use holdfast_cluster::Table;
 use holdfast_cluster::records::{SessionRow, SessionState, TunnelRow, TunnelState};
+use holdfast_ppp::Ncp;
 use holdfast_protocol::{SessionId, TunnelId};
 use tokio::sync::mpsc;
 
 use super::{ConfigSource, Stop, belonging, checkpoint, cluster_orders, reload};
+use crate::aaa::prefixes::{Pair, of_row};
 use crate::aaa::radius::client::ServerState;
 use crate::actors::context::Shared;
 use crate::actors::forwarding;
@@ -222,11 +224,10 @@ impl Backend for NodeBackend {
         shared
             .metrics
             .set_current(Limit::TableWaiting, shared.table.waiting() as u64);
-        let pools = shared
-            .pools
-            .lock()
-            .expect("nothing panics with the pools locked")
-            .status(clock::since_boot());
+        let (pools, outside_pools) = {
+            let pools = shared.pools.lock().expect("nothing panics with the pools locked");
+            (pools.status(clock::since_boot()), pools.outside())
+        };
         let prefix_pools = shared
             .prefixes
             .lock()
@@ -269,6 +270,7 @@ impl Backend for NodeBackend {
             tunnels: counts(census.tunnels),
             sessions: counts(census.sessions),
             pools,
+            outside_pools,
             radius: shared.radius.servers().into_iter().map(radius_status).collect(),
             prefix_pools,
             limits: shared.metrics.limits(),
@@ -538,6 +540,8 @@ fn session_info(
     mtu: u16,
 ) -> SessionInfo {
     let ppp = row.ppp.as_ref().filter(|_| row.is_open());
+    let ipv6 = rows::has_open(row, Ncp::Ipv6cp);
+    let prefixes = if ipv6 { of_row(row) } else { Pair::default() };
     let method = ppp
         .and_then(|ppp| rows::auth_method(ppp.auth_method))
         .map(config_method);
@@ -551,6 +555,8 @@ fn session_info(
         address: ppp
             .and_then(|_| forwarding::address(row))
             .map(|address| address.to_string()),
+        link_prefix: prefixes[0].map(|prefix| prefix.to_string()),
+        delegated_prefix: prefixes[1].map(|prefix| prefix.to_string()),
         state: session_state(row).into(),
         calling_number: Escaped(&row.calling_number).to_string(),
         called_number: Escaped(&row.called_number).to_string(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::start::admission_limits;
 use crate::aaa::LocalUsers;
 use crate::actors::context::Shared;
+use crate::actors::reach::PoolNetworks;
 use crate::api::ReloadReport;
 use crate::config::{Config, MemberConfig, Reload};
 use crate::logging::LogControl;
@@ -36,6 +37,11 @@ pub fn apply(shared: &Shared, log: &LogControl, file: &Config) -> Result<ReloadR
             .lock()
             .expect("nothing panics with the prefixes locked");
         prefixes.configure(&config.pools, &config.users);
+    }
+    let networks = PoolNetworks::of(&config);
+    if networks != PoolNetworks::of(&shared.config.load()) && !shared.table.set_pools(networks) {
+        needs_restart
+            .push("pool: the session table is too busy to change what is routed: reload again".to_owned());
     }
     {
         let mut admission = shared

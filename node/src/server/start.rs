@@ -10,7 +10,6 @@ use dashmap::DashMap;
 use holdfast_cluster::liveness::isolation;
 use holdfast_cluster::log::{DiskLog, LogError};
 use holdfast_cluster::replica::{Lineage, Replica, ReplicaConfig, ReplicaError};
-use ipnet::IpNet;
 use tokio::sync::mpsc;
 
 use super::ownership::{self, TakeError};
@@ -21,6 +20,7 @@ use crate::actors::directory::Directory;
 use crate::actors::forwarding::{Forwarding, LinkLimits};
 use crate::actors::members::{Members, PeersTransport};
 use crate::actors::passage::ToOwner;
+use crate::actors::reach::{PoolNetworks, Reach};
 use crate::actors::shard::inbox;
 use crate::actors::table::{self, TableHandle, TableThread};
 use crate::anycast::{Leash, Presence};
@@ -29,7 +29,8 @@ use crate::config::{Config, TunMode};
 use crate::io::coa::CoaSocket;
 use crate::io::radius::Radius;
 use crate::io::{
-    Dataplane, Inbound, Passage, SocketError, SocketGroup, Tun, TunConfig, TunError, clock, host, inbound,
+    Dataplane, Inbound, KernelRoutes, Passage, SocketError, SocketGroup, Tun, TunConfig, TunError, clock,
+    host, inbound,
 };
 use crate::lns::admission::{Admission, AdmissionLimits};
 use crate::lns::ipv6::dhcp6::Duid;
@@ -110,6 +111,7 @@ impl Node {
         let coa = CoaSocket::open(&config.coa.listen)?;
         let presence = start_presence(&config, tun.as_ref().ok(), leash)?;
         let (tun_text, has_tun) = (tun_text(&config, tun.as_ref()), tun.is_ok());
+        let routes = start_routes(&config, tun.as_ref().ok(), presence.as_deref())?;
         let gateway = config.gateway();
         let pulses = presence.as_ref().and_then(|presence| presence.pulses());
         let passage = members
@@ -140,12 +142,8 @@ impl Node {
                 mtu: config.ppp.mtu,
                 mss_clamp: config.ppp.mss_clamp,
             },
+            Reach::new(PoolNetworks::of(&config), routes, presence.is_some()),
         );
-        if presence.is_some() {
-            let prefixes = config.pools.iter().flat_map(|pool| pool.prefixes.iter());
-            let prefixes = prefixes.map(|prefix| IpNet::V4(*prefix));
-            forwarding.follow_slices(prefixes, config.prefix_units());
-        }
         forwarding.rebuild(replica.table());
         let (inputs, inboxes): (Vec<_>, Vec<_>) = receivers.into_iter().map(inbox).unzip();
         let membership = members
@@ -388,6 +386,18 @@ fn start_presence(
         return Ok(None);
     };
     Ok(Presence::start(config, tun.link(), leash)?.map(Arc::new))
+}
+
+/// Whoever routes to the device what comes and goes with sessions and reloads.
+fn start_routes(
+    config: &Config,
+    tun: Option<&Tun>,
+    presence: Option<&Presence>,
+) -> Result<Option<KernelRoutes>, StartError> {
+    let Some(tun) = tun else { return Ok(None) };
+    let present = config.networks().into_iter().collect();
+    let restored = presence.map_or_else(Default::default, Presence::restored);
+    Ok(Some(KernelRoutes::start(tun.link(), present, restored)?))
 }
 
 fn tun_text(config: &Config, tun: Result<&Tun, &String>) -> String {

@@ -59,6 +59,13 @@ impl Caller {
         SessionId::new(call).expect("not zero")
     }
 
+    /// The subscriber's line is cut.
+    pub fn hang_up(&mut self, call: u16) {
+        let now = self.now();
+        self.lac.hang_up(now, SessionId::new(call).expect("not zero"));
+        self.turn();
+    }
+
     /// Serves the line until something is so.
     pub fn until(&mut self, what: &str, mut happens: impl FnMut(&mut Self) -> bool) {
         let begun = Instant::now();

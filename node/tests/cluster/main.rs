@@ -3,6 +3,7 @@
 //! Without TUN interfaces, so that it needs no privileges. Nothing here depends on how long something takes.
 
 mod accounting;
+mod addresses;
 mod caller;
 mod certificates;
 #[allow(dead_code, reason = "the LNS's own tests use all of it")]

@@ -96,6 +96,20 @@ impl Site {
         fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("private");
     }
 
+    /// The users of all nodes' files.
+    pub fn users(&self) -> String {
+        users()
+    }
+
+    /// Changes a node's file, and has the node take it over.
+    pub fn edit(&self, node: u8, change: impl Fn(&str) -> String) {
+        let file = self.path(&format!("{node}.toml"));
+        let text = fs::read_to_string(&file).expect("written");
+        fs::write(&file, change(&text)).expect("written");
+        let reload = self.holdfast(&["reload", "--config", &format!("{node}.toml")]);
+        assert!(reload.status.success(), "{}", self::text(&reload.stderr));
+    }
+
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
         command

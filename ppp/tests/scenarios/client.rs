@@ -9,7 +9,8 @@ use holdfast_ppp::packet::{ConfigOption, Packet, encode_options, parse_options};
 use md5::{Digest, Md5};
 
 use crate::bench::{
-    ACK, CHAP, IPCP, LCP, NAK, PAP, REJECT, REQUEST, TERMINATE, TERMINATE_ACK, encode, seconds,
+    ACK, CHAP, GOOD_IPV6CP, IPCP, IPV6CP, LCP, NAK, PAP, PROTOCOL_REJECT, REJECT, REQUEST, TERMINATE,
+    TERMINATE_ACK, encode, seconds,
 };
 
 const REPEAT: Duration = seconds(3);
@@ -42,6 +43,8 @@ impl Layer {
 pub struct Client {
     lcp: Layer,
     ipcp: Layer,
+    /// For a client that wants IPv6.
+    ipv6cp: Option<Layer>,
     pub magic: u32,
     /// The authentication that the server has asked for.
     auth: Vec<u8>,
@@ -69,6 +72,7 @@ impl Client {
         Self {
             lcp: Layer::default(),
             ipcp: Layer::default(),
+            ipv6cp: None,
             magic,
             auth: Vec::new(),
             authenticated: false,
@@ -80,6 +84,18 @@ impl Client {
             terminated: false,
             out: Vec::new(),
         }
+    }
+
+    /// One that asks for IPv6 as well.
+    pub fn with_ipv6(magic: u32) -> Self {
+        Self {
+            ipv6cp: Some(Layer::default()),
+            ..Self::new(magic)
+        }
+    }
+
+    pub fn has_ipv6(&self) -> bool {
+        self.ipv6cp.as_ref().is_some_and(Layer::is_open)
     }
 
     pub fn is_up(&self) -> bool {
@@ -145,7 +161,8 @@ impl Client {
     }
 
     pub fn poll_timeout(&self) -> Option<Duration> {
-        [self.lcp.repeat_at, self.ipcp.repeat_at, self.auth_at]
+        let ipv6cp = self.ipv6cp.as_ref().and_then(|layer| layer.repeat_at);
+        [self.lcp.repeat_at, self.ipcp.repeat_at, ipv6cp, self.auth_at]
             .into_iter()
             .flatten()
             .min()
@@ -161,6 +178,11 @@ impl Client {
             self.ipcp.repeat_at = Some(now + REPEAT);
             self.send_ipcp_request();
         }
+        if let Some(layer) = self.ipv6cp.as_mut().filter(|layer| due(layer.repeat_at)) {
+            layer.repeat_at = Some(now + REPEAT);
+            let id = layer.id;
+            self.send(IPV6CP, REQUEST, id, &GOOD_IPV6CP);
+        }
         if due(self.auth_at) {
             self.send_pap(now);
         }
@@ -173,6 +195,7 @@ impl Client {
             LCP => self.handle_lcp(now, &packet),
             PAP | CHAP if self.lcp.is_open() => self.handle_auth(now, frame.protocol, &packet),
             IPCP if self.authenticated => self.handle_ipcp(now, &packet),
+            IPV6CP if self.authenticated => self.handle_ipv6cp(now, &packet),
             _ => {}
         }
     }
@@ -219,6 +242,12 @@ impl Client {
             id: self.ipcp.id,
             ..Layer::default()
         };
+        if let Some(layer) = &mut self.ipv6cp {
+            *layer = Layer {
+                id: layer.id,
+                ..Layer::default()
+            };
+        }
         match self.auth[..] {
             [] => self.enter_network(now),
             [0xc0, 0x23] => self.send_pap(now),
@@ -256,6 +285,7 @@ impl Client {
         self.auth_at = None;
         self.ipcp.begin(now);
         self.send_ipcp_request();
+        self.begin_ipv6cp(now);
     }
 
     fn handle_ipcp(&mut self, now: Duration, packet: &Packet<'_>) {
@@ -291,6 +321,33 @@ impl Client {
                 self.ipcp.acking = acking;
                 self.send_ipcp_request();
             }
+            _ => {}
+        }
+    }
+
+    fn begin_ipv6cp(&mut self, now: Duration) {
+        if let Some(layer) = &mut self.ipv6cp {
+            layer.begin(now);
+            let id = layer.id;
+            self.send(IPV6CP, REQUEST, id, &GOOD_IPV6CP);
+        }
+    }
+
+    fn handle_ipv6cp(&mut self, now: Duration, packet: &Packet<'_>) {
+        let Some(layer) = &mut self.ipv6cp else {
+            return self.send(LCP, PROTOCOL_REJECT, 1, &[0x80, 0x57]);
+        };
+        match packet.code {
+            REQUEST => {
+                if layer.is_open() {
+                    self.begin_ipv6cp(now);
+                }
+                if let Some(layer) = &mut self.ipv6cp {
+                    layer.acking = true;
+                }
+                self.send(IPV6CP, ACK, packet.id, packet.data);
+            }
+            ACK if packet.id == layer.id && !layer.acked => (layer.acked, layer.repeat_at) = (true, None),
             _ => {}
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use holdfast_ppp::{AuthMethod, Cause, Direction, LinkConfig, frame};
 
 use crate::bench::{CHAP, LCP, PEER, encode, seconds};
-use crate::client::is_lcp_request;
+use crate::client::{Client, is_lcp_request};
 use crate::world::World;
 
 const METHODS: [AuthMethod; 3] = [AuthMethod::Pap, AuthMethod::ChapMd5, AuthMethod::MsChapV2];
@@ -190,6 +190,73 @@ fn a_link_reborn_at_any_moment_of_a_dial_in_comes_up() {
         );
         assert_up_to_stay(&mut world);
     }
+}
+
+/// A world whose client asks for both protocols, and may have them.
+fn dual() -> World {
+    let mut world = World::new(config(AuthMethod::ChapMd5));
+    world.grants_ipv6 = true;
+    world.client = Client::with_ipv6(0xc11e_0001);
+    world
+}
+
+fn assert_dual_to_stay(world: &mut World) {
+    assert_up_to_stay(world);
+    assert!(world.client.has_ipv6() && world.up6);
+    assert_eq!(world.row.as_ref().unwrap().ncps.len(), 2);
+}
+
+#[test]
+fn both_protocols_come_up_and_a_slow_commit_delays_them() {
+    for delay in [0, 500, 2000, 5000] {
+        let mut world = dual();
+        world.commit_delay = Some(Duration::from_millis(delay));
+        world.dial_in();
+        world.run_for(seconds(30));
+        assert_dual_to_stay(&mut world);
+        assert_eq!(world.client.downs.len(), 0, "{delay} ms");
+    }
+}
+
+#[test]
+fn both_come_up_whatever_single_frame_is_lost() {
+    for nth in 0..24 {
+        let mut world = dual();
+        let mut seen = 0;
+        world.lose = Box::new(move |_| {
+            seen += 1;
+            seen == nth + 1
+        });
+        world.dial_in();
+        world.run_for(seconds(10));
+        assert_dual_to_stay(&mut world);
+    }
+}
+
+#[test]
+fn a_link_reborn_at_any_moment_brings_both_up() {
+    for millis in (0..400).step_by(5) {
+        let mut world = dual();
+        world.client.dial(world.now);
+        world.run_for(Duration::from_millis(millis));
+        world.reborn();
+        world.run_for(seconds(30));
+        assert_dual_to_stay(&mut world);
+    }
+}
+
+#[test]
+fn who_asks_for_ipv6_without_having_it_and_who_does_not_want_it_are_up_with_ipv4() {
+    let mut world = dual();
+    world.grants_ipv6 = false;
+    world.dial_in();
+    assert_up_to_stay(&mut world);
+    assert!(!world.client.has_ipv6());
+    let mut world = World::new(config(AuthMethod::Pap));
+    world.grants_ipv6 = true;
+    world.dial_in();
+    assert_up_to_stay(&mut world);
+    assert!(!world.up6);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use holdfast_ppp::frame::Frame;
 use holdfast_ppp::packet::Packet;
 use holdfast_ppp::{Cause, Link, LinkConfig, Ncp, OpenLink, Output, Secret, Transition, Verdict};
 
-use crate::bench::{ACK, IPCP, ipcp_config, seconds};
+use crate::bench::{ACK, IPCP, IPV6CP, ipcp_config, ipv6cp_config, seconds};
 use crate::client::Client;
 
 const LINE: Duration = Duration::from_millis(10);
@@ -37,8 +37,11 @@ pub struct World {
     /// The session table.
     pub row: Option<Box<OpenLink>>,
     pub authentications: u32,
+    /// Whether the link may open IPV6CP too.
+    pub grants_ipv6: bool,
     pub finished: Option<Cause>,
     pub up: bool,
+    pub up6: bool,
     /// How often the client had come up when we last looked.
     ups: usize,
     config: Arc<LinkConfig>,
@@ -58,8 +61,10 @@ impl World {
             lose: Box::new(|_| false),
             row: None,
             authentications: 0,
+            grants_ipv6: false,
             finished: None,
             up: false,
+            up6: false,
             ups: 0,
             config,
             seeds: 1,
@@ -82,7 +87,12 @@ impl World {
             Some(row) => Link::resume(self.now, self.config.clone(), row, self.seeds),
             None => Link::start(self.now, self.config.clone(), None, self.seeds),
         };
-        self.up = self.row.is_some();
+        let open = |ncp| {
+            self.row
+                .as_ref()
+                .is_some_and(|row| row.ncps.iter().any(|open| open.ncp() == ncp))
+        };
+        (self.up, self.up6) = (open(Ncp::Ipcp), open(Ncp::Ipv6cp));
         self.exchange();
     }
 
@@ -161,13 +171,13 @@ impl World {
                 let verdict = match (accepted, request.credential.method()) {
                     (Some(accepted), _) => Verdict::Accept {
                         ipcp: Some(ipcp_config()),
-                        ipv6cp: None,
+                        ipv6cp: self.grants_ipv6.then(ipv6cp_config),
                         message: Vec::new(),
                         ms_chap_success: accepted.ms_chap_success,
                     },
                     (None, None) => Verdict::Accept {
                         ipcp: Some(ipcp_config()),
-                        ipv6cp: None,
+                        ipv6cp: self.grants_ipv6.then(ipv6cp_config),
                         message: Vec::new(),
                         ms_chap_success: None,
                     },
@@ -189,9 +199,8 @@ impl World {
             }
             Output::Up(Ncp::Ipcp) => self.up = true,
             Output::Down(Ncp::Ipcp) => self.up = false,
-            Output::Up(ncp @ Ncp::Ipv6cp) | Output::Down(ncp @ Ncp::Ipv6cp) => {
-                panic!("{ncp:?} was not granted")
-            }
+            Output::Up(Ncp::Ipv6cp) => self.up6 = true,
+            Output::Down(Ncp::Ipv6cp) => self.up6 = false,
             Output::Finished(cause) => self.finished = Some(cause),
             Output::Count(_) => {}
         }
@@ -200,13 +209,18 @@ impl World {
     fn check_frame(&self, octets: &[u8]) {
         let frame = Frame::parse(octets).unwrap();
         let packet = Packet::parse(frame.information).unwrap();
-        if (frame.protocol, packet.code) == (IPCP, ACK) {
+        if matches!((frame.protocol, packet.code), (IPCP | IPV6CP, ACK)) {
             let row = self
                 .row
                 .as_ref()
                 .expect("a Configure-Ack left that no row stands for");
+            let ncp = row
+                .ncps
+                .iter()
+                .find(|open| open.ncp().protocol() == frame.protocol);
             assert_eq!(
-                row.ncps[0].request_id, packet.id,
+                ncp.map(|open| open.request_id),
+                Some(packet.id),
                 "a Configure-Ack left for another request"
             );
         }

@@ -266,6 +266,18 @@ impl Bed {
         self.nodes.values().filter(runs).count()
     }
 
+    /// To which nodes the router towards the core sends what is for `prefix`.
+    pub fn nodes_for(&self, prefix: &str) -> Result<Vec<u8>> {
+        let text = self.r2.ip(&format!("route show {prefix}"))?;
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let hops = words
+            .windows(2)
+            .filter(|pair| pair[0] == "via")
+            .map(|pair| pair[1]);
+        let node = |hop: &str| hop.split('.').nth(2)?.parse().ok();
+        Ok(hops.filter_map(node).collect())
+    }
+
     /// Waits until both routers send to every node that runs.
     pub fn wait_routes(&self) -> Result<()> {
         let wanted = self.announcing();

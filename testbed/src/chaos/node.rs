@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::bed::{ANYCAST, POOL};
 use super::error::{Error, Result};
+use super::scenarios::site;
 use super::slow_disk;
 use super::speaker::{NODES_AS, ROUTERS_AS, Speaker};
 use crate::daemon::Daemon;
@@ -189,7 +190,7 @@ impl Node {
             shards: 1,
             tun: "always",
             pool: POOL,
-            sections: anycast + sections,
+            sections: anycast + site::USERS + sections,
             ..Settings::default()
         };
         let folder = self.common.folder.join(format!("node{}", self.id));
@@ -344,6 +345,11 @@ impl Node {
             serde_json::from_value(value).map_err(|error| Error::Unmet(format!("tunnels: {error}")))?;
         let own = |tunnel: &TunnelInfo| tunnel.owner == 0 || tunnel.owner == u64::from(self.id);
         Ok(tunnels.into_iter().filter(own).collect())
+    }
+
+    /// The node's own routes for `prefix` in the kernel, as `ip` prints them.
+    pub fn kernel_routes(&self, prefix: &str) -> Result<String> {
+        Ok(self.namespace.ip(&format!("route show {prefix}"))?)
     }
 
     /// How this node sees the cluster.

@@ -12,7 +12,6 @@ use crate::lab::error::expect_that;
 use crate::lab::guest::Guest;
 use crate::lab::image::Image;
 use crate::lab::namespace::Namespace;
-use crate::node_config::USER;
 
 /// The guest's network, behind the LACs' namespace.
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 10, 2, 2);
@@ -29,8 +28,8 @@ pub struct RealClient {
 }
 
 impl RealClient {
-    /// Boots the guest in the LACs' namespace, below `folder`, and dials.
-    pub fn connect(image: &Image, lac: &Namespace, folder: &Path) -> Result<Self> {
+    /// Boots the guest in the LACs' namespace, below `folder`, and dials as `user`, whose password is the name.
+    pub fn connect(image: &Image, lac: &Namespace, folder: &Path, user: &str) -> Result<Self> {
         // A disturbed client before this one had it.
         let _ = lac.ip(&format!("link del {TAP}"));
         let _ = fs::remove_dir_all(folder.join("guest"));
@@ -41,7 +40,7 @@ impl RealClient {
         guest.check(&format!(
             "ip addr add {ADDRESS}/24 dev eth0; ip route add {ANYCAST} via {GATEWAY}"
         ))?;
-        let (_, interface) = Client::connect(&guest, &Dialup::new(ANYCAST, USER, USER))?;
+        let (_, interface) = Client::connect(&guest, &Dialup::new(ANYCAST, user, user))?;
         let mut client = Self {
             guest,
             interface,
@@ -67,6 +66,34 @@ impl RealClient {
             )
         })?;
         self.ping()
+    }
+
+    /// The address that it was given.
+    pub fn address(&self) -> Ipv4Addr {
+        self.interface.local
+    }
+
+    /// Lets a host of this address stand behind the client.
+    pub fn put_behind(&self, host: Ipv4Addr) -> Result<()> {
+        self.guest.check(&format!("ip addr add {host}/32 dev lo"))?;
+        Ok(())
+    }
+
+    /// Whether the core answers a host behind the client.
+    pub fn ping_from(&self, host: Ipv4Addr) -> Result<()> {
+        self.guest
+            .check(&format!(
+                "ip route replace {CORE} dev {}; ping -c 3 -i 0.2 -W 2 -I {host} {CORE}",
+                self.interface.name
+            ))
+            .map_err(|error| LabError::unmet(format!("the ping from behind the real client: {error}")))?;
+        Ok(())
+    }
+
+    /// Ends the call.
+    pub fn hang_up(&self) -> Result<()> {
+        self.guest.check("echo 'd holdfast' >/run/xl2tpd/control")?;
+        Ok(())
     }
 
     fn ping(&self) -> Result<()> {

@@ -5,6 +5,7 @@ mod members;
 mod moments;
 mod network;
 mod restart;
+pub mod site;
 mod stranger;
 mod upgrade;
 
@@ -94,6 +95,12 @@ pub const ALL: &[Scenario] = &[
         about: "kill -9 of all nodes at one instant, started again within 20 s",
         needs: Needs::Anything,
         play: restart::power,
+    },
+    Scenario {
+        name: "site",
+        about: "a host behind a subscriber whose address and route lie in no pool, while the owner falls silent and is killed",
+        needs: Needs::Cluster,
+        play: site::behind,
     },
     Scenario {
         name: "partition-owner",

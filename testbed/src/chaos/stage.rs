@@ -16,6 +16,7 @@ use super::real_client::RealClient;
 use super::verdict::{RealClientSaw, Times, Verdict};
 use crate::lab::image::Image;
 use crate::lab::process::own_program;
+use crate::node_config::USER;
 use crate::simulator::{Command, HangUp, Moment, Plan, Report, Simulator};
 
 /// How long the sessions may take to come up.
@@ -148,9 +149,34 @@ impl Stage {
     /// Unless one is in, or none is wanted.
     fn connect_real_client(&mut self) -> Result<()> {
         if let (None, Some(image)) = (&self.real, &self.image) {
-            self.real = Some(RealClient::connect(image, &self.bed.lac, self.bed.folder())?);
+            self.real = Some(RealClient::connect(
+                image,
+                &self.bed.lac,
+                self.bed.folder(),
+                USER,
+            )?);
         }
         Ok(())
+    }
+
+    /// The real client hangs up and dials again as another user.
+    pub fn redial_as(&mut self, user: &str) -> Result<&RealClient> {
+        self.real = None;
+        let image = self.image.as_ref();
+        let image = image.ok_or_else(|| Error::Unmet("this needs the real client".into()))?;
+        let client = RealClient::connect(image, &self.bed.lac, self.bed.folder(), user)?;
+        Ok(self.real.insert(client))
+    }
+
+    /// The real client as it is.
+    pub fn real_client(&self) -> Result<&RealClient> {
+        let gone = || Error::Unmet("there is no real client".into());
+        self.real.as_ref().ok_or_else(gone)
+    }
+
+    /// It goes, and the next scenario dials anew.
+    pub fn dismiss_real_client(&mut self) {
+        self.real = None;
     }
 
     /// What the real client noticed; one that noticed something goes.

@@ -1,7 +1,7 @@
 //! xl2tpd and pppd in a guest: configured, dialled, hung up, watched.
 
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::error::{LabError, Result, expect_that};
@@ -101,6 +101,17 @@ impl<'a> Client<'a> {
         self.guest
             .wait_for("the client's PPP interface", UP_LIMIT, self.since, |line| {
                 interface_of(line, "up")
+            })
+            .map_err(|error| LabError::unmet(format!("{error}\n{}", self.logs())))
+    }
+
+    /// As [`Self::wait_up`], of IPV6CP: the interface's name and the LNS's link-local address.
+    pub fn wait_ipv6_up(&self) -> Result<(String, Ipv6Addr)> {
+        self.guest
+            .wait_for("the client's IPv6", UP_LIMIT, self.since, |line| {
+                let mut words = line.strip_prefix("ppp6 up")?.split_whitespace();
+                let name = words.next()?.to_owned();
+                Some((name, words.nth(1)?.parse().ok()?))
             })
             .map_err(|error| LabError::unmet(format!("{error}\n{}", self.logs())))
     }

@@ -22,6 +22,7 @@ const ROOT_PACKAGES: &[&str] = &[
     "dash",
     "iputils-ping",
     "ppp",
+    "wide-dhcpv6-client",
     "xl2tpd",
     "libaudit1",
     "libc6",
@@ -29,6 +30,7 @@ const ROOT_PACKAGES: &[&str] = &[
     "libcap2",
     "libcrypt1",
     "libdbus-1-3",
+    "libfl2",
     "libgcrypt20",
     "libgpg-error0",
     "libidn2-0",
@@ -46,6 +48,7 @@ const KERNEL_PACKAGE: &str = "user-mode-linux";
 const PROGRAMS: &[&str] = &[
     "/usr/sbin/pppd",
     "/usr/sbin/xl2tpd",
+    "/usr/sbin/dhcp6c",
     "/usr/bin/ping",
     "/usr/bin/dash",
 ];
@@ -62,6 +65,7 @@ const OWN_FILES: &[(&str, &str)] = &[
     ("init", include_str!("../../realclient/init")),
     ("etc/ppp/ip-up", include_str!("../../realclient/ip-up")),
     ("etc/ppp/ip-down", include_str!("../../realclient/ip-down")),
+    ("etc/ppp/ipv6-up", include_str!("../../realclient/ipv6-up")),
 ];
 const XSTATE_SOURCE: &str = include_str!("../../realclient/xstate.c");
 

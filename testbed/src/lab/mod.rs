@@ -26,7 +26,7 @@ pub mod process;
 pub mod server;
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -39,6 +39,8 @@ use namespace::Namespace;
 pub const LNS_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 71, 0, 1);
 /// The address of the host behind the LNS.
 pub const BEHIND_ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
+/// The same of IPv6.
+pub const BEHIND_ADDRESS6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 2);
 /// Octets. The access network carries a subscriber's full packet and L2TP around it without outer fragments.
 pub const ACCESS_MTU: u16 = 1600;
 /// Where the guests' addresses on the access network begin.
@@ -71,8 +73,16 @@ impl Lab {
         behind.ip(&format!("addr add {BEHIND_ADDRESS}/24 dev eth0"))?;
         behind.ip("link set eth0 up")?;
         behind.ip("route add default via 203.0.113.1")?;
-        let forward = lns.enter(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1"))?;
-        forward.map_err(|source| LabError::io("ip_forward", source))?;
+        lns.ip("-6 addr add 2001:db8:ff::1/64 dev core nodad")?;
+        behind.ip(&format!("-6 addr add {BEHIND_ADDRESS6}/64 dev eth0 nodad"))?;
+        behind.ip("-6 route add default via 2001:db8:ff::1")?;
+        for path in [
+            "/proc/sys/net/ipv4/ip_forward",
+            "/proc/sys/net/ipv6/conf/all/forwarding",
+        ] {
+            let forward = lns.enter(|| fs::write(path, "1"))?;
+            forward.map_err(|source| LabError::io(path, source))?;
+        }
 
         let directory = std::env::temp_dir().join(lns.name());
         fs::create_dir_all(&directory).map_err(|source| LabError::io(&directory, source))?;

@@ -26,6 +26,12 @@ pub const USERS: [&str; 4] = ["alice", "bob", "carol", "dave"];
 /// A further user, who gets the same address every time and so has one session at most.
 pub const FIXED_USER: &str = "erin";
 pub const FIXED_ADDRESS: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 200);
+/// A user without IPv4.
+pub const IPV6_USER: &str = "frank";
+/// Where links have their /64 from, where delegated prefixes come from, and the name server told, where there is IPv6.
+pub const LINK_POOL: &str = "2001:db8:100::/48";
+pub const DELEGATED_POOL: &str = "2001:db8:200::/40";
+pub const DNS6: &str = "2001:db8:ff::53";
 
 /// What differs from test to test.
 #[derive(Debug, Clone)]
@@ -36,6 +42,8 @@ pub struct Settings {
     pub secret: Option<&'static str>,
     /// Octets.
     pub mru: u16,
+    /// Whether the pool has IPv6.
+    pub ipv6: bool,
     /// Further sections of the configuration.
     pub sections: String,
 }
@@ -46,6 +54,7 @@ impl Default for Settings {
             auth: &["chap-md5", "ms-chap-v2", "pap"],
             secret: None,
             mru: 1492,
+            ipv6: false,
             sections: String::new(),
         }
     }
@@ -191,9 +200,11 @@ mru = {mru}
 mtu = {mru}
 auth = {auth:?}
 
+{dns6}
 [[pool]]
 name = "default"
 prefixes = ["100.64.0.0/24"]
+{prefixes}
 
 [[lac]]
 name = "any"
@@ -201,6 +212,16 @@ host_name = "*"
 "#,
         mru = settings.mru,
         auth = settings.auth,
+        dns6 = if settings.ipv6 {
+            format!("dns6 = [{DNS6:?}]\n")
+        } else {
+            String::new()
+        },
+        prefixes = if settings.ipv6 {
+            format!("link_prefixes = [{LINK_POOL:?}]\ndelegated_prefixes = [{DELEGATED_POOL:?}]\n")
+        } else {
+            String::new()
+        },
     );
     if let Some(secret) = settings.secret {
         writeln!(text, "secret = {secret:?}\nrequire_challenge = true")
@@ -211,6 +232,11 @@ host_name = "*"
             .expect("writing to a string cannot fail");
     }
     writeln!(text, "address = \"{FIXED_ADDRESS}\"").expect("writing to a string cannot fail");
+    writeln!(
+        text,
+        "\n[[user]]\nname = {IPV6_USER:?}\npassword = {PASSWORD:?}\nipv4 = false"
+    )
+    .expect("writing to a string cannot fail");
     text.push_str(&settings.sections);
     text
 }

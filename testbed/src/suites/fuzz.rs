@@ -27,6 +27,7 @@ const TARGETS: &[(&str, usize)] = &[
     ("config", 4096),
     ("packet", 600),
     ("radius", 1024),
+    ("dhcp6", 1400),
 ];
 const SECONDS_IN_CI: u32 = 20;
 /// Runs side by side; CI has two cores.

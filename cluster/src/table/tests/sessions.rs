@@ -2,7 +2,8 @@
 
 use super::*;
 
-use crate::commands::{ChangeTunnel, PutSession, RemoveSession};
+use crate::commands::{ChangeTunnel, PutSession, RemoveSession, SessionKey};
+use crate::limits::REPLACE_ANY_FROM;
 use crate::records::{AccountingKind, Prefix, SessionState};
 use crate::table::{Effect, Refusal};
 use crate::testing::{Bench, address, connected, create, open};
@@ -187,6 +188,47 @@ fn s_153_a_user_who_dials_again_replaces_his_stale_session() {
         kinds,
         [AccountingKind::Start, AccountingKind::Stop, AccountingKind::Start]
     );
+}
+
+/// S-153 with the policy "replace".
+#[test]
+fn s_153_another_users_session_is_replaced_where_that_is_asked_for() {
+    for version in [REPLACE_ANY_FROM - 1, REPLACE_ANY_FROM] {
+        let mut bench = Bench::with_tunnel(0x0301);
+        bench.table.version = version;
+        assert!(bench.put(0x0301, open(1, "ann", address(1))).is_accepted());
+        let key = SessionKey {
+            any_user: true,
+            ..SessionKey::new(tunnel(0x0301), session(1))
+        };
+        let put = PutSession {
+            row: Some(open(2, "bob", address(1))),
+            replaces: Some(key),
+        };
+        let change = ChangeTunnel {
+            sessions: vec![put.into()],
+            ..bench.next(0x0301)
+        };
+        let verdict = bench.run(change);
+        let holder = if version < REPLACE_ANY_FROM { 1 } else { 2 };
+        assert_eq!(verdict.is_accepted(), holder == 2);
+        assert_eq!(
+            bench.table.holder(address(1).into()),
+            Some((tunnel(0x0301), session(holder)))
+        );
+        if holder == 2 {
+            // Ann's session is over, and she gets the address back no more than anybody.
+            assert!(bench.session(0x0301, 1).is_some_and(|row| !row.is_open()));
+            assert!(bench.remove(0x0301, 1).is_accepted());
+            assert!(matches!(
+                refusal(bench.put(0x0301, open(3, "ann", address(1)))),
+                Refusal::Address {
+                    why: AddressRefusal::Taken { .. },
+                    ..
+                }
+            ));
+        }
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Picks and releases on virtual time.
 
+mod change;
+
 use super::*;
 use crate::config::{PrefixPoolConfig, Secret, UserPrefixes};
 
@@ -14,6 +16,7 @@ fn pool(name: &str, prefixes: &[&str], gateway: &str) -> PoolConfig {
         name: name.to_owned(),
         prefixes,
         gateway: address(gateway),
+        drain: false,
         ipv6: PrefixPoolConfig::default(),
     }
 }
@@ -25,8 +28,17 @@ fn fixed(name: &str, at: &str) -> UserConfig {
         address: Some(address(at)),
         pool: None,
         max_sessions: None,
+        routes: Vec::new(),
         ipv4: true,
         ipv6: UserPrefixes::default(),
+    }
+}
+
+fn claim(user: &str) -> Claim<'_> {
+    Claim {
+        user,
+        session: key(99),
+        conflict: AddressConflict::default(),
     }
 }
 
@@ -173,9 +185,9 @@ fn a_redial_to_a_fixed_address_survives_the_end_of_the_stale_session() {
         "kept for its user"
     );
     let her = address("10.0.0.2");
-    pools.reserve_fixed(T(0), her, "ada").unwrap();
+    pools.reserve_fixed(T(0), her, claim("ada")).unwrap();
     pools.confirm(her, "ada", key(1));
-    pools.reserve_fixed(T(5), her, "ada").unwrap();
+    pools.reserve_fixed(T(5), her, claim("ada")).unwrap();
     pools.confirm(her, "ada", key(2));
     pools.release(T(5), 0, her, key(1));
     assert_eq!(pools.holder(her), Some("ada"));
@@ -183,9 +195,9 @@ fn a_redial_to_a_fixed_address_survives_the_end_of_the_stale_session() {
         address: her,
         user: "ada".to_owned(),
     };
-    assert_eq!(pools.reserve_fixed(T(6), her, "bob"), Err(taken));
+    assert_eq!(pools.reserve_fixed(T(6), her, claim("bob")), Err(taken));
     pools.release(T(7), 0, her, key(2));
-    assert_eq!(pools.reserve_fixed(T(7), her, "ada"), Ok(()), "at once");
+    assert_eq!(pools.reserve_fixed(T(7), her, claim("ada")), Ok(()), "at once");
 }
 
 #[test]

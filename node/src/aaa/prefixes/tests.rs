@@ -15,6 +15,7 @@ fn net(text: &str) -> Ipv6Net {
 
 fn pool(name: &str, link: &[&str], delegated: &[&str]) -> PoolConfig {
     PoolConfig {
+        drain: false,
         name: name.to_owned(),
         prefixes: Vec::new(),
         gateway: std::net::Ipv4Addr::UNSPECIFIED,
@@ -28,6 +29,7 @@ fn pool(name: &str, link: &[&str], delegated: &[&str]) -> PoolConfig {
 
 fn user(name: &str, delegated: &str) -> UserConfig {
     UserConfig {
+        routes: Vec::new(),
         name: name.to_owned(),
         password: Secret::new("x"),
         address: None,

@@ -1,11 +1,13 @@
 use std::net::Ipv6Addr;
+use std::sync::Arc;
 
 use etherparse::{Icmpv6Type, PacketBuilder};
-use holdfast_cluster::records::NcpRow;
+use holdfast_cluster::records::{NcpRow, SessionRow};
 use holdfast_ppp::frame::Frame;
 
 use super::*;
-use crate::lns::granted;
+use crate::lns::session::{Command, Session};
+use crate::lns::{Now, granted};
 
 const SUBSCRIBER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 9);
 const SECOND: Duration = Duration::from_secs(1);
@@ -149,4 +151,102 @@ fn what_is_wrong_is_counted_and_dropped() {
     assert_eq!(count(&dhcp(&[1, 2])), Some(Counter::Dhcp6Malformed));
     assert_eq!(count(&dhcp(&[7, 1, 2, 3])), Some(Counter::Dhcp6Ignored));
     assert_eq!(count(&[0x60]), Some(Counter::Ipv6Malformed));
+}
+
+/// A session as a node bears it from its row.
+fn born(row: PppRow, seed: u64) -> Session {
+    let row = SessionRow {
+        session_id: 5,
+        peer_session_id: 6,
+        ppp: Some(row),
+        ..SessionRow::default()
+    };
+    let mut session = Session::born(now(SECOND), Arc::default(), Arc::new(row), None, seed);
+    session.serve_as(duid());
+    session
+}
+
+fn now(monotonic: Duration) -> Now {
+    Now {
+        monotonic,
+        table_ms: 1000,
+    }
+}
+
+/// The frames that a session sends.
+fn frames(session: &mut Session) -> Vec<Vec<u8>> {
+    let commands = std::iter::from_fn(|| session.poll_output());
+    let frames = commands.filter_map(|command| match command {
+        Command::SendFrame(frame) => Some(frame),
+        _ => None,
+    });
+    frames.collect()
+}
+
+#[test]
+fn whoever_has_the_row_renews_what_another_node_has_delegated() {
+    let renew = |kind: u8, server: bool| {
+        let solicit = [
+            0, 1, 0, 3, 0, 3, 7, 0, 25, 0, 12, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0,
+        ];
+        let mut message = [&[kind, 1, 2, 3][..], &solicit].concat();
+        if server {
+            let mut named = vec![];
+            let mut session = born(row(), 1);
+            session.handle_input(
+                now(SECOND),
+                &frame(&dhcp(&[&[1, 1, 2, 3][..], &solicit].concat())),
+            );
+            let advertise = frames(&mut session).remove(0);
+            // The server's identifier as it said it itself: option 2 of 18 octets.
+            let at = advertise
+                .windows(4)
+                .position(|part| part == [0, 2, 0, 18])
+                .expect("it is there");
+            named.extend_from_slice(&advertise[at..at + 22]);
+            message.extend(named);
+        }
+        message
+    };
+    for (kind, server) in [(5, true), (6, false)] {
+        let message = frame(&dhcp(&renew(kind, server)));
+        let [one, two] = [1, 2].map(|seed| {
+            let mut session = born(row(), seed);
+            session.handle_input(now(SECOND), &message);
+            frames(&mut session)
+        });
+        assert_eq!((one.len(), &one), (1, &two));
+        let prefix = [0x20, 1, 0x0d, 0xb8, 0, 2];
+        assert!(
+            one[0].windows(6).any(|part| part == prefix),
+            "the prefix of the row"
+        );
+    }
+}
+
+#[test]
+fn after_a_takeover_advertisements_go_on_and_without_ipv6cp_there_are_none() {
+    let mut session = born(row(), 1);
+    let mut advertised = 0;
+    while let Some(at) = session.poll_timeout().filter(|at| *at < SECOND * 3600) {
+        session.handle_timeout(now(at));
+        advertised += frames(&mut session)
+            .iter()
+            .filter(|frame| frame.starts_with(&[0xff, 3, 0, 0x57]))
+            .count();
+        session.note_heard(at);
+    }
+    assert!((6..=19).contains(&advertised), "{advertised}");
+    let mut closed = row();
+    closed.ncps[0].open = false;
+    closed.ncps.push(NcpRow {
+        protocol: 0x8021,
+        open: true,
+        local: vec![100, 64, 0, 1],
+        peer: vec![100, 64, 0, 2],
+        ..NcpRow::default()
+    });
+    let mut session = born(closed, 1);
+    session.handle_input(now(SECOND), &frame(&dhcp(&[11, 1, 2, 3])));
+    assert_eq!(frames(&mut session), Vec::<Vec<u8>>::new());
 }

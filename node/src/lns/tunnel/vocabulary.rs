@@ -82,7 +82,7 @@ pub enum CallRefusal {
     ShuttingDown,
     /// The session table cannot grow.
     DiskFull,
-    /// The node's limit of sessions.
+    /// The cluster's limit of sessions.
     NodeSessions,
     /// The limit of sessions of the LAC's profile.
     ProfileSessions,
@@ -98,7 +98,7 @@ impl CallRefusal {
         match self {
             Self::ShuttingDown => (error_code::TRY_ANOTHER, "shutting down"),
             Self::DiskFull => (error_code::NO_RESOURCES, "disk full"),
-            Self::NodeSessions => (error_code::NO_RESOURCES, "session limit of the node reached"),
+            Self::NodeSessions => (error_code::NO_RESOURCES, "session limit of the cluster reached"),
             Self::ProfileSessions => (error_code::NO_RESOURCES, "session limit of the LAC reached"),
             Self::TunnelSessions => (error_code::NO_RESOURCES, "session limit of the tunnel reached"),
             Self::NoSessionId => (error_code::NO_RESOURCES, "no free session id"),

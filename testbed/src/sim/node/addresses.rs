@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use holdfast::aaa::{PickError, Pools, Seat};
+use holdfast::aaa::{Claim, PickError, Pools, Seat};
 use holdfast::actors::forwarding::address;
-use holdfast::config::{PoolConfig, PrefixPoolConfig};
+use holdfast::config::{AddressConflict, PoolConfig, PrefixPoolConfig};
 use holdfast_cluster::liveness::isolation;
 use holdfast_cluster::records::SessionRow;
 use holdfast_cluster::{Effect, Table};
@@ -45,6 +45,7 @@ impl Addresses {
                 .iter()
                 .find_map(|prefix| prefix.hosts().next())
                 .expect("a pool has a prefix"),
+            drain: false,
             ipv6: PrefixPoolConfig::default(),
         };
         let mut this = Self {
@@ -74,7 +75,12 @@ impl Addresses {
         let own = own.filter(|address| self.pools.holder(*address) == Some(user));
         let address = match (fixed, own) {
             (Some(fixed), _) => {
-                self.pools.reserve_fixed(now, fixed, user)?;
+                let claim = Claim {
+                    user,
+                    session: key,
+                    conflict: AddressConflict::default(),
+                };
+                self.pools.reserve_fixed(now, fixed, claim)?;
                 fixed
             }
             (None, Some(own)) => own,

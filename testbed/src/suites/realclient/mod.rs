@@ -1,6 +1,7 @@
 //! xl2tpd and pppd on the real kernel's PPP against Holdfast. Each test has a lab and a daemon of its own.
 
 mod authentication;
+mod ipv6;
 mod radius;
 mod redial;
 mod restart;
@@ -85,6 +86,31 @@ const TESTS: &[LabTest] = &[
         name: "four clients at once",
         guests: 4,
         run: traffic::four_clients,
+    },
+    LabTest {
+        name: "IPv6: RA-learned address, ping both ways",
+        guests: 1,
+        run: ipv6::advertised,
+    },
+    LabTest {
+        name: "IPv6: prefix delegation",
+        guests: 1,
+        run: ipv6::delegated,
+    },
+    LabTest {
+        name: "IPv6 alone",
+        guests: 1,
+        run: ipv6::alone,
+    },
+    LabTest {
+        name: "IPv6 asked for and not there",
+        guests: 1,
+        run: ipv6::not_there,
+    },
+    LabTest {
+        name: "IPv6: kill -9 and start again",
+        guests: 1,
+        run: ipv6::kill,
     },
     LabTest {
         name: "hang up and redial",

@@ -163,7 +163,7 @@ pub fn four_clients(image: &Image) -> Result<()> {
 }
 
 /// Pings a subscriber from the host behind the LNS, with the ping of the guests' root tree.
-fn ping_from_behind(lab: &Lab, image: &Image, arguments: &str) -> Result<String> {
+pub fn ping_from_behind(lab: &Lab, image: &Image, arguments: &str) -> Result<String> {
     let mut command = lab.behind.command("chroot");
     run(command
         .arg(image.root())

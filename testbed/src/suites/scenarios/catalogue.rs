@@ -8,7 +8,6 @@ pub struct Scenario {
     pub not_due: Option<&'static str>,
 }
 
-const IPV6_INSIDE: Option<&str> = Some("IPv6 inside sessions comes later");
 const MULTILINK: Option<&str> = Some("multilink PPP comes later");
 
 const fn due(number: u16, case: &'static str) -> Scenario {
@@ -149,13 +148,15 @@ pub const SCENARIOS: &[Scenario] = &[
     due(128, "CHAP Response with old id, or twice"),
     due(129, "names with any octet"),
     due(130, "IPCP address 0.0.0.0, foreign, absent"),
-    later(131, "IPV6CP interface identifier", IPV6_INSIDE),
+    due(131, "IPV6CP interface identifier"),
     due(132, "proxy LCP that cannot be used"),
     due(133, "proxy authentication that cannot be used"),
     due(134, "proxy authentication of type none"),
     due(135, "multilink options while multilink is off"),
     later(136, "multilink fragments without end", MULTILINK),
     due(137, "CCP while MPPE is not wanted"),
+    due(138, "DHCPv6 Solicit with 200 IA_PDs"),
+    due(139, "Router Advertisement from a subscriber"),
     // RADIUS.
     due(150, "reply with wrong authenticator, unknown id, other source"),
     due(151, "Accept without Message-Authenticator, or with Proxy-State"),
