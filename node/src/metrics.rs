@@ -99,6 +99,7 @@ counters! {
     RadiusDropped => "radius_dropped_total", "RADIUS replies dropped: a wrong authenticator, no Message-Authenticator, Proxy-State, an unexpected code, malformed.";
     RadiusServerLost => "radius_server_lost_total", "Times that a RADIUS server became suspect, dead or on trial.";
     RadiusNotSent => "radius_not_sent_total", "RADIUS packets that no socket took; they are sent again.";
+    PolicyUnknown => "policy_unknown_total", "Authentications rejected, and changes refused, because they name a policy that the configuration does not have.";
     PrefixExhausted => "prefix_pool_exhausted_total", "Sessions that got no IPv6 prefix: none was free, the pool is not there, or the fixed one is another user's or nobody's to have.";
     RouterAdvertisements => "router_advertisements_total", "Router Advertisements sent.";
     RouterSolicitations => "router_solicitations_total", "Router Solicitations received.";

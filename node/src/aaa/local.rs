@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use holdfast_ppp::{AuthRequest, Secret};
 use ipnet::Ipv6Net;
 
-use super::profile::{Assignment, PrefixAssignment, Profile, Route};
+use super::profile::{Assignment, PrefixAssignment, Profile, Route, Service};
 use crate::config::{UserConfig, UserPrefixes};
 
 /// What an unknown user's proof is checked against; its outcome is not used.
@@ -28,6 +28,7 @@ struct LocalUser {
     password: Secret,
     assignment: Assignment,
     max_sessions: Option<u32>,
+    policy: Option<String>,
     routes: Vec<Route>,
     ipv4: bool,
     pool: Option<String>,
@@ -64,6 +65,7 @@ impl LocalUsers {
                 None => Assignment::Pool(user.pool.clone()),
             },
             max_sessions: user.max_sessions,
+            policy: user.policy.clone(),
             routes: user.routes.clone(),
             ipv4: user.ipv4,
             pool: user.pool.clone(),
@@ -101,6 +103,10 @@ impl LocalUsers {
             delegated_prefix: user.prefix(user.ipv6.delegated_prefix),
             interface_id: user.ipv6.interface_id,
             max_sessions: user.max_sessions,
+            service: Service {
+                policy: user.policy.clone().unwrap_or_default(),
+                ..Service::default()
+            },
             routes: user.routes.clone(),
             ms_chap_success: accepted.ms_chap_success,
             ..Profile::default()
@@ -158,6 +164,7 @@ mod tests {
             address: None,
             pool: None,
             max_sessions: None,
+            policy: None,
             routes: Vec::new(),
             ipv4: true,
             ipv6: UserPrefixes::default(),
@@ -217,6 +224,7 @@ mod tests {
             users.judge(&pap("ada", b"secret"), |_| 0).expect("accepted")
         };
         let ada = |ipv4: bool, ipv6: UserPrefixes| UserConfig {
+            policy: None,
             routes: Vec::new(),
             name: "ada".to_owned(),
             password: config::Secret::new("secret"),

@@ -104,6 +104,9 @@ impl Agreement {
             subscribers.add(&user_text(user));
             subscribers.add_octets(user.password.expose());
         }
+        for policy in &config.policies {
+            subscribers.add(&format!("{policy:?}"));
+        }
         Self {
             pools: Digest::of(&pools),
             members: Digest::of(&members),
@@ -160,6 +163,7 @@ fn user_text(user: &UserConfig) -> String {
         address,
         pool,
         max_sessions,
+        policy,
         routes,
         ipv4,
         ipv6,
@@ -167,6 +171,9 @@ fn user_text(user: &UserConfig) -> String {
     let mut text = format!(
         "UserConfig {{ name: {name:?}, password: {password:?}, address: {address:?}, pool: {pool:?}, max_sessions: {max_sessions:?} }}"
     );
+    if let Some(policy) = policy {
+        text += &format!(" policy {policy:?}");
+    }
     if !routes.is_empty() {
         text += &format!(" {routes:?}");
     }
@@ -243,7 +250,7 @@ impl Difference {
                  need its restart"
             ),
             Self::Subscribers => format!(
-                "node {node} has other LACs, users or secrets: make [[lac]] and [[user]] alike in the files of all \
+                "node {node} has other LACs, policies, users or secrets: make [[lac]], [[policy]] and [[user]] alike in the files of all \
                  members, then \"holdfast reload\" on each"
             ),
             Self::Clock(ahead) => format!(

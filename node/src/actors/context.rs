@@ -22,7 +22,7 @@ use super::session::SessionActor;
 use super::shard::ShardSender;
 use super::table::TableHandle;
 use super::tunnel::TunnelActor;
-use crate::aaa::{LocalUsers, Pools, Prefixes};
+use crate::aaa::{LocalUsers, Policies, Pools, Prefixes};
 use crate::config::Config;
 use crate::io::radius::Radius;
 use crate::io::{Dataplane, clock};
@@ -56,6 +56,8 @@ pub struct Shared {
     pub prefixes: Arc<Mutex<Prefixes>>,
     /// Who we are to DHCPv6 clients.
     pub duid: Duid,
+    /// What products are held to.
+    pub policies: ArcSwap<Policies>,
     /// The users of the configuration.
     pub users: ArcSwap<LocalUsers>,
     /// The gate for unknown peers. Locked for an SCCRQ only.

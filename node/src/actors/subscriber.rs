@@ -49,6 +49,12 @@ pub fn grant(
     mut granted: Profile,
     span: impl Fn() -> EnteredSpan,
 ) -> Result<Grant, Vec<u8>> {
+    shared.policies.load().complete(&mut granted).map_err(|unknown| {
+        let _span = span();
+        shared.metrics.count(Counter::PolicyUnknown);
+        throttled!(error, user = %Escaped(name), "subscriber refused: {unknown}");
+        b"Service not available".to_vec()
+    })?;
     claims::check(shared, ids, &granted, &span)?;
     let no_address = |error: PickError| {
         let _span = span();

@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv4Net};
 use super::model::{Config, LacConfig, TunMode, UserConfig};
 use super::prefixes;
 use super::read::Reader;
-use super::{addresses, cluster, coa, radius};
+use super::{addresses, cluster, coa, policy, radius};
 use crate::aaa::networks::Own;
 use crate::peers::credentials;
 
@@ -32,6 +32,11 @@ pub fn check(config: &Config, reader: &Reader) {
     }
     unique("pool", config.pools.iter().map(|pool| pool.name.as_str()), reader);
     unique("lac", config.lacs.iter().map(|lac| lac.name.as_str()), reader);
+    unique(
+        "policy",
+        config.policies.iter().map(|policy| policy.name.as_str()),
+        reader,
+    );
     unique("user", config.users.iter().map(|user| user.name.as_str()), reader);
     unique(
         "realm",
@@ -46,6 +51,7 @@ pub fn check(config: &Config, reader: &Reader) {
     prefixes::check(config, reader);
     lacs(&config.lacs, reader);
     anycast(config, reader);
+    policy::check(config, reader);
     users(config, reader);
 }
 

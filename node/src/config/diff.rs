@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::duration;
 use super::model::{ClusterConfig, Config, LacConfig, MemberConfig, PoolConfig, UserConfig};
+use super::policy::PolicyConfig;
 use super::radius::RadiusConfig;
 
 /// The outcome of comparing the running configuration with a new one.
@@ -224,6 +225,13 @@ fn applied(old: &Config, new: &Config) -> Vec<String> {
         |old, new| changes(&[("radius", old.radius != new.radius)]),
     ));
     texts.extend(named(
+        "policy",
+        &old.policies,
+        &new.policies,
+        |policy| &policy.name,
+        policy_changes,
+    ));
+    texts.extend(named(
         "user",
         &old.users,
         &new.users,
@@ -353,12 +361,24 @@ fn lac_changes(old: &LacConfig, new: &LacConfig) -> Vec<&'static str> {
     ])
 }
 
+fn policy_changes(old: &PolicyConfig, new: &PolicyConfig) -> Vec<&'static str> {
+    changes(&[
+        ("rate_up", old.rate_up != new.rate_up),
+        ("rate_down", old.rate_down != new.rate_down),
+        ("burst_up", old.burst_up != new.burst_up),
+        ("burst_down", old.burst_down != new.burst_down),
+        ("session_timeout", old.session_timeout != new.session_timeout),
+        ("idle_timeout", old.idle_timeout != new.idle_timeout),
+    ])
+}
+
 fn user_changes(old: &UserConfig, new: &UserConfig) -> Vec<&'static str> {
     changes(&[
         ("password", old.password != new.password),
         ("address", old.address != new.address),
         ("pool", old.pool != new.pool),
         ("max_sessions", old.max_sessions != new.max_sessions),
+        ("policy", old.policy != new.policy),
         ("routes", old.routes != new.routes),
         ("ipv4", old.ipv4 != new.ipv4),
         ("ipv6", old.ipv6 != new.ipv6),

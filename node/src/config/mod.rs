@@ -18,6 +18,7 @@ pub mod mistake;
 pub mod model;
 mod parts;
 pub mod pattern;
+mod policy;
 mod prefixes;
 mod radius;
 mod read;
@@ -41,6 +42,7 @@ pub use model::{
 };
 pub use parts::SOCKET as STANDARD_SOCKET;
 pub use pattern::Pattern;
+pub use policy::PolicyConfig;
 pub use prefixes::{LINK_LENGTH, PrefixPoolConfig, UserPrefixes, unfit as unfit_prefix};
 pub use radius::{AaaConfig, LocalUse, RadiusConfig, RealmConfig};
 pub use secret::Secret;

@@ -13,6 +13,7 @@ use super::Secret;
 use super::accounting::AccountingConfig;
 use super::coa::CoaConfig;
 use super::pattern::Pattern;
+use super::policy::PolicyConfig;
 use super::prefixes::{PrefixPoolConfig, UserPrefixes};
 use super::radius::{AaaConfig, RadiusConfig, RealmConfig};
 use crate::aaa::profile::Route;
@@ -48,6 +49,8 @@ pub struct Config {
     pub pools: Vec<PoolConfig>,
     /// LAC profiles in the file's order; see [`Config::lac`] for which one applies.
     pub lacs: Vec<LacConfig>,
+    /// What products are held to, in the file's order; names are unique.
+    pub policies: Vec<PolicyConfig>,
     /// Local users in the file's order; names are unique.
     pub users: Vec<UserConfig>,
     /// The address that LACs dial, when several nodes share it; `None` without `[anycast]`.
@@ -315,6 +318,8 @@ pub struct UserConfig {
     pub pool: Option<String>,
     /// Sessions at once; `None` means unlimited.
     pub max_sessions: Option<u32>,
+    /// Name of the policy to which the user's sessions are held.
+    pub policy: Option<String>,
     /// Networks behind the user.
     pub routes: Vec<Route>,
     /// Whether the user gets IPv4.

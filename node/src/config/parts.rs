@@ -11,10 +11,19 @@ use super::prefixes;
 use super::read::Section;
 use super::values::{InterfaceName, LogLevel, Name, SocketMode};
 use super::{Pattern, Secret};
-use super::{accounting, cluster, coa, radius};
+use super::{accounting, cluster, coa, policy, radius};
 
 /// The sections that are lists of tables; the environment cannot reach into them.
-pub const LISTS: [&str; 7] = ["member", "radius", "realm", "coa_client", "pool", "lac", "user"];
+pub const LISTS: [&str; 8] = [
+    "member",
+    "radius",
+    "realm",
+    "coa_client",
+    "pool",
+    "lac",
+    "policy",
+    "user",
+];
 /// The sections that exist once.
 pub const SECTIONS: [&str; 11] = [
     "node",
@@ -72,6 +81,7 @@ pub fn read(mut root: Section<'_>) -> Config {
         ppp: ppp(root.section("ppp")),
         pools: root.sections("pool").into_iter().map(pool).collect(),
         lacs: root.sections("lac").into_iter().map(lac).collect(),
+        policies: root.sections("policy").into_iter().map(policy::policy).collect(),
         users: root.sections("user").into_iter().map(user).collect(),
         anycast: anycast(&mut root),
         accounting: accounting::accounting(root.section("accounting")),
@@ -274,6 +284,7 @@ fn user(mut s: Section<'_>) -> UserConfig {
         address: s.optional("address"),
         pool: s.optional("pool"),
         max_sessions: s.number("max_sessions", 1..=1_000_000),
+        policy: s.optional("policy"),
         routes: s.list("routes").unwrap_or_default(),
         ipv4: s.value("ipv4", true),
         ipv6: prefixes::user(&mut s),

@@ -221,10 +221,18 @@ type Found = (SessionIds, Arc<SessionRow>);
 async fn carry_out(shared: &Arc<Shared>, request: &Request, addressed: IpAddr) -> Result<(), Refusal> {
     let packet = request.packet();
     let end = request.is_disconnect();
-    let change = match end {
+    let mut change = match end {
         true => change::of_disconnect(&packet)?,
         false => change::of_coa(&packet)?,
     };
+    shared
+        .policies
+        .load()
+        .complete_change(&mut change)
+        .map_err(|unknown| {
+            shared.metrics.count(Counter::PolicyUnknown);
+            Refusal::new(ErrorCause::InvalidAttributeValue, unknown.to_string())
+        })?;
     let nas = shared.config.load().nas_identity();
     let wanted = identify::wanted(&packet, &nas, addressed)?;
     let found = find(shared, wanted, end).await;

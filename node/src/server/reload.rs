@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::start::admission_limits;
-use crate::aaa::LocalUsers;
+use crate::aaa::{LocalUsers, Policies};
 use crate::actors::context::Shared;
 use crate::actors::reach::PoolNetworks;
 use crate::api::ReloadReport;
@@ -54,6 +54,7 @@ pub fn apply(shared: &Shared, log: &LogControl, file: &Config) -> Result<ReloadR
         tracing::warn!(%error, "the log level could not be changed");
     }
     shared.radius.configure(config.radius_settings());
+    shared.policies.store(Arc::new(Policies::new(&config.policies)));
     shared.users.store(Arc::new(LocalUsers::new(&config.users)));
     if let Some(members) = &shared.members {
         members.reconfigure(&config);

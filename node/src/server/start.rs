@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::ownership::{self, TakeError};
 use super::{Stop, checkpoint, cluster, past, shards, waiting};
-use crate::aaa::{LocalUsers, Pools, Prefixes};
+use crate::aaa::{LocalUsers, Policies, Pools, Prefixes};
 use crate::actors::context::Shared;
 use crate::actors::directory::Directory;
 use crate::actors::forwarding::{Forwarding, LinkLimits};
@@ -170,6 +170,7 @@ impl Node {
         })?;
         table.published().set_incarnation(incarnation);
         let shared = Arc::new(Shared {
+            policies: ArcSwap::from_pointee(Policies::new(&config.policies)),
             users: ArcSwap::from_pointee(LocalUsers::new(&config.users)),
             radius: Radius::start(config.radius_settings(), metrics.clone())?,
             duid: Duid::of_cluster(

@@ -28,6 +28,7 @@ fn fixed(name: &str, at: &str) -> UserConfig {
         address: Some(address(at)),
         pool: None,
         max_sessions: None,
+        policy: None,
         routes: Vec::new(),
         ipv4: true,
         ipv6: UserPrefixes::default(),

@@ -29,6 +29,7 @@ fn pool(name: &str, link: &[&str], delegated: &[&str]) -> PoolConfig {
 
 fn user(name: &str, delegated: &str) -> UserConfig {
     UserConfig {
+        policy: None,
         routes: Vec::new(),
         name: name.to_owned(),
         password: Secret::new("x"),

@@ -1,0 +1,179 @@
+//! Policies of the configuration: what the sessions of a product are held to, by its name.
+
+use std::collections::HashMap;
+
+use super::profile::{Profile, Service};
+use crate::config::PolicyConfig;
+use crate::lns::change::Change;
+
+/// All of them by name.
+#[derive(Debug, Default)]
+pub struct Policies {
+    by_name: HashMap<String, PolicyConfig>,
+}
+
+/// A session would be held to something that is not there: better none than one without limits.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no [[policy]] \"{0}\" in the configuration")]
+pub struct UnknownPolicy(pub String);
+
+impl Policies {
+    /// Of the configuration; a reload makes new ones.
+    pub fn new(policies: &[PolicyConfig]) -> Self {
+        let named = |policy: &PolicyConfig| (policy.name.clone(), policy.clone());
+        Self {
+            by_name: policies.iter().map(named).collect(),
+        }
+    }
+
+    /// Completes a profile by the policies that it names: its own, and those of Filter-Id. What the profile says itself counts more,
+    /// and a policy named earlier more than a later one.
+    pub fn complete(&self, profile: &mut Profile) -> Result<(), UnknownPolicy> {
+        let own = Some(profile.service.policy.clone()).filter(|name| !name.is_empty());
+        let names: Vec<String> = own.into_iter().chain(profile.service.filters.clone()).collect();
+        for name in names {
+            let policy = self.by_name.get(&name).ok_or(UnknownPolicy(name))?;
+            fill(profile, policy);
+        }
+        Ok(())
+    }
+}
+
+impl Policies {
+    /// Completes a change by the policies that it names: their rates take the place of the session's, unless it says others.
+    pub fn complete_change(&self, change: &mut Change) -> Result<(), UnknownPolicy> {
+        if change.policy.is_none() && change.filters.is_none() {
+            return Ok(());
+        }
+        let service = Service {
+            policy: change.policy.clone().unwrap_or_default(),
+            filters: change.filters.clone().unwrap_or_default(),
+            rate_up: change.rate_up.unwrap_or(0),
+            rate_down: change.rate_down.unwrap_or(0),
+            burst_up: change.burst_up.unwrap_or(0),
+            burst_down: change.burst_down.unwrap_or(0),
+            mtu: 0,
+        };
+        let mut profile = Profile {
+            service,
+            ..Profile::default()
+        };
+        self.complete(&mut profile)?;
+        let service = profile.service;
+        (change.rate_up, change.burst_up) = (Some(service.rate_up), Some(service.burst_up));
+        (change.rate_down, change.burst_down) = (Some(service.rate_down), Some(service.burst_down));
+        let set = |seconds: u32| Some(seconds).filter(|seconds| *seconds > 0);
+        change.session_timeout_s = change.session_timeout_s.or(set(profile.session_timeout_s));
+        change.idle_timeout_s = change.idle_timeout_s.or(set(profile.idle_timeout_s));
+        Ok(())
+    }
+}
+
+fn fill(profile: &mut Profile, policy: &PolicyConfig) {
+    let seconds = |timeout: std::time::Duration| u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX);
+    let service = &mut profile.service;
+    if service.rate_up == 0 {
+        (service.rate_up, service.burst_up) = (policy.rate_up, policy.burst_up);
+    }
+    if service.rate_down == 0 {
+        (service.rate_down, service.burst_down) = (policy.rate_down, policy.burst_down);
+    }
+    if profile.session_timeout_s == 0 {
+        profile.session_timeout_s = seconds(policy.session_timeout);
+    }
+    if profile.idle_timeout_s == 0 {
+        profile.idle_timeout_s = seconds(policy.idle_timeout);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn policies() -> Policies {
+        let policy = |name: &str, rate: u64, idle: u64| PolicyConfig {
+            name: name.to_owned(),
+            rate_up: rate,
+            rate_down: 10 * rate,
+            burst_up: 0,
+            burst_down: 4_000,
+            session_timeout: Duration::ZERO,
+            idle_timeout: Duration::from_secs(idle),
+        };
+        Policies::new(&[policy("basic", 1_000_000, 600), policy("fast", 9_000_000, 0)])
+    }
+
+    fn profile(policy: &str, filters: &[&str], rate_up: u64) -> Profile {
+        let service = Service {
+            policy: policy.to_owned(),
+            filters: filters.iter().map(|name| (*name).to_owned()).collect(),
+            rate_up,
+            ..Service::default()
+        };
+        Profile {
+            service,
+            ..Profile::default()
+        }
+    }
+
+    #[test]
+    fn a_policy_fills_what_the_profile_leaves_open() {
+        let mut own = profile("basic", &[], 7_000);
+        policies().complete(&mut own).expect("it is there");
+        let service = &own.service;
+        assert_eq!(
+            (
+                service.rate_up,
+                service.rate_down,
+                service.burst_down,
+                own.idle_timeout_s
+            ),
+            (7_000, 10_000_000, 4_000, 600)
+        );
+        let mut both = profile("", &["fast", "basic"], 0);
+        policies().complete(&mut both).expect("they are there");
+        assert_eq!((both.service.rate_up, both.idle_timeout_s), (9_000_000, 600));
+    }
+
+    #[test]
+    fn another_policy_brings_its_rates() {
+        let named = |names: &[&str]| Change {
+            filters: Some(names.iter().map(|name| (*name).to_owned()).collect()),
+            session_timeout_s: Some(9),
+            ..Change::default()
+        };
+        let mut change = named(&["basic"]);
+        policies().complete_change(&mut change).expect("it is there");
+        let timeouts = (change.session_timeout_s, change.idle_timeout_s);
+        assert_eq!(
+            (change.rate_up, change.rate_down),
+            (Some(1_000_000), Some(10_000_000))
+        );
+        assert_eq!(timeouts, (Some(9), Some(600)));
+        assert!(policies().complete_change(&mut named(&["gold"])).is_err());
+        let mut plain = Change {
+            rate_up: Some(5),
+            ..Change::default()
+        };
+        policies().complete_change(&mut plain).expect("it names none");
+        assert_eq!(plain.rate_down, None, "stays");
+    }
+
+    #[test]
+    fn one_that_is_not_there_is_named() {
+        let unknown = UnknownPolicy("gold".to_owned());
+        assert_eq!(
+            policies().complete(&mut profile("gold", &[], 0)),
+            Err(unknown.clone())
+        );
+        assert_eq!(
+            policies().complete(&mut profile("", &["basic", "gold"], 0)),
+            Err(unknown)
+        );
+        let mut none = profile("", &[], 0);
+        assert_eq!(policies().complete(&mut none), Ok(()));
+        assert_eq!(none, profile("", &[], 0));
+    }
+}
