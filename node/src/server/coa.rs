@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep};
 use crate::aaa::coa::{
     Arrival, Dropped, ErrorCause, Refusal, Request, Server, Wanted, change, identify, server,
 };
+use crate::aaa::radius::dictionary::attribute;
 use crate::actors::act::{Act, Outcome};
 use crate::actors::context::Shared;
 use crate::actors::directory::SessionIds;
@@ -205,7 +206,9 @@ impl Desk {
             Err(_) => Counter::CoaRefused,
         });
         if let Err(refusal) = &outcome {
-            throttled!(warn, %from, "a {what} is refused: {refusal}");
+            let user = request.packet().first(attribute::USER_NAME).map(|a| a.value);
+            let user = Escaped(user.unwrap_or_default());
+            throttled!(warn, %from, %user, "a {what} is refused: {refusal}");
         }
         let outcome = outcome.map_err(|refusal| refusal.cause);
         self.server.borrow_mut().answer(request, outcome)

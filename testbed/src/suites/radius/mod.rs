@@ -1,6 +1,7 @@
 //! Holdfast as a RADIUS client: against Debian's FreeRADIUS, and against a scripted server for what no good server does.
 
 mod accounting;
+mod coa;
 mod freeradius;
 mod script;
 mod scripted;
@@ -30,6 +31,7 @@ pub fn run(context: &Context) -> Outcome {
     let tests = freeradius::TESTS
         .iter()
         .chain(accounting::TESTS)
+        .chain(coa::TESTS)
         .chain(scripted::TESTS);
     for test in tests.filter(|test| test.name.contains(&context.filter)) {
         let begun = Instant::now();

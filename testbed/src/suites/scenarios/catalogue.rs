@@ -165,6 +165,9 @@ pub const SCENARIOS: &[Scenario] = &[
     due(154, "Accept with an unsupported Service-Type or Framed-Protocol"),
     due(155, "RADIUS attribute of length 0 or 1, or beyond the packet"),
     due(156, "Session-Timeout 0, Acct-Interim-Interval 1"),
+    due(157, "CoA replayed, or with an old Event-Timestamp"),
+    due(158, "CoA with one known and one unknown attribute"),
+    due(159, "Disconnect for a session of another node"),
     due(160, "accounting server dead for long"),
     due(161, "octet counter beyond 2^32"),
 ];
