@@ -94,10 +94,10 @@ pub fn judge(session: &Session, policy: &Policy, packet: &mut [u8], view: View) 
     }
 }
 
-/// Whether packets of at most `length` octets for `session` leave as they are, at once and without a number: then nobody need
-/// judge each by itself.
+/// Whether packets of at most `length` octets for `session` leave as they are, and without a number: then nobody need judge
+/// each by itself.
 pub fn is_plain(session: &Session, length: usize) -> bool {
-    session.open && !session.sequencing && !session.limited && length <= usize::from(session.mtu)
+    session.open && !session.sequencing && length <= usize::from(session.mtu)
 }
 
 /// Clamps the MSS of a TCP SYN in place.

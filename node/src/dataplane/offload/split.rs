@@ -55,6 +55,11 @@ impl Split {
         (self.end - self.headers).div_ceil(self.segment).max(1)
     }
 
+    /// Octets of all of them.
+    pub fn octets(&self) -> usize {
+        self.end - self.headers + self.packets() * self.headers
+    }
+
     /// Octets of the headers of each.
     pub fn headers(&self) -> usize {
         self.headers

@@ -74,7 +74,7 @@ impl Limit {
         Duration::from_nanos(self.cost(octets) / STEPS)
     }
 
-    /// At most 65,535 octets: the product has 53 bits.
+    /// Of a large packet's parts 100,000 octets at the most: the product has 54 bits.
     fn cost(&self, octets: usize) -> u64 {
         (octets as u64 * 8 * STEPS_A_SECOND / self.rate).max(1)
     }
@@ -133,6 +133,17 @@ impl Bucket {
             .fetch_update(Relaxed, Relaxed, |until| {
                 let until = until.max(now);
                 (until - now <= burst).then_some(until + cost)
+            })
+            .is_ok()
+    }
+
+    /// Lets packets of so many octets in all pass, if the burst has room for them whole.
+    pub fn take_all(&self, limit: &Limit, now: Duration, octets: usize) -> bool {
+        let (now, cost) = (steps(now), limit.cost(octets));
+        self.until
+            .fetch_update(Relaxed, Relaxed, |until| {
+                let after = until.max(now) + cost;
+                (after - now <= limit.burst).then_some(after)
             })
             .is_ok()
     }
@@ -226,6 +237,17 @@ mod tests {
         assert_eq!(wait, limit.time_of(10_100));
         assert!(!bucket.take(&limit, now + wait - Duration::from_micros(1), 1000));
         assert!(bucket.take(&limit, now + wait, 1000));
+    }
+
+    #[test]
+    fn a_large_packet_passes_whole_or_packet_by_packet() {
+        let limit = Limit::new(8_000_000, 80_000).expect("a rate");
+        let (bucket, now) = (Bucket::default(), Duration::from_secs(1));
+        assert!(bucket.take_all(&limit, now, 50_000));
+        assert!(!bucket.take_all(&limit, now, 50_000), "nothing of it is taken");
+        assert!(bucket.take_all(&limit, now, 30_000));
+        assert!(!bucket.take_all(&limit, now, 1));
+        assert!(bucket.take_all(&limit, now + limit.time_of(1_000), 1_000));
     }
 
     #[test]

@@ -98,6 +98,19 @@ impl Shaper {
         }
     }
 
+    /// Whether packets for a session, `octets` in all, pass at once: the rate has room for them and none wait before them. Then they
+    /// need not be offered one by one.
+    pub fn passes(
+        &self,
+        ids: SessionIds,
+        octets: usize,
+        now: Duration,
+        limit: &Limit,
+        bucket: &Bucket,
+    ) -> bool {
+        !self.index.contains_key(&key(ids)) && bucket.take_all(limit, now, octets)
+    }
+
     /// When the next session may send again.
     pub fn next_due(&self) -> Option<Duration> {
         self.due.peek().map(|Reverse((at, _))| *at)

@@ -88,13 +88,14 @@ impl Worker {
     }
 
     fn take_whole(&mut self, header: &VnetHeader, session: u32, view: View) {
-        let packet = &mut self.send.read_room()[VNET_HEADER..VNET_HEADER + view.length];
-        if let Err(reason) = finish_checksum(header, packet) {
+        let octets = VNET_HEADER..VNET_HEADER + view.length;
+        if let Err(reason) = finish_checksum(header, &mut self.send.read_room()[octets.clone()]) {
             return self.shard.counters.count_drop(reason);
         }
-        let entry = self.table.session(session);
-        if downlink::is_plain(entry, view.length) {
-            downlink::clamp_mss(entry, packet, &view);
+        let plain = downlink::is_plain(self.table.session(session), view.length);
+        if plain && self.passes(session, view.length) {
+            let packet = &mut self.send.read_room()[octets];
+            downlink::clamp_mss(self.table.session(session), packet, &view);
             self.depart(session, DATA_LEAD, view.length, view.dscp_bits);
         } else {
             self.send.move_to_slot(view.length);
@@ -105,7 +106,8 @@ impl Worker {
     /// All packets of a large one have one destination, one session and, but for the last, one size: they are judged once.
     fn take_large(&mut self, split: &Split, session: u32, view: View) {
         let at = self.send.hold(view.length);
-        if downlink::is_plain(self.table.session(session), split.largest()) {
+        let plain = downlink::is_plain(self.table.session(session), split.largest());
+        if plain && self.passes(session, split.octets()) {
             self.depart_parts(split, session, &view, at);
         } else {
             self.deliver_parts(split, session, at);

@@ -34,6 +34,17 @@ impl Worker {
         false
     }
 
+    /// Whether packets for the session, `octets` in all, leave at once.
+    pub(super) fn passes(&self, session: u32, octets: usize) -> bool {
+        let session = self.table.session(session);
+        let Some(limit) = session.down_limit() else {
+            return true;
+        };
+        let ids = (self.table.tunnel_of(session).id.get(), session.id.get());
+        let bucket = &session.shared.buckets.down;
+        self.shaper.passes(ids, octets, self.now, &limit, bucket)
+    }
+
     /// How long the thread may sleep for what waits here.
     pub(super) fn shaper_wait(&self, now: Duration) -> Duration {
         let due = self.shaper.next_due();

@@ -23,7 +23,7 @@ pub fn setup(plan: &Plan, bed: &Bed, cores: &Cores, kind: Kind, cell: &Cell) -> 
     let Cell::Setup { tunnels } = *cell else {
         return Ok(None);
     };
-    let _server = Server::start(kind, bed, cores, cores.server.len(), &plan.program)?;
+    let _server = Server::start(kind, bed, cores, cores.server.len(), false, &plan.program)?;
     let layout = Layout {
         lacs: u16::try_from(tunnels).unwrap_or(LACS).min(LACS),
         tunnels,

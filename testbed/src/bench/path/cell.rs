@@ -134,6 +134,8 @@ pub struct Stage {
     /// Sessions that are installed, and how they are spread.
     pub sessions: u32,
     pub tunnels: u32,
+    /// Whether Holdfast holds each session to a rate that it does not reach; nobody else is measured then.
+    pub shaped: bool,
     pub cells: Vec<Cell>,
 }
 
@@ -176,6 +178,7 @@ pub fn quick(sending: Sending) -> Vec<Stage> {
         cores: 1,
         sessions: 1,
         tunnels: 1,
+        shaped: false,
         cells,
     }]
 }
@@ -196,6 +199,7 @@ pub fn full() -> Vec<Stage> {
         several_cores("2-shards", 2),
         several_cores("3-shards", 3),
         crowd(),
+        shaped(),
         control(),
     ]
 }
@@ -224,6 +228,7 @@ fn one_core() -> Stage {
         cores: 1,
         sessions: 1000,
         tunnels: 100,
+        shaped: false,
         cells,
     }
 }
@@ -244,6 +249,7 @@ fn several_cores(name: &'static str, cores: usize) -> Stage {
         cores,
         sessions: 1000,
         tunnels: 100,
+        shaped: false,
         cells,
     }
 }
@@ -259,7 +265,26 @@ fn crowd() -> Stage {
         cores: 1,
         sessions: CROWD,
         tunnels: 200,
+        shaped: false,
         cells: [vec![Cell::Memory], cells].concat(),
+    }
+}
+
+/// What it costs to watch over rates: as the cells of one core.
+fn shaped() -> Stage {
+    let mut cells = Vec::new();
+    for sending in [Sending::Plain, Sending::Gso] {
+        for size in [64, 1400] {
+            cells.extend(udp(sending, Size::Octets(size), 1000));
+        }
+    }
+    Stage {
+        name: "shaped",
+        cores: 1,
+        sessions: 1000,
+        tunnels: 100,
+        shaped: true,
+        cells,
     }
 }
 
@@ -269,6 +294,7 @@ fn control() -> Stage {
         cores: 1,
         sessions: 0,
         tunnels: 0,
+        shaped: false,
         cells: [1, 100].map(|tunnels| Cell::Setup { tunnels }).to_vec(),
     }
 }

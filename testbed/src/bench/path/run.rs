@@ -70,7 +70,8 @@ pub fn run(plan: &Plan) -> Result<(Results, Vec<String>)> {
         ceilings(plan, stage, &bed, &cores, &mut results)?;
         for round in 1..=plan.rounds {
             bare_tcp(plan, stage, &bed, &cores, &mut results)?;
-            for kind in &plan.servers {
+            let measured = |kind: &&Kind| !stage.shaped || **kind == Kind::Holdfast;
+            for kind in plan.servers.iter().filter(measured) {
                 println!("round {round} of {}: {kind}", plan.rounds);
                 serve(plan, stage, &bed, &cores, *kind, &mut results)?;
             }
@@ -167,7 +168,7 @@ fn serve(
         return Ok(());
     }
     let started = Instant::now();
-    let server = Server::start(kind, bed, cores, stage.cores, &plan.program)?;
+    let server = Server::start(kind, bed, cores, stage.cores, stage.shaped, &plan.program)?;
     let sessions = if kind == Kind::L2tpns {
         stage.sessions.min(L2TPNS_CROWD)
     } else {

@@ -12,6 +12,15 @@ use super::l2tpns::L2tpns;
 use crate::lab::error::{LabError, Result};
 use crate::node_config::{NodeUnderTest, Settings};
 
+/// Follows the one user: a policy whose rate no session reaches.
+const SHAPED: &str = r#"policy = "shaped"
+
+[[policy]]
+name = "shaped"
+rate_up = "10G"
+rate_down = "10G"
+"#;
+
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -41,10 +50,17 @@ pub enum Server {
 
 impl Server {
     /// Starts an LNS and waits until it answers LACs. `shards` is Holdfast's alone: l2tpns has one thread.
-    pub fn start(kind: Kind, bed: &Bed, cores: &Cores, shards: usize, program: &Path) -> Result<Self> {
+    pub fn start(
+        kind: Kind,
+        bed: &Bed,
+        cores: &Cores,
+        shards: usize,
+        shaped: bool,
+        program: &Path,
+    ) -> Result<Self> {
         let list = cores.server_list();
         match kind {
-            Kind::Holdfast => holdfast(bed, &list, shards, program).map(Self::Holdfast),
+            Kind::Holdfast => holdfast(bed, &list, shards, shaped, program).map(Self::Holdfast),
             Kind::L2tpns => L2tpns::start(bed, &list).map(Self::L2tpns),
             Kind::Bare => Err(LabError::unmet("the bare forwarder takes no calls")),
         }
@@ -66,13 +82,14 @@ impl Server {
     }
 }
 
-fn holdfast(bed: &Bed, cores: &str, shards: usize, program: &Path) -> Result<NodeUnderTest> {
+fn holdfast(bed: &Bed, cores: &str, shards: usize, shaped: bool, program: &Path) -> Result<NodeUnderTest> {
     let launcher = ["ip", "netns", "exec", bed.server.name(), "taskset", "-c", cores];
     let settings = Settings {
         shards,
         tun: "always",
         listen: Some(SocketAddr::from(SERVER)),
         pool: POOL,
+        sections: if shaped { SHAPED } else { "" }.to_owned(),
         launcher: launcher.map(String::from).to_vec(),
         ..Settings::default()
     };
