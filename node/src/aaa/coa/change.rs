@@ -8,6 +8,7 @@ use super::identify::identifies;
 use crate::aaa::profile::Service;
 use crate::aaa::radius::dictionary::{FRAMED_PROTOCOL_PPP, attribute, service_type};
 use crate::aaa::radius::error::name;
+use crate::aaa::radius::packet::ATTRIBUTE_HEADER;
 use crate::aaa::radius::reply::SHORTEST_INTERIM_S;
 use crate::aaa::radius::{Attribute, Packet, WrongValue, rate, vendors};
 use crate::lns::change::Change;
@@ -17,6 +18,9 @@ const FILTERS_MAX: usize = 16;
 
 /// Class attributes that a session may have; a request with more is refused.
 const CLASSES_MAX: usize = 16;
+
+/// Octets of a Vendor-Specific attribute before the vendor's own ones: who that is.
+const VENDOR_NUMBER: usize = 4;
 
 /// What is in every request and changes nothing.
 fn is_of_the_packet(kind: u8) -> bool {
@@ -91,19 +95,19 @@ impl Draft {
         }
     }
 
-    /// Every attribute inside must be one that is known; so there must be one.
+    /// Every attribute inside must be one that is known; so there must be one, and no octet behind the last.
     fn take_vendors(&mut self, a: &Attribute<'_>) -> Result<(), Refusal> {
-        let mut known = 0;
+        let mut read = VENDOR_NUMBER;
         for inside in a.of_vendor() {
             match vendors::service(&mut self.service, &inside) {
-                Ok(true) => known += 1,
+                Ok(true) => read += ATTRIBUTE_HEADER + inside.value.len(),
                 Ok(false) => return Err(unsupported(a)),
                 Err(wrong) => return Err(Refusal::value(wrong)),
             }
         }
-        match known {
-            0 => Err(unsupported(a)),
-            _ => Ok(()),
+        match read > VENDOR_NUMBER && read == a.value.len() {
+            true => Ok(()),
+            false => Err(unsupported(a)),
         }
     }
 
@@ -266,13 +270,13 @@ mod tests {
         );
         // Addresses are given when the session opens.
         assert_eq!(coa(|b| _ = b.u32(27, 60).text(88, "other-pool")), unknown);
-        let known_and_not = [
-            &[0, 0, 0x37, 0x2a, 8, 6][..],
-            &2_000_000_u32.to_be_bytes(),
-            &[77, 3, 1],
-        ]
-        .concat();
-        assert_eq!(coa(|b| _ = b.octets(26, &known_and_not)), unknown);
+        let known = [&[0, 0, 0x37, 0x2a, 8, 6][..], &2_000_000_u32.to_be_bytes()].concat();
+        let with = |tail: &[u8]| coa(|b| _ = b.octets(26, &[&known, tail].concat()));
+        assert!(with(&[]).is_ok());
+        // Another attribute, and what is none: without a length, longer than there is room, without a value.
+        for tail in [&[77, 3, 1][..], &[77], &[77, 9, 1], &[77, 2]] {
+            assert_eq!(with(tail), unknown, "{tail:?}");
+        }
     }
 
     #[test]
