@@ -13,8 +13,8 @@ use holdfast_cluster::records::{PppRow, SessionRow};
 use holdfast_ppp::frame::Frame;
 use holdfast_ppp::iana::protocol;
 use holdfast_ppp::{
-    AuthRequest, Cause, InterfaceId, IpcpConfig, Ipv6cpConfig, Link, LinkConfig, Ncp, Output, Transition,
-    Verdict,
+    AuthRequest, Cause, Direction, InterfaceId, IpcpConfig, Ipv6cpConfig, Link, LinkConfig, Ncp, Output,
+    Transition, Verdict,
 };
 use holdfast_protocol::SessionId;
 use holdfast_protocol::message::Proxy;
@@ -199,8 +199,7 @@ impl Session {
     /// A PPP control frame of the subscriber, or an IPv6 packet for us.
     pub fn handle_input(&mut self, now: Now, frame: &[u8]) {
         if is_terminate_request(frame) {
-            self.commands
-                .push_back(Command::Request(SessionRequest::EndsByPeer));
+            self.note_ending(Cause::Terminated(Direction::Peer));
         }
         match Frame::parse(frame) {
             Ok(Frame {
@@ -347,13 +346,22 @@ impl Session {
 
     /// Ends the link for a reason of ours: LCP Terminate, then the call is cleared.
     pub fn close(&mut self, now: Now, cause: Cause) {
+        self.note_ending(cause);
         self.link.close(now.monotonic, cause);
         self.settle(now);
+    }
+
+    /// The LAC may clear the call as soon as the subscriber hears of the end.
+    fn note_ending(&mut self, cause: Cause) {
+        let (_, terminate_cause) = rows::cdn(cause);
+        let ending = SessionRequest::Ending { terminate_cause };
+        self.commands.push_back(Command::Request(ending));
     }
 
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Now) {
         if let Some(cause) = self.timeouts.expired(now.monotonic) {
+            self.note_ending(cause);
             self.link.close(now.monotonic, cause);
         }
         self.link.handle_timeout(now.monotonic);

@@ -27,10 +27,10 @@ pub const NAS_ERROR: u32 = 9;
 /// The subscriber's end of PPP does not do what it must.
 pub const USER_ERROR: u32 = 17;
 
-/// For a call that ended other than by our word; `by_subscriber`: he had asked for the end of the link before, and the LAC follows.
-pub fn of_call(end: &CallEnd, by_subscriber: bool) -> u32 {
-    if by_subscriber {
-        return USER_REQUEST;
+/// For a call that ended other than by our word; `ending`: the link was being ended for this cause already, and the LAC follows.
+pub fn of_call(end: &CallEnd, ending: Option<u32>) -> u32 {
+    if let Some(cause) = ending {
+        return cause;
     }
     let CallEnd::Peer(Some(cdn)) = end else {
         return LOST_CARRIER;
@@ -66,15 +66,15 @@ mod tests {
         let said = |result| {
             of_call(
                 &CallEnd::Peer(Some(Box::new(Cdn::new(ResultCode::new(result))))),
-                false,
+                None,
             )
         };
         assert_eq!(said(call_result::LOSS_OF_CARRIER), LOST_CARRIER);
         assert_eq!(said(call_result::GENERAL_ERROR), PORT_ERROR);
         assert_eq!(said(call_result::ADMINISTRATIVE), ADMIN_RESET);
         assert_eq!(said(call_result::NO_FACILITIES_PERMANENT), SERVICE_UNAVAILABLE);
-        assert_eq!(of_call(&CallEnd::Peer(None), false), LOST_CARRIER);
-        assert_eq!(of_call(&CallEnd::Peer(None), true), USER_REQUEST);
+        assert_eq!(of_call(&CallEnd::Peer(None), None), LOST_CARRIER);
+        assert_eq!(of_call(&CallEnd::Peer(None), Some(ADMIN_RESET)), ADMIN_RESET);
     }
 
     #[test]

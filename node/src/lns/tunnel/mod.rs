@@ -92,8 +92,8 @@ pub struct Tunnel {
     /// The Ns after the last message that was sent.
     next_to_send: u16,
     terminate_cause: u32,
-    /// Sessions whose subscribers have asked for the end of the link.
-    ended_by_peer: BTreeSet<SessionId>,
+    /// Sessions whose link is being ended, and why.
+    ending: BTreeMap<SessionId, u32>,
     close_reason: Option<CloseReason>,
     commands: VecDeque<Command>,
 }
@@ -129,7 +129,7 @@ impl Tunnel {
             calls_refused: None,
             next_to_send: birth.row.ns as u16,
             terminate_cause: terminate_cause::LOST_CARRIER,
-            ended_by_peer: BTreeSet::new(),
+            ending: BTreeMap::new(),
             close_reason: None,
             commands: VecDeque::new(),
         };
@@ -266,8 +266,8 @@ impl Tunnel {
                 );
                 self.held.push(Command::SessionAccepted { session, serial });
             }
-            SessionRequest::EndsByPeer => {
-                self.ended_by_peer.insert(session);
+            SessionRequest::Ending { terminate_cause } => {
+                self.ending.entry(session).or_insert(terminate_cause);
             }
             SessionRequest::End { cdn, terminate_cause } => {
                 // A full queue keeps the CDN back; the LAC clears the call when its own timers run out.
@@ -370,8 +370,8 @@ impl Tunnel {
                 if self.waiting.contains_key(&session) {
                     self.count(Occurrence::CallAbandoned);
                 }
-                let by_subscriber = self.ended_by_peer.contains(&session);
-                let cause = terminate_cause::of_call(&reason, by_subscriber);
+                let ending = self.ending.get(&session).copied();
+                let cause = terminate_cause::of_call(&reason, ending);
                 self.forget_session(now, session, cause);
             }
             Event::Closed(reason) => {
@@ -396,7 +396,7 @@ impl Tunnel {
             self.held.push(Command::StopSession(session));
         }
         self.waiting.clear();
-        self.ended_by_peer.clear();
+        self.ending.clear();
         self.under_way.forget_all();
         self.changes.clear();
     }
@@ -495,7 +495,7 @@ impl Tunnel {
     }
 
     fn forget_session(&mut self, now: Now, session: SessionId, terminate_cause: u32) {
-        self.ended_by_peer.remove(&session);
+        self.ending.remove(&session);
         if self.sessions.remove(&session) {
             self.resting.insert(session, now.monotonic + SESSION_ID_REST);
             self.waiting.remove(&session);

@@ -118,8 +118,11 @@ pub enum SessionRequest {
         /// A stale session of the same user whose place this one takes.
         replaces: Option<SessionKey>,
     },
-    /// The subscriber ends the link: should the LAC clear the call before we do, that was why.
-    EndsByPeer,
+    /// The link is being ended: should the LAC clear the call before we do, this is why.
+    Ending {
+        /// Acct-Terminate-Cause (RFC 2866 §5.10).
+        terminate_cause: u32,
+    },
     /// Clear the call.
     End {
         /// What the peer is told.

@@ -51,11 +51,13 @@ pub(super) struct Books {
     /// Acknowledged and told, and when it is time to look what has come of it.
     asked: Vec<(u64, Vec<u64>)>,
     told: Vec<(u64, u64)>,
+    /// From then on the server misses nothing: what is not delivered by the end is not delivered.
+    well_from: Duration,
     dice: Dice,
 }
 
 impl Books {
-    pub(super) fn new(dice: Dice) -> Self {
+    pub(super) fn new(dice: Dice, well_from: Duration) -> Self {
         Self {
             sender: Sender::default(),
             closing: Closing::default(),
@@ -65,6 +67,7 @@ impl Books {
             flights: Vec::new(),
             asked: Vec::new(),
             told: Vec::new(),
+            well_from,
             dice,
         }
     }
@@ -228,7 +231,8 @@ impl Process {
             .extract_if(.., |flight| flight.lands_at <= ticks)
             .collect();
         for flight in landed {
-            let (is_received, is_answered) = (!self.books.dice.happens(LOST), !self.books.dice.happens(LOST));
+            let lost = if self.now < self.books.well_from { LOST } else { 0 };
+            let (is_received, is_answered) = (!self.books.dice.happens(lost), !self.books.dice.happens(lost));
             if let Request::Owed(owed, traffic) = flight.request
                 && is_received
             {

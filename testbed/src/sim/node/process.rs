@@ -220,7 +220,7 @@ impl Process {
             addresses,
             crowded: setup.crowded,
             counters: Counters::read(files, setup.bug),
-            books: Books::new(Dice::new(setup.seed, id << 32 | boot)),
+            books: Books::new(Dice::new(setup.seed, id << 32 | boot), setup.troubled),
             timers: TimerTable::default(),
             work: VecDeque::new(),
             liveness,
