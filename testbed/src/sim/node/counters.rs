@@ -127,7 +127,8 @@ impl Process {
         let own = own.into_iter().map(|(id, totals)| (id.as_str(), *totals));
         // Nobody compares clocks here.
         let frames = reports::encode(Duration::ZERO, own);
-        for id in ids {
+        // Of one that is gone nothing is shown: its Stop says what the log says, which a node that restarts may lack for a moment.
+        for id in self.session_ids() {
             let octets = sheet.shown[&id].rx_octets;
             self.fact(Fact::Counted {
                 node: self.id,
