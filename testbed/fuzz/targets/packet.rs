@@ -10,6 +10,7 @@ use holdfast::dataplane::fragment::Fragments;
 use holdfast::dataplane::icmp::{self, MAX_ERROR};
 use holdfast::dataplane::offload::split::finish_checksum;
 use holdfast::dataplane::offload::{Coalescer, Split, VnetHeader};
+use holdfast::dataplane::rate::Limits;
 use holdfast::dataplane::sequence::SendSequence;
 use holdfast::dataplane::uplink::{Policy, Uplink, classify};
 use holdfast::dataplane::{Magics, SessionEntry, SessionShared, Table, TableUpdate, TunnelEntry};
@@ -147,6 +148,7 @@ fn table() -> Table {
             mtu: MTU,
             mss_clamp: true,
             sequencing,
+            limits: Limits::new((64_000, 0), (0, 0)),
             magics: Magics { local: 7, peer: 9 },
             shared: Arc::new(SessionShared::new(1, SendSequence::new(0, 4096))),
         }));
