@@ -193,7 +193,7 @@ impl SessionActor {
     fn run(&mut self, ctx: &mut Context<Self>, work: impl FnOnce(&mut Session, crate::lns::Now)) {
         let Some(mut core) = self.core.take() else { return };
         let now = self.shard.now();
-        let ((data, traffic), heard) = (self.new_data(), self.newly_heard());
+        let ((data, traffic), heard) = (self.new_data(core.row()), self.newly_heard());
         let survived = contain(|| {
             if let Some(at) = heard {
                 core.note_heard(at);
@@ -224,14 +224,25 @@ impl SessionActor {
     }
 
     /// Whether the subscriber has sent data since this was last asked, and whether there was any either way.
-    fn new_data(&mut self) -> (bool, bool) {
+    fn new_data(&mut self, row: &SessionRow) -> (bool, bool) {
         let Some(shared) = &self.shared else {
             return (false, false);
         };
         let totals = shared.totals();
-        let packets = (totals.received_packets, totals.sent_packets);
+        let either_way = totals.sent_packets + self.packets_elsewhere(row);
+        let packets = (totals.received_packets, either_way);
         let seen = std::mem::replace(&mut self.data_packets_seen, packets);
         (seen.0 != packets.0, seen != packets)
+    }
+
+    /// Of a session that may not idle: user data that other nodes have forwarded, as they have told.
+    fn packets_elsewhere(&self, row: &SessionRow) -> u64 {
+        let limited = row.ppp.as_ref().is_some_and(|ppp| ppp.idle_timeout > 0);
+        let members = self.shard.shared.members.as_ref().filter(|_| limited);
+        members.map_or(0, |members| {
+            let told = members.reports().of(&row.acct_session_id);
+            told.rx_packets + told.tx_packets
+        })
     }
 
     /// When the subscriber was last heard, if that was since this was last asked: the packet threads answer echoes themselves.

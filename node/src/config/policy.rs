@@ -13,6 +13,8 @@ const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 const BURST_MIN: u32 = 1_600;
 /// Octets of the largest.
 const BURST_MAX: u32 = 1 << 30;
+/// The lowest rate, bit/s: less is a forgotten unit.
+const RATE_MIN: u64 = 1_000;
 const UNITS: [(char, u64); 3] = [('k', 1_000), ('M', 1_000_000), ('G', 1_000_000_000)];
 
 /// `[[policy]]`
@@ -48,7 +50,10 @@ impl Scalar for Rate {
         let number: Option<u64> = digits.trim_end().parse().ok();
         let rate = number.and_then(|number| number.checked_mul(factor));
         match rate {
-            Some(rate) if (1..=RATE_MAX).contains(&rate) => Ok(Self(rate)),
+            Some(rate) if (RATE_MIN..=RATE_MAX).contains(&rate) => Ok(Self(rate)),
+            Some(rate) if (1..RATE_MIN).contains(&rate) => Err(format!(
+                "is {rate} bit/s: is a unit missing (\"512k\", \"10M\")? 1k is the least"
+            )),
             Some(0) => Err("is 0: leave it out for no limit".to_owned()),
             Some(_) => Err(format!(
                 "is above {} Gbit/s: leave it out for no limit",
