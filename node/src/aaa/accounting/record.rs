@@ -92,9 +92,11 @@ fn write(packet: &mut Builder, nas: &Nas, request: &Request) {
 }
 
 fn write_session(packet: &mut Builder, nas: &Nas, status: u32, facts: &SessionFacts<'_>, unix_s: u64) {
-    packet
-        .u32(attribute::ACCT_STATUS_TYPE, status)
-        .u32(attribute::EVENT_TIMESTAMP, seconds(unix_s));
+    packet.u32(attribute::ACCT_STATUS_TYPE, status);
+    // Before its first tick the table does not know the time: a record without one is dated when it comes.
+    if unix_s > 0 {
+        packet.u32(attribute::EVENT_TIMESTAMP, seconds(unix_s));
+    }
     session_attributes(packet, &nas.identity, facts);
     if let Some(ppp) = &facts.row.ppp {
         write_subscriber(packet, ppp);

@@ -125,6 +125,16 @@ fn text(said: &Said, kind: u8) -> String {
     String::from_utf8(said[&kind][0].clone()).expect("text")
 }
 
+#[test]
+fn what_happened_before_the_table_knew_the_time_bears_none() {
+    let mut early = Owed::clone(&owed(AccountingKind::Start));
+    early.event_unix_s = 0;
+    let said_early = said(&Request::Owed(Arc::new(early), None));
+    assert!(!said_early.contains_key(&attribute::EVENT_TIMESTAMP));
+    let dated = said(&Request::Owed(owed(AccountingKind::Start), None));
+    assert_eq!(number(&dated, attribute::EVENT_TIMESTAMP), Some(1_800_000_060));
+}
+
 fn check_session(said: &Said) {
     for (kind, expected) in [
         (32, "isp"),
