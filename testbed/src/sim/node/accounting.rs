@@ -231,7 +231,11 @@ impl Process {
             .extract_if(.., |flight| flight.lands_at <= ticks)
             .collect();
         for flight in landed {
-            let lost = if self.now < self.books.well_from { LOST } else { 0 };
+            let lost = if self.world < self.books.well_from {
+                LOST
+            } else {
+                0
+            };
             let (is_received, is_answered) = (!self.books.dice.happens(lost), !self.books.dice.happens(lost));
             if let Request::Owed(owed, traffic) = flight.request
                 && is_received
