@@ -118,7 +118,7 @@ fn down(table: &Table, policy: &Policy, packet: &[u8]) {
             }
         }
         Downlink::TooBig { view, mtu } => {
-            icmp::too_big(packet, &view, mtu, &mut [0; MAX_ERROR]);
+            icmp::error(packet, &view, icmp::Error::TooBig(mtu), &mut [0; MAX_ERROR]);
         }
         Downlink::Drop(_) => {}
     }
@@ -148,6 +148,7 @@ fn table() -> Table {
             mtu: MTU,
             mss_clamp: true,
             sequencing,
+            filters: 0,
             limits: Limits::new((64_000, 0), (0, 0)),
             magics: Magics { local: 7, peer: 9 },
             shared: Arc::new(SessionShared::new(1, SendSequence::new(0, 4096))),
