@@ -121,11 +121,11 @@ impl FreeRadius {
     pub fn records(&self) -> String {
         fs::read_to_string(self.folder.path().join("records")).unwrap_or_default()
     }
+}
 
-    /// `radclient`, with its libraries and dictionaries; what it sends is read from its standard input.
-    pub fn radclient(&self) -> Result<Command> {
-        Ok(program(&unpacked()?, "usr/bin/radclient", None))
-    }
+/// `radclient`, with its libraries and dictionaries; what it sends is read from its standard input.
+pub fn radclient(namespace: Option<&Namespace>) -> Result<Command> {
+    Ok(program(&unpacked()?, "usr/bin/radclient", namespace))
 }
 
 fn program(tree: &Path, path: &str, namespace: Option<&Namespace>) -> Command {
