@@ -224,7 +224,7 @@ limits! {
     CoaRequests => "coa_requests", "requests", "CoA and Disconnect requests being carried out; beyond it they are refused with Error-Cause 506.";
     CoaRemembered => "coa_remembered", "requests", "CoA and Disconnect requests remembered so that none is carried out twice; beyond it new ones are refused with Error-Cause 506.";
     CoaSessions => "coa_sessions", "sessions", "Sessions that one Disconnect request may mean; beyond it, it is refused with Error-Cause 508.";
-    FilterCombinations => "filter_combinations", "combinations", "Combinations of filters that sessions of this node's table have had; sessions with a further one pass nothing.";
+    FilterCombinations => "filter_combinations", "combinations", "Combinations of filters and rules that sessions have at once; one with a further combination passes nothing.";
     FreeSpace => "free_space_min", "MiB", "Free space of the data folder's volume; below it the log and `cluster status` warn.";
     ApiConnections => "api_connections", "connections", "Operators' connections; beyond it a new one is told so and closed.";
 }

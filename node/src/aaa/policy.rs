@@ -62,6 +62,7 @@ impl Policies {
         let service = Service {
             policy: change.policy.clone().unwrap_or_default(),
             filters: change.filters.clone().unwrap_or_default(),
+            rules: Vec::new(),
             rate_up: change.rate_up.unwrap_or(0),
             rate_down: change.rate_down.unwrap_or(0),
             burst_up: change.burst_up.unwrap_or(0),

@@ -1,7 +1,9 @@
-//! Which sessions have which filters, as the packet threads know it: by a number for each combination of names.
+//! Which sessions have which filters, as the packet threads know it: by a number for each combination.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+
+use holdfast_cluster::records::SessionRow;
 
 use crate::aaa::Filters;
 use crate::dataplane::TableUpdate;
@@ -10,16 +12,43 @@ use crate::dataplane::table::NO_FILTERS;
 use crate::metrics::{Limit, Metrics};
 use crate::throttled;
 
-/// Combinations of filters that sessions may have; sessions with a further one pass nothing.
-pub const COMBINATIONS_MAX: u16 = 4096;
-/// The combination that passes nothing.
-const CLOSED: u16 = COMBINATIONS_MAX + 1;
+/// Combinations of filters and rules that sessions may have at once; one with a further combination passes nothing.
+pub const COMBINATIONS_MAX: u16 = u16::MAX - 1;
+/// Never told to the packet threads, which let nothing pass for it.
+const CLOSED: u16 = u16::MAX;
+
+/// What a session is held to: names of filters, and rules of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Combination {
+    filters: Vec<String>,
+    rules: Vec<String>,
+}
+
+impl Combination {
+    /// `None` for a session that has none, as most.
+    pub fn of(row: &SessionRow) -> Option<Self> {
+        let service = row.ppp.as_ref()?.service.as_ref()?;
+        let any = !service.filters.is_empty() || !service.rules.is_empty();
+        any.then(|| Self {
+            filters: service.filters.clone(),
+            rules: service.rules.clone(),
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Known {
+    number: u16,
+    sessions: usize,
+}
 
 /// Owned by the table's thread.
 #[derive(Debug)]
 pub struct Combinations {
     filters: Arc<Filters>,
-    numbers: HashMap<Vec<String>, u16>,
+    known: HashMap<Combination, Known>,
+    /// Numbers that were given and are free again.
+    free: Vec<u16>,
     metrics: Arc<Metrics>,
 }
 
@@ -29,49 +58,80 @@ impl Combinations {
         metrics.set_limit(Limit::FilterCombinations, COMBINATIONS_MAX.into());
         Self {
             filters,
-            numbers: HashMap::new(),
+            known: HashMap::new(),
+            free: Vec::new(),
             metrics,
         }
     }
 
-    /// The number of a combination, and what the packet threads are to be told first if it is new to them.
-    pub fn number(&mut self, names: &[String]) -> (u16, Option<TableUpdate>) {
-        if names.is_empty() {
-            return (NO_FILTERS, None);
+    /// A session has another combination than before: its number, and what the packet threads are to be told first.
+    pub fn settle(
+        &mut self,
+        before: Option<&Combination>,
+        now: Option<&Combination>,
+    ) -> (u16, Option<TableUpdate>) {
+        if before == now {
+            return (self.number(now), None);
         }
-        if let Some(number) = self.numbers.get(names) {
-            return (*number, None);
+        let update = now.and_then(|now| self.take(now));
+        if let Some(before) = before {
+            self.give_back(before);
         }
-        if self.numbers.len() >= usize::from(COMBINATIONS_MAX) {
-            self.metrics.hit(Limit::FilterCombinations);
-            throttled!(
-                error,
-                ?names,
-                "sessions have more than {COMBINATIONS_MAX} combinations of filters: this one passes nothing"
-            );
-            return (
-                CLOSED,
-                Some(TableUpdate::Filters(CLOSED, Arc::new(FilterSet::Closed))),
-            );
-        }
-        let number = self.numbers.len() as u16 + 1;
-        self.numbers.insert(names.to_vec(), number);
         self.metrics
-            .set_current(Limit::FilterCombinations, self.numbers.len() as u64);
-        (number, Some(self.update(names, number)))
+            .set_current(Limit::FilterCombinations, self.known.len() as u64);
+        (self.number(now), update)
     }
 
     /// Goes over to other filters: all that the packet threads are to be told.
     pub fn replace(&mut self, filters: Arc<Filters>) -> Vec<TableUpdate> {
         self.filters = filters;
-        let numbers = self.numbers.iter();
-        numbers
-            .map(|(names, number)| self.update(names, *number))
+        let known = self.known.iter();
+        known
+            .map(|(combination, known)| self.update(combination, known.number))
             .collect()
     }
 
-    fn update(&self, names: &[String], number: u16) -> TableUpdate {
-        let set = self.filters.set(names).unwrap_or_else(|unknown| {
+    fn number(&self, combination: Option<&Combination>) -> u16 {
+        let known = |combination| self.known.get(combination).map_or(CLOSED, |known| known.number);
+        combination.map_or(NO_FILTERS, known)
+    }
+
+    fn take(&mut self, combination: &Combination) -> Option<TableUpdate> {
+        if let Some(known) = self.known.get_mut(combination) {
+            known.sessions += 1;
+            return None;
+        }
+        let fresh = u16::try_from(self.known.len() + 1)
+            .ok()
+            .filter(|number| *number <= COMBINATIONS_MAX);
+        let Some(number) = self.free.pop().or(fresh) else {
+            self.metrics.hit(Limit::FilterCombinations);
+            throttled!(
+                error,
+                ?combination,
+                "sessions have {COMBINATIONS_MAX} combinations of filters: a further one passes nothing"
+            );
+            return None;
+        };
+        self.known
+            .insert(combination.clone(), Known { number, sessions: 1 });
+        Some(self.update(combination, number))
+    }
+
+    fn give_back(&mut self, combination: &Combination) {
+        let Some(known) = self.known.get_mut(combination) else {
+            return;
+        };
+        known.sessions -= 1;
+        if known.sessions == 0 {
+            self.free.push(known.number);
+            self.known.remove(combination);
+        }
+    }
+
+    fn update(&self, combination: &Combination, number: u16) -> TableUpdate {
+        let set = self.filters.set(&combination.filters, &combination.rules);
+        let set = set.unwrap_or_else(|unknown| {
             throttled!(
                 error,
                 filter = unknown,
@@ -99,8 +159,12 @@ mod tests {
         Arc::new(Filters::new(&configs, &Filters::default()))
     }
 
-    fn names(names: &[&str]) -> Vec<String> {
-        names.iter().map(|name| (*name).to_owned()).collect()
+    fn combination(filters: &[&str], rules: &[&str]) -> Combination {
+        let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        Combination {
+            filters: owned(filters),
+            rules: owned(rules),
+        }
     }
 
     fn is_closed(update: &TableUpdate) -> bool {
@@ -108,39 +172,54 @@ mod tests {
     }
 
     #[test]
-    fn a_combination_is_told_once() {
+    fn a_combination_is_told_once_and_its_number_used_again_when_nobody_has_it() {
         let mut known = Combinations::new(filters(&["a", "b"]), Arc::default());
-        assert_eq!(known.number(&[]).0, NO_FILTERS);
-        let (number, update) = known.number(&names(&["a", "b"]));
+        assert!(matches!(known.settle(None, None), (NO_FILTERS, None)));
+        let (both, swapped) = (combination(&["a", "b"], &[]), combination(&["b", "a"], &[]));
+        let (number, update) = known.settle(None, Some(&both));
         assert!(number != NO_FILTERS && update.is_some_and(|update| !is_closed(&update)));
-        let (again, update) = known.number(&names(&["a", "b"]));
+        let (again, update) = known.settle(None, Some(&both));
         assert!(again == number && update.is_none());
-        assert_ne!(
-            known.number(&names(&["b", "a"])).0,
+        let (other, update) = known.settle(Some(&both), Some(&swapped));
+        assert!(other != number && update.is_some(), "who answers is another");
+        assert_eq!(
+            known.settle(Some(&both), Some(&both)).0,
             number,
-            "who answers is another"
+            "one session has it yet"
         );
+        assert_eq!(known.settle(Some(&both), None).0, NO_FILTERS);
+        let (third, update) = known.settle(None, Some(&combination(&["a"], &["deny in ip from any to any"])));
+        assert!(third == number && update.is_some_and(|update| !is_closed(&update)));
     }
 
     #[test]
     fn what_is_not_known_passes_nothing_until_it_is() {
         let mut known = Combinations::new(filters(&["a"]), Arc::default());
-        let (_, update) = known.number(&names(&["a", "gone"]));
+        let (_, update) = known.settle(None, Some(&combination(&["a", "gone"], &[])));
         assert!(is_closed(&update.expect("it is new")));
         let updates = known.replace(filters(&["a", "gone"]));
         assert!(updates.len() == 1 && !is_closed(&updates[0]));
         assert!(is_closed(&known.replace(filters(&[]))[0]));
+        let (_, update) = known.settle(None, Some(&combination(&[], &["allow all"])));
+        assert!(
+            is_closed(&update.expect("it is new")),
+            "a rule that a later version may know"
+        );
     }
 
     #[test]
     fn more_combinations_than_may_be_pass_nothing() {
         let metrics = Arc::new(Metrics::default());
-        let mut known = Combinations::new(filters(&["a"]), metrics.clone());
-        for number in 1..=COMBINATIONS_MAX {
-            known.number(&[number.to_string()]);
+        let mut known = Combinations::new(filters(&[]), metrics.clone());
+        let one = |number: u32| combination(&[&number.to_string()], &[]);
+        for number in 1..=u32::from(COMBINATIONS_MAX) {
+            assert!(known.settle(None, Some(&one(number))).0 < CLOSED);
         }
-        let (number, update) = known.number(&names(&["one", "more"]));
-        assert!(number == CLOSED && is_closed(&update.expect("told each time")));
+        let further = one(0);
+        assert!(matches!(known.settle(None, Some(&further)), (CLOSED, None)));
         assert_eq!(metrics.hits(Limit::FilterCombinations), 1);
+        assert_eq!(known.settle(Some(&further), None).0, NO_FILTERS);
+        known.settle(Some(&one(7)), None);
+        assert!(known.settle(None, Some(&further)).0 < CLOSED);
     }
 }

@@ -11,7 +11,7 @@ use holdfast_ppp::Ncp;
 use holdfast_protocol::{SessionId, TunnelId};
 
 use super::directory::{Directory, SessionFacts, SessionIds};
-use super::filtering::Combinations;
+use super::filtering::{Combination, Combinations};
 use super::reach::{self, PoolNetworks, Reach};
 use crate::aaa::prefixes::{Pair, of_row};
 use crate::aaa::{Filters, Pools, Prefixes};
@@ -197,6 +197,7 @@ impl Forwarding {
         }
         let had = facts.as_ref().map(|facts| of_row(&facts.row)).unwrap_or_default();
         self.settle_prefixes(ids, had, Pair::default(), b"");
+        self.settle_filters(facts.as_ref().map(|facts| &*facts.row), None);
         let held = facts.and_then(|facts| facts.address);
         if let Some(address) = held {
             let mut pools = self.pools.lock().expect("nothing panics with the pools locked");
@@ -276,11 +277,11 @@ impl Forwarding {
             .map(|before| of_row(&before.row))
             .unwrap_or_default();
         self.settle_prefixes(ids, had, of_row(row), row.user().unwrap_or_default());
+        let filters = self.settle_filters(before.as_ref().map(|before| &*before.row), Some(row));
         let before = before.and_then(|before| before.address);
         self.reach.put(ids, before, now_held, row);
         self.settle_addresses(ids, before, now_held, row);
         if row.state() == SessionState::Connected {
-            let filters = self.filters(row);
             let entry = self.entry(tunnel, session, peer_session, row, shared);
             self.update(TableUpdate::Session(SessionEntry { filters, ..entry }));
         }
@@ -340,11 +341,10 @@ impl Forwarding {
         Arc::new(SessionShared::new(self.shards, SendSequence::elsewhere(reserved)))
     }
 
-    /// The number of the session's filters; the packet threads are told what it means.
-    fn filters(&mut self, row: &SessionRow) -> u16 {
-        let service = row.ppp.as_ref().and_then(|ppp| ppp.service.as_ref());
-        let names = service.map_or(&[][..], |service| &service.filters);
-        let (number, update) = self.combinations.number(names);
+    /// The number of what the session is held to now; the packet threads are told what it means.
+    fn settle_filters(&mut self, before: Option<&SessionRow>, now: Option<&SessionRow>) -> u16 {
+        let [before, now] = [before, now].map(|row| row.and_then(Combination::of));
+        let (number, update) = self.combinations.settle(before.as_ref(), now.as_ref());
         if let Some(update) = update {
             self.update(update);
         }
