@@ -110,6 +110,8 @@ fn judge(stage: &mut Stage) -> Result<()> {
     let ended = until(stage, "a Stop for each Start", |stage| {
         Ok(heard::open(&of_subscribers(stage)?).is_empty())
     });
+    // Beside the nodes' logs, for whoever looks into a failure.
+    std::fs::write(stage.bed.folder().join("records"), stage.bed.radius()?.records())?;
     let records = of_subscribers(stage)?;
     for fault in heard::faults(&records) {
         stage.breach(fault);
@@ -128,6 +130,11 @@ fn judge(stage: &mut Stage) -> Result<()> {
 /// Orders at every node for sessions that others own, and while nodes die.
 pub fn orders(stage: &mut Stage) -> Result<()> {
     stage.simulator.ask(&Command::Mark)?;
+    // Those who are here to stay are not disconnected.
+    stage.simulator.dial(FEW, None)?;
+    stage
+        .simulator
+        .wait_until("the calls", LIMIT, |report| report.sessions_pending == 0)?;
     let nodes: Vec<u8> = stage.bed.nodes.keys().copied().collect();
     for node in nodes {
         let user = user_of_another(stage, node)?;
@@ -163,6 +170,7 @@ pub fn orders(stage: &mut Stage) -> Result<()> {
         })?;
     }
     owner_dies(stage)?;
+    told_dies(stage)?;
     judge(stage)
 }
 
@@ -194,6 +202,34 @@ fn owner_dies(stage: &mut Stage) -> Result<()> {
         Ok::<_, Error>(said?)
     })?;
     stage.bed.node(owner)?.reap()?;
+    expect(said, "Received CoA-ACK")?;
+    stage.restore()
+}
+
+/// Whoever was told dies before it answers: the server asks another node, and the change is made once or twice, to the same.
+fn told_dies(stage: &mut Stage) -> Result<()> {
+    let owner = stage.owner()?;
+    let user = user_of(stage, owner)?;
+    let change = attributes(&user, "Class=0x6c6174657374");
+    let others: Vec<u8> = stage
+        .bed
+        .nodes
+        .keys()
+        .copied()
+        .filter(|id| *id != owner)
+        .collect();
+    let [told, another] = others[..] else {
+        return Err(Error::Unmet("this needs three nodes".into()));
+    };
+    std::thread::scope(|scope| {
+        let bed = &stage.bed;
+        let asking = scope.spawn(|| radclient::order(Some(&bed.core), coa(told), "coa", &change, SECRET));
+        bed.nodes[&told].signal(Signal::SIGKILL)?;
+        let said = asking.join().expect("it does not panic")?;
+        expect(said, "No reply")
+    })?;
+    stage.bed.node(told)?.reap()?;
+    let said = radclient::order(Some(&stage.bed.core), coa(another), "coa", &change, SECRET)?;
     expect(said, "Received CoA-ACK")?;
     stage.restore()
 }
@@ -238,8 +274,12 @@ fn user_of(stage: &Stage, node: u8) -> Result<String> {
         .map(|tunnel| tunnel.tunnel_id)
         .collect();
     let all = sessions(stage.bed.nodes[&node].ask(&["sessions"])?)?;
+    let stays = |user: &str| {
+        let number = user.strip_prefix('r').and_then(|number| number.parse().ok());
+        number.is_none_or(|number: u32| number < stage.setting.sessions)
+    };
     let is_meant = |session: &&SessionInfo| {
-        session.state == "open" && session.user.starts_with('r') && tunnels.contains(&session.tunnel_id)
+        session.state == "open" && !stays(&session.user) && tunnels.contains(&session.tunnel_id)
     };
     let found = all.iter().find(is_meant).map(|session| session.user.clone());
     found.ok_or_else(|| Error::Unmet(format!("node {node} owns no session")))
