@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use holdfast_cluster::records::SessionRow;
 use holdfast_protocol::{SessionId, TunnelId};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::context::Shared;
 use super::directory::SessionIds;
@@ -96,9 +96,7 @@ impl Act {
             });
         };
         if !self.change.is_empty() {
-            // The table tells.
-            let (accepted, _) = oneshot::channel();
-            send(Order::Change(Box::new(self.change.clone()), accepted));
+            send(Order::Change(Box::new(self.change.clone())));
         }
         if self.end {
             send(Order::administrative_end());
