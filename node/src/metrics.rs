@@ -160,6 +160,7 @@ counters! {
     CoaDone => "coa_done_total", "CoA and Disconnect requests that were carried out.";
     CoaRefused => "coa_refused_total", "CoA and Disconnect requests answered with a NAK.";
     CoaRepeated => "coa_repeated_total", "CoA and Disconnect requests that came again: answered as before, or their first copy is being carried out.";
+    CoaReplayed => "coa_replayed_total", "CoA and Disconnect requests refused as made before the session began or before what it has followed since: recorded and sent again, or clocks that differ.";
     CoaUnknownClient => "coa_unknown_client_total", "Datagrams at the CoA socket from who is no [[coa_client]], dropped.";
     CoaMalformed => "coa_malformed_total", "Datagrams at the CoA socket that are no CoA or Disconnect request, dropped.";
     CoaUnverified => "coa_unverified_total", "CoA and Disconnect requests dropped for a wrong authenticator, or without a Message-Authenticator where one is required.";

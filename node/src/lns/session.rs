@@ -327,9 +327,7 @@ impl Session {
 
     /// Replaces some of what the session is held to, if it is open. Whoever wants to know what came of it looks at the table.
     pub fn change(&mut self, now: Now, change: &Change) {
-        let mut row = self.latest_row();
-        if let Some(ppp) = row.ppp.as_mut().filter(|ppp| ppp.is_open()) {
-            change.apply(ppp);
+        if let Some(row) = change.applied(self.latest_row()) {
             self.ask(Serial::Change, row, None);
         }
         self.settle(now);
