@@ -91,6 +91,7 @@ counters! {
     AccountingInterims => "accounting_interims_total", "Interim-Updates that a server has confirmed to this node.";
     AccountingInterimsDropped => "accounting_interims_dropped_total", "Interim-Updates that were not sent, or not again: no server of their group answered, or the next one was due.";
     AccountingUnanswered => "accounting_unanswered_total", "Accounting requests that no server of their group confirmed, as often as they were sent; Starts and Stops are kept and tried again.";
+    AccountingGivenUp => "accounting_given_up_total", "Accounting records given up after 24 hours in which servers answered others and never these.";
     AccountingImpossible => "accounting_impossible_total", "Accounting records passed over because they do not fit a packet.";
     AccountingDropped => "accounting_dropped_total", "Accounting records lost, as this node saw it, because more were owed than are kept.";
     AuthUnavailable => "auth_unavailable_total", "Authentications that nobody could judge: no RADIUS server answered, or too many were asked.";
