@@ -65,6 +65,7 @@ fn table(sessions: u32) -> Table {
             mtu: 1460,
             mss_clamp: true,
             sequencing: false,
+            filters: 0,
             limits: holdfast::dataplane::rate::Limits::default(),
             magics: Magics { local: 7, peer: 9 },
             shared: Arc::new(SessionShared::new(1, SendSequence::default())),

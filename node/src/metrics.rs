@@ -100,7 +100,7 @@ counters! {
     RadiusDropped => "radius_dropped_total", "RADIUS replies dropped: a wrong authenticator, no Message-Authenticator, Proxy-State, an unexpected code, malformed.";
     RadiusServerLost => "radius_server_lost_total", "Times that a RADIUS server became suspect, dead or on trial.";
     RadiusNotSent => "radius_not_sent_total", "RADIUS packets that no socket took; they are sent again.";
-    PolicyUnknown => "policy_unknown_total", "Authentications rejected, and changes refused, because they name a policy that the configuration does not have.";
+    PolicyUnknown => "policy_unknown_total", "Authentications rejected, and changes refused, because they name a policy or a filter that the configuration does not have.";
     PrefixExhausted => "prefix_pool_exhausted_total", "Sessions that got no IPv6 prefix: none was free, the pool is not there, or the fixed one is another user's or nobody's to have.";
     RouterAdvertisements => "router_advertisements_total", "Router Advertisements sent.";
     RouterSolicitations => "router_solicitations_total", "Router Solicitations received.";
@@ -226,6 +226,7 @@ limits! {
     CoaRequests => "coa_requests", "requests", "CoA and Disconnect requests being carried out; beyond it they are refused with Error-Cause 506.";
     CoaRemembered => "coa_remembered", "requests", "CoA and Disconnect requests remembered so that none is carried out twice; beyond it new ones are refused with Error-Cause 506.";
     CoaSessions => "coa_sessions", "sessions", "Sessions that one Disconnect request may mean; beyond it, it is refused with Error-Cause 508.";
+    FilterCombinations => "filter_combinations", "combinations", "Combinations of filters and rules that sessions have at once; one with a further combination passes nothing.";
     FreeSpace => "free_space_min", "MiB", "Free space of the data folder's volume; below it the log and `cluster status` warn.";
     ApiConnections => "api_connections", "connections", "Operators' connections; beyond it a new one is told so and closed.";
 }

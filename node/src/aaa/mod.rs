@@ -7,6 +7,7 @@
 
 pub mod accounting;
 pub mod coa;
+pub mod filters;
 pub mod local;
 pub mod networks;
 pub mod policy;
@@ -15,6 +16,7 @@ pub mod prefixes;
 pub mod profile;
 pub mod radius;
 
+pub use filters::Filters;
 pub use local::{LocalUsers, Rejection};
 pub use policy::Policies;
 pub use pool::{Claim, PickError, Pools, Seat, SessionKey};

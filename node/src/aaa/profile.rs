@@ -86,6 +86,8 @@ pub struct Service {
     pub burst_down: u32,
     /// Names of filters of the configuration, in the order in which they apply.
     pub filters: Vec<String>,
+    /// Rules of the subscriber's own, as a filter's are written ([`crate::dataplane::filter`]); they come after the filters.
+    pub rules: Vec<String>,
     /// The largest IP packet to the subscriber in octets; 0: as the link has it.
     pub mtu: u16,
 }

@@ -107,6 +107,9 @@ impl Agreement {
         for policy in &config.policies {
             subscribers.add(&format!("{policy:?}"));
         }
+        for filter in &config.filters {
+            subscribers.add(&format!("{filter:?}"));
+        }
         Self {
             pools: Digest::of(&pools),
             members: Digest::of(&members),
@@ -250,7 +253,7 @@ impl Difference {
                  need its restart"
             ),
             Self::Subscribers => format!(
-                "node {node} has other LACs, policies, users or secrets: make [[lac]], [[policy]] and [[user]] alike in the files of all \
+                "node {node} has other LACs, policies, filters, users or secrets: make [[lac]], [[policy]], [[filter]] and [[user]] alike in the files of all \
                  members, then \"holdfast reload\" on each"
             ),
             Self::Clock(ahead) => format!(

@@ -22,7 +22,7 @@ use super::session::SessionActor;
 use super::shard::ShardSender;
 use super::table::TableHandle;
 use super::tunnel::TunnelActor;
-use crate::aaa::{LocalUsers, Policies, Pools, Prefixes};
+use crate::aaa::{Filters, LocalUsers, Policies, Pools, Prefixes};
 use crate::config::Config;
 use crate::io::radius::Radius;
 use crate::io::{Dataplane, clock};
@@ -58,6 +58,8 @@ pub struct Shared {
     pub duid: Duid,
     /// What products are held to.
     pub policies: ArcSwap<Policies>,
+    /// What the packet threads let pass.
+    pub filters: ArcSwap<Filters>,
     /// The users of the configuration.
     pub users: ArcSwap<LocalUsers>,
     /// The gate for unknown peers. Locked for an SCCRQ only.

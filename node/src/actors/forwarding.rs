@@ -11,12 +11,14 @@ use holdfast_ppp::Ncp;
 use holdfast_protocol::{SessionId, TunnelId};
 
 use super::directory::{Directory, SessionFacts, SessionIds};
+use super::filtering::{Combination, Combinations};
 use super::reach::{self, PoolNetworks, Reach};
 use crate::aaa::prefixes::{Pair, of_row};
-use crate::aaa::{Pools, Prefixes};
+use crate::aaa::{Filters, Pools, Prefixes};
 use crate::anycast::Networks;
 use crate::dataplane::rate::Limits;
 use crate::dataplane::sequence::SendSequence;
+use crate::dataplane::table::NO_FILTERS;
 use crate::dataplane::{Magics, SessionEntry, SessionShared, TableUpdate, TunnelEntry};
 use crate::io::{Dataplane, clock};
 use crate::lns::admission::Admission;
@@ -52,6 +54,7 @@ pub struct Forwarding {
     shards: usize,
     /// What the routers and the kernel are told of.
     reach: Reach,
+    combinations: Combinations,
     /// The last log index that the table had applied when it was last followed.
     applied: u64,
     /// Tunnels that have just been established.
@@ -72,6 +75,7 @@ impl Forwarding {
         prefixes: Arc<Mutex<Prefixes>>,
         limits: LinkLimits,
         reach: Reach,
+        combinations: Combinations,
     ) -> Self {
         let shards = dataplane.shards();
         Self {
@@ -83,6 +87,7 @@ impl Forwarding {
             limits,
             shards,
             reach,
+            combinations,
             applied: 0,
             established: Vec::new(),
             numbered: [false; 256],
@@ -116,6 +121,13 @@ impl Forwarding {
     /// Goes over to other pools.
     pub fn set_pools(&mut self, pools: PoolNetworks) {
         self.reach.set_pools(pools, &self.directory);
+    }
+
+    /// Goes over to other filters, for the sessions that are there too.
+    pub fn set_filters(&mut self, filters: Arc<Filters>) {
+        for update in self.combinations.replace(filters) {
+            self.update(update);
+        }
     }
 
     /// How long user data may be forwarded, since boot.
@@ -185,6 +197,7 @@ impl Forwarding {
         }
         let had = facts.as_ref().map(|facts| of_row(&facts.row)).unwrap_or_default();
         self.settle_prefixes(ids, had, Pair::default(), b"");
+        self.settle_filters(facts.as_ref().map(|facts| &*facts.row), None);
         let held = facts.and_then(|facts| facts.address);
         if let Some(address) = held {
             let mut pools = self.pools.lock().expect("nothing panics with the pools locked");
@@ -264,17 +277,13 @@ impl Forwarding {
             .map(|before| of_row(&before.row))
             .unwrap_or_default();
         self.settle_prefixes(ids, had, of_row(row), row.user().unwrap_or_default());
+        let filters = self.settle_filters(before.as_ref().map(|before| &*before.row), Some(row));
         let before = before.and_then(|before| before.address);
         self.reach.put(ids, before, now_held, row);
         self.settle_addresses(ids, before, now_held, row);
         if row.state() == SessionState::Connected {
-            self.update(TableUpdate::Session(self.entry(
-                tunnel,
-                session,
-                peer_session,
-                row,
-                shared,
-            )));
+            let entry = self.entry(tunnel, session, peer_session, row, shared);
+            self.update(TableUpdate::Session(SessionEntry { filters, ..entry }));
         }
     }
 
@@ -332,6 +341,16 @@ impl Forwarding {
         Arc::new(SessionShared::new(self.shards, SendSequence::elsewhere(reserved)))
     }
 
+    /// The number of what the session is held to now; the packet threads are told what it means.
+    fn settle_filters(&mut self, before: Option<&SessionRow>, now: Option<&SessionRow>) -> u16 {
+        let [before, now] = [before, now].map(|row| row.and_then(Combination::of));
+        let (number, update) = self.combinations.settle(before.as_ref(), now.as_ref());
+        if let Some(update) = update {
+            self.update(update);
+        }
+        number
+    }
+
     fn entry(
         &self,
         tunnel: TunnelId,
@@ -367,6 +386,7 @@ impl Forwarding {
                 .max(crate::dataplane::table::MIN_MTU),
             mss_clamp: self.limits.mss_clamp,
             sequencing: row.sequencing_required,
+            filters: NO_FILTERS,
             limits: ppp.map_or_else(Limits::default, limits),
             magics: ppp.map_or_else(Magics::default, |ppp| Magics {
                 local: ppp.local_magic,

@@ -18,6 +18,7 @@ pub mod agreement;
 pub mod claims;
 pub mod context;
 pub mod directory;
+pub mod filtering;
 pub mod forwarding;
 pub mod handover;
 pub mod judgement;

@@ -25,6 +25,7 @@ use super::reach::PoolNetworks;
 use super::shard::{ShardInput, ShardSender};
 use super::subscriber;
 use super::tunnel;
+use crate::aaa::Filters;
 use crate::anycast::Presence;
 use crate::io::{Pulse, clock};
 use crate::lns::repeats::PeerKey;
@@ -115,6 +116,7 @@ enum Request {
     Steer(Steer),
     Peer(FromPeer),
     Pools(PoolNetworks),
+    Filters(Arc<Filters>),
     Stop,
 }
 
@@ -133,6 +135,7 @@ impl std::fmt::Debug for Request {
             Self::Query(_) => f.write_str("Query"),
             Self::Steer(_) => f.write_str("Steer"),
             Self::Peer(from) => f.debug_tuple("Peer").field(from).finish(),
+            Self::Filters(filters) => f.debug_tuple("Filters").field(filters).finish(),
             Self::Pools(pools) => f.debug_tuple("Pools").field(pools).finish(),
             Self::Stop => f.write_str("Stop"),
         }
@@ -203,6 +206,11 @@ impl TableHandle {
     /// Has other pools routed and announced. `false` if the table cannot be told now.
     pub fn set_pools(&self, pools: PoolNetworks) -> bool {
         self.requests.try_send(Request::Pools(pools)).is_ok()
+    }
+
+    /// Has packets held to other filters. `false` if the table cannot be told now.
+    pub fn set_filters(&self, filters: Arc<Filters>) -> bool {
+        self.requests.try_send(Request::Filters(filters)).is_ok()
     }
 
     /// Ends the thread after what was proposed before is on disk.
@@ -348,6 +356,7 @@ impl TableThread {
                 Request::Query(query) => queries.push(query),
                 Request::Steer(steer) => steer(&mut self.replica),
                 Request::Peer(from) => self.on_peer(from)?,
+                Request::Filters(filters) => self.forwarding.set_filters(filters),
                 Request::Pools(pools) => self.forwarding.set_pools(pools),
                 Request::Stop => return Ok(true),
             }

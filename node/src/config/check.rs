@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv4Net};
 use super::model::{Config, LacConfig, TunMode, UserConfig};
 use super::prefixes;
 use super::read::Reader;
-use super::{addresses, cluster, coa, policy, radius};
+use super::{addresses, cluster, coa, filter, policy, radius};
 use crate::aaa::networks::Own;
 use crate::peers::credentials;
 
@@ -37,6 +37,11 @@ pub fn check(config: &Config, reader: &Reader) {
         config.policies.iter().map(|policy| policy.name.as_str()),
         reader,
     );
+    unique(
+        "filter",
+        config.filters.iter().map(|filter| filter.name.as_str()),
+        reader,
+    );
     unique("user", config.users.iter().map(|user| user.name.as_str()), reader);
     unique(
         "realm",
@@ -52,6 +57,7 @@ pub fn check(config: &Config, reader: &Reader) {
     lacs(&config.lacs, reader);
     anycast(config, reader);
     policy::check(config, reader);
+    filter::check(config, reader);
     users(config, reader);
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::duration;
+use super::filter::FilterConfig;
 use super::model::{ClusterConfig, Config, LacConfig, MemberConfig, PoolConfig, UserConfig};
 use super::policy::PolicyConfig;
 use super::radius::RadiusConfig;
@@ -232,6 +233,13 @@ fn applied(old: &Config, new: &Config) -> Vec<String> {
         policy_changes,
     ));
     texts.extend(named(
+        "filter",
+        &old.filters,
+        &new.filters,
+        |filter| &filter.name,
+        filter_changes,
+    ));
+    texts.extend(named(
         "user",
         &old.users,
         &new.users,
@@ -367,8 +375,17 @@ fn policy_changes(old: &PolicyConfig, new: &PolicyConfig) -> Vec<&'static str> {
         ("rate_down", old.rate_down != new.rate_down),
         ("burst_up", old.burst_up != new.burst_up),
         ("burst_down", old.burst_down != new.burst_down),
+        ("filters", old.filters != new.filters),
         ("session_timeout", old.session_timeout != new.session_timeout),
         ("idle_timeout", old.idle_timeout != new.idle_timeout),
+    ])
+}
+
+fn filter_changes(old: &FilterConfig, new: &FilterConfig) -> Vec<&'static str> {
+    changes(&[
+        ("rules", old.rules != new.rules),
+        ("answer", old.answer != new.answer),
+        ("portal", old.portal != new.portal),
     ])
 }
 

@@ -12,6 +12,7 @@ pub mod coa;
 pub mod dev;
 mod diff;
 pub(crate) mod duration;
+mod filter;
 mod lines;
 mod load;
 pub mod mistake;
@@ -34,6 +35,7 @@ pub use cluster::{PORT as STANDARD_PEER_PORT, is_cluster_id};
 pub use coa::CoaConfig;
 pub use dev::{Dev, DevOptions, DialIn};
 pub use diff::Reload;
+pub use filter::FilterConfig;
 pub use load::environment;
 pub use mistake::{LoadError, Mistake, Place};
 pub use model::{

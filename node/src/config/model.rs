@@ -12,6 +12,7 @@ use ipnet::{IpNet, Ipv4Net};
 use super::Secret;
 use super::accounting::AccountingConfig;
 use super::coa::CoaConfig;
+use super::filter::FilterConfig;
 use super::pattern::Pattern;
 use super::policy::PolicyConfig;
 use super::prefixes::{PrefixPoolConfig, UserPrefixes};
@@ -51,6 +52,8 @@ pub struct Config {
     pub lacs: Vec<LacConfig>,
     /// What products are held to, in the file's order; names are unique.
     pub policies: Vec<PolicyConfig>,
+    /// What sessions may send and receive, in the file's order; names are unique.
+    pub filters: Vec<FilterConfig>,
     /// Local users in the file's order; names are unique.
     pub users: Vec<UserConfig>,
     /// The address that LACs dial, when several nodes share it; `None` without `[anycast]`.

@@ -11,10 +11,10 @@ use super::prefixes;
 use super::read::Section;
 use super::values::{InterfaceName, LogLevel, Name, SocketMode};
 use super::{Pattern, Secret};
-use super::{accounting, cluster, coa, policy, radius};
+use super::{accounting, cluster, coa, filter, policy, radius};
 
 /// The sections that are lists of tables; the environment cannot reach into them.
-pub const LISTS: [&str; 8] = [
+pub const LISTS: [&str; 9] = [
     "member",
     "radius",
     "realm",
@@ -22,6 +22,7 @@ pub const LISTS: [&str; 8] = [
     "pool",
     "lac",
     "policy",
+    "filter",
     "user",
 ];
 /// The sections that exist once.
@@ -82,6 +83,7 @@ pub fn read(mut root: Section<'_>) -> Config {
         pools: root.sections("pool").into_iter().map(pool).collect(),
         lacs: root.sections("lac").into_iter().map(lac).collect(),
         policies: root.sections("policy").into_iter().map(policy::policy).collect(),
+        filters: root.sections("filter").into_iter().map(filter::filter).collect(),
         users: root.sections("user").into_iter().map(user).collect(),
         anycast: anycast(&mut root),
         accounting: accounting::accounting(root.section("accounting")),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::filter::FILTERS_MAX;
 use super::model::Config;
 use super::read::{Raw, Reader, Scalar, Section};
 use super::values::Name;
@@ -30,6 +31,8 @@ pub struct PolicyConfig {
     pub burst_up: u32,
     /// Octets; 0: 125 ms of the rate.
     pub burst_down: u32,
+    /// Names of filters, in the order in which they are asked.
+    pub filters: Vec<String>,
     /// How long a session may last; zero: any time.
     pub session_timeout: Duration,
     /// How long it may have no user data; zero: any time.
@@ -90,6 +93,13 @@ pub(super) fn policy(mut s: Section<'_>) -> PolicyConfig {
             s.mistake(key, "must be whole seconds");
         }
     }
+    let filters: Vec<String> = s.list("filters").unwrap_or_default();
+    if filters.len() > FILTERS_MAX {
+        s.mistake(
+            "filters",
+            format!("has {} names; {FILTERS_MAX} are the most", filters.len()),
+        );
+    }
     s.finish();
     PolicyConfig {
         name: name.0,
@@ -97,6 +107,7 @@ pub(super) fn policy(mut s: Section<'_>) -> PolicyConfig {
         rate_down,
         burst_up,
         burst_down,
+        filters,
         session_timeout,
         idle_timeout,
     }

@@ -51,6 +51,10 @@ drop_reasons! {
     /// IPv6 for the link alone, or for a group, and nothing that is answered there; or to the prefixes of the session that sends it,
     /// which would come back for ever.
     LinkScope = "ipv6_link_scope",
+    /// A filter of the session denies it.
+    Filter = "filter",
+    /// From a subscriber, denied by a filter and not answered: too many others were in this second.
+    FilterAnswerRate = "filter_answer_rate",
     /// From a subscriber, beyond the rate of the session.
     RateUp = "rate_up",
     /// For a subscriber: it waited too long for the session's rate, or too many did.

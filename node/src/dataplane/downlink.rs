@@ -4,6 +4,7 @@
 //! copied. The PPP frame has `FF 03` and a protocol of two octets whatever was negotiated, which every receiver takes.
 
 use super::counters::{DropReason, SessionShared};
+use super::filter::Direction;
 use super::header::{self, DATA_HEADER, SEQUENCED_DATA_HEADER};
 use super::ip::View;
 use super::mss;
@@ -74,6 +75,24 @@ pub fn route(table: &Table, packet: &[u8]) -> Result<(u32, View), DropReason> {
     }
     let session = table.route(view.destination).ok_or(DropReason::NoRoute)?;
     Ok((session, view))
+}
+
+/// Whether the filters of the session let `packets` from the core pass, which are like `packet` but for what they carry.
+///
+/// # Errors
+/// The reason to drop them.
+pub fn pass_filters(
+    table: &Table,
+    session: u32,
+    view: &View,
+    packet: &[u8],
+    packets: usize,
+) -> Result<(), DropReason> {
+    let Some(filters) = table.filters(session) else {
+        return Ok(());
+    };
+    let judged = filters.judge(Direction::Out, view, packet, packets);
+    judged.map_err(|_| DropReason::Filter)
 }
 
 /// Judges a packet for `session` and clamps the MSS of a TCP SYN in place. Drops are counted for the session.
@@ -368,7 +387,7 @@ mod tests {
                     prop_assert!(lengths.is_some_and(|all| all.iter().all(|length| *length <= usize::from(mtu))));
                 }
                 Downlink::TooBig { view, mtu } => {
-                    icmp::too_big(&packet, &view, mtu, &mut [0; icmp::MAX_ERROR]);
+                    icmp::error(&packet, &view, icmp::Error::TooBig(mtu), &mut [0; icmp::MAX_ERROR]);
                 }
                 Downlink::Drop(reason) => prop_assert!(false, "{reason:?}"),
             }

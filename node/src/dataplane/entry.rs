@@ -7,6 +7,7 @@ use holdfast_protocol::{SessionId, TunnelId};
 use ipnet::IpNet;
 
 use super::counters::{SessionShared, TunnelShared};
+use super::filter::FilterSet;
 use super::lcp_echo::Magics;
 use super::rate::Limits;
 
@@ -80,6 +81,9 @@ pub struct SessionEntry {
     pub sequencing: bool,
     /// The session's rates.
     pub limits: Limits,
+    /// The number of the session's filters, given by a [`TableUpdate::Filters`] before;
+    /// [`crate::dataplane::table::NO_FILTERS`] if it has none.
+    pub filters: u16,
     /// Of LCP, while `open`.
     pub magics: Magics,
     /// Counters and send sequence. An update of the same session carries the same one.
@@ -89,6 +93,8 @@ pub struct SessionEntry {
 /// One change of the forwarding tables. Every shard applies all of them in the order in which they were given.
 #[derive(Clone, Debug)]
 pub enum TableUpdate {
+    /// What sessions with filters of this number may send and receive from now on.
+    Filters(u16, Arc<FilterSet>),
     /// A new tunnel, or new values of a known one; its sessions stay.
     Tunnel(TunnelEntry),
     /// The tunnel and all its sessions are gone.

@@ -1,5 +1,4 @@
-//! The ICMP messages that the node makes itself (RFC 792, RFC 1191, RFC 4443): Packet Too Big of both families, and the answer to an
-//! echo.
+//! The ICMP messages that the node makes itself (RFC 792, RFC 1191, RFC 4443): errors of both families, and the answer to an echo.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,6 +8,8 @@ use super::ip::{self, ICMP, ICMPV6, IPV4_HEADER, IPV6_HEADER, View};
 const ECHO_REPLY: u8 = 0;
 const UNREACHABLE: u8 = 3;
 const FRAGMENTATION_NEEDED: u8 = 4;
+/// Communication administratively prohibited (RFC 1812 §5.2.7.1).
+const PROHIBITED: u8 = 13;
 const ECHO_REQUEST: u8 = 8;
 
 const ICMP_HEADER: usize = 8;
@@ -19,11 +20,45 @@ pub const MAX_ERROR: usize = 1280;
 
 /// Octets of a packet below which no IPv6 host goes (RFC 8200 §5).
 const IPV6_MIN_MTU: u16 = 1280;
+const V6_UNREACHABLE: u8 = 1;
+/// Communication with destination administratively prohibited.
+const V6_PROHIBITED: u8 = 1;
 const V6_PACKET_TOO_BIG: u8 = 2;
 /// ICMPv6 types from here on are no errors.
 const V6_FIRST_INFORMATIONAL: u8 = 128;
 const V6_REDIRECT: u8 = 137;
 const TTL: u8 = 64;
+
+/// What is wrong with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// It is larger than the next hop's MTU, octets: "fragmentation needed and DF set" (RFC 1191 §4), Packet Too Big (RFC 4443 §3.2).
+    TooBig(u16),
+    /// Nobody may send it: "communication administratively prohibited" (RFC 1812 §5.2.7.1, RFC 4443 §3.1).
+    Prohibited,
+}
+
+impl Error {
+    fn message(self) -> [u8; ICMP_HEADER] {
+        match self {
+            Self::TooBig(mtu) => {
+                let [high, low] = mtu.to_be_bytes();
+                [UNREACHABLE, FRAGMENTATION_NEEDED, 0, 0, 0, 0, high, low]
+            }
+            Self::Prohibited => [UNREACHABLE, PROHIBITED, 0, 0, 0, 0, 0, 0],
+        }
+    }
+
+    fn message_v6(self) -> [u8; ICMP_HEADER] {
+        match self {
+            Self::TooBig(mtu) => {
+                let [high, low] = mtu.max(IPV6_MIN_MTU).to_be_bytes();
+                [V6_PACKET_TOO_BIG, 0, 0, 0, 0, 0, high, low]
+            }
+            Self::Prohibited => [V6_UNREACHABLE, V6_PROHIBITED, 0, 0, 0, 0, 0, 0],
+        }
+    }
+}
 
 /// Whether `packet` is an unfragmented Echo-Request to `own`.
 pub fn is_echo_request(packet: &[u8], view: &View, own: Ipv4Addr) -> bool {
@@ -73,14 +108,13 @@ fn may_be_answered(packet: &[u8], view: &View) -> bool {
     one_host(source) && one_host(destination) && !view.later_fragment && !is_error
 }
 
-/// Writes "fragmentation needed and DF set" with the next hop's `mtu` (RFC 1191 §4) about the IPv4 `packet`, to its
-/// source, and returns its length. `None` if no error may be sent about it.
+/// Writes an error about `packet`, to its source, and returns its length. `None` if no error may be sent about it.
 ///
 /// It comes from the packet's destination, not from our own address as RFC 1812 §4.3.2.4 has it: that one is local to the
 /// kernel, which drops what comes out of the TUN with it as a martian.
-pub fn too_big(packet: &[u8], view: &View, mtu: u16, out: &mut [u8; MAX_ERROR]) -> Option<usize> {
+pub fn error(packet: &[u8], view: &View, error: Error, out: &mut [u8; MAX_ERROR]) -> Option<usize> {
     if let (IpAddr::V6(source), IpAddr::V6(destination)) = (view.source, view.destination) {
-        return too_big_v6(packet, view, (source, destination), mtu, out);
+        return error_v6(packet, view, (source, destination), error, out);
     }
     if !may_be_answered(packet, view) {
         return None;
@@ -96,21 +130,20 @@ pub fn too_big(packet: &[u8], view: &View, mtu: u16, out: &mut [u8; MAX_ERROR]) 
     header[12..16].copy_from_slice(&packet[16..20]);
     header[16..20].copy_from_slice(&packet[12..16]);
     ip::set_checksum(header);
-    message[..ICMP_HEADER].copy_from_slice(&[UNREACHABLE, FRAGMENTATION_NEEDED, 0, 0, 0, 0, 0, 0]);
-    message[6..8].copy_from_slice(&mtu.to_be_bytes());
+    message[..ICMP_HEADER].copy_from_slice(&error.message());
     message[ICMP_HEADER..].copy_from_slice(&packet[..quoted]);
     let checksum = checksum::of(message);
     message[2..4].copy_from_slice(&checksum.to_be_bytes());
     Some(length)
 }
 
-/// Packet Too Big (RFC 4443 §3.2), from the packet's destination as in IPv4. It may be sent about a packet to a group too, but none
-/// comes here. Behind extension headers an error is not looked for: the rate limit holds.
-fn too_big_v6(
+/// As [`error`], from the packet's destination too. Packet Too Big may be sent about a packet to a group as well, but none comes here.
+/// Behind extension headers an error is not looked for: the rate limit holds.
+fn error_v6(
     packet: &[u8],
     view: &View,
     (source, destination): (Ipv6Addr, Ipv6Addr),
-    mtu: u16,
+    error: Error,
     out: &mut [u8; MAX_ERROR],
 ) -> Option<usize> {
     let kind = packet.get(view.header).filter(|_| view.protocol == ICMPV6);
@@ -127,8 +160,7 @@ fn too_big_v6(
     (header[6], header[7]) = (ICMPV6, TTL);
     header[8..24].copy_from_slice(&destination.octets());
     header[24..40].copy_from_slice(&source.octets());
-    message[..4].copy_from_slice(&[V6_PACKET_TOO_BIG, 0, 0, 0]);
-    message[4..8].copy_from_slice(&u32::from(mtu.max(IPV6_MIN_MTU)).to_be_bytes());
+    message[..ICMP_HEADER].copy_from_slice(&error.message_v6());
     message[ICMP_HEADER..].copy_from_slice(&packet[..quoted]);
     let pseudo = checksum::pseudo_header(&header[8..], ICMPV6, message.len());
     let checksum = !(checksum::add(pseudo, checksum::sum(message)) as u16);
@@ -207,7 +239,7 @@ mod tests {
             .expect("a vector takes it");
         let view = View::parse(&packet).expect("well formed");
         let mut out = [0; MAX_ERROR];
-        let length = too_big(&packet, &view, 1400, &mut out).expect("it may be answered");
+        let length = error(&packet, &view, Error::TooBig(1400), &mut out).expect("it may be answered");
         let (icmp, source, destination) = icmp_of(&out[..length]);
         assert_eq!(
             (length, source, destination),
@@ -229,7 +261,7 @@ mod tests {
                 .expect("a vector takes it");
             let view = View::parse(&packet).expect("well formed");
             let mut out = [0; MAX_ERROR];
-            let length = too_big(&packet, &view, mtu, &mut out).expect("it may be answered");
+            let length = error(&packet, &view, Error::TooBig(mtu), &mut out).expect("it may be answered");
             let sliced = SlicedPacket::from_ip(&out[..length]).expect("well formed");
             let Some(etherparse::NetSlice::Ipv6(ip)) = &sliced.net else {
                 panic!("not IPv6")
@@ -259,7 +291,7 @@ mod tests {
         };
         let answered = |packet: &[u8]| {
             let view = View::parse(packet).expect("well formed");
-            too_big(packet, &view, 1400, &mut [0; MAX_ERROR]).is_some()
+            error(packet, &view, Error::TooBig(1400), &mut [0; MAX_ERROR]).is_some()
         };
         assert!(answered(&packet([0x20; 16], 128)));
         let link_local = *[&[0xfe, 0x80][..], &[0; 13], &[1]]
@@ -287,7 +319,13 @@ mod tests {
             .expect("a vector takes it");
         let mut out = [0; MAX_ERROR];
         let mut answered = |packet: &[u8]| {
-            too_big(packet, &View::parse(packet).expect("well formed"), 1400, &mut out).is_some()
+            error(
+                packet,
+                &View::parse(packet).expect("well formed"),
+                Error::TooBig(1400),
+                &mut out,
+            )
+            .is_some()
         };
         assert!(answered(&packet));
         for (at, value) in [(20, 3), (7, 1), (16, 224), (12, 0), (12, 127), (12, 255)] {

@@ -5,9 +5,9 @@
 //! subscriber leaves.
 //!
 //! ```text
-//!   datagram --> header --> uplink: shard? tunnel? peer? session? Ns? PPP? link scope, source, rate? --> TUN | control | echo | drop
+//!   datagram --> header --> uplink: shard? tunnel? peer? session? Ns? PPP? link scope, source, filters, rate? --> TUN | control | echo | drop
 //!                packets of one flow in a batch --> offload::coalesce --> one for the TUN
-//!   IP packet --> downlink: route --> numbered elsewhere? --> MSS --> rate: wait? --> size: fragment, too big --> Ns, L2TP, PPP --> datagram
+//!   IP packet --> downlink: route --> filters --> numbered elsewhere? --> MSS --> rate: wait? --> size: fragment, too big --> Ns, L2TP, PPP --> datagram
 //! ```
 //!
 //! Deliberately absent: reassembly of outer fragments (the kernel does it), TTL (the kernel routes), compression,
@@ -17,6 +17,7 @@ pub mod checksum;
 pub mod counters;
 pub mod downlink;
 pub mod entry;
+pub mod filter;
 pub mod fragment;
 pub mod header;
 pub mod icmp;

@@ -14,6 +14,7 @@ use ipnet::IpNet;
 
 use super::counters::{SessionShared, TunnelShared};
 use super::entry::{SessionEntry, TableUpdate, TunnelEntry};
+use super::filter::FilterSet;
 use super::lcp_echo::Magics;
 use super::rate::Limit;
 use super::routes::{AssignedMap, Routes};
@@ -22,6 +23,9 @@ use super::slab::{NONE, Slab};
 
 /// The least that a subscriber's link must carry, octets (RFC 791 §3.2). A smaller MTU is taken for this one.
 pub const MIN_MTU: u16 = 68;
+
+/// The number of a session's filters, if it has none.
+pub const NO_FILTERS: u16 = 0;
 
 const TUNNEL_IDS: usize = 1 << 16;
 
@@ -60,6 +64,8 @@ pub struct Session {
     pub mss_clamp: bool,
     /// See [`SessionEntry::sequencing`].
     pub sequencing: bool,
+    /// See [`SessionEntry::filters`].
+    pub filters: u16,
     /// Whether [`SessionEntry::limits`] hold the session to anything: they stand in `shared`.
     pub limited: bool,
     /// See [`SessionEntry::magics`].
@@ -72,8 +78,8 @@ pub struct Session {
     pub routes: Box<[IpNet]>,
     /// See [`SessionEntry::shared`].
     pub shared: Arc<SessionShared>,
-    /// Where the session stands in its tunnel's list.
-    place: u32,
+    /// Where the session stands in its tunnel's list, which has one for each id at most.
+    place: u16,
 }
 
 impl Session {
@@ -131,6 +137,7 @@ pub struct Table {
     session_index: AssignedMap<u32, u32>,
     routes: Routes,
     endpoints: Endpoints,
+    filters: AssignedMap<u32, Arc<FilterSet>>,
     /// Key and index of the session that was last looked up for a datagram: a burst of one session costs one look-up.
     last: Option<(u32, u32)>,
 }
@@ -152,6 +159,7 @@ impl Table {
             session_index: AssignedMap::default(),
             routes: Routes::default(),
             endpoints,
+            filters: AssignedMap::default(),
             last: None,
         }
     }
@@ -160,6 +168,9 @@ impl Table {
     pub fn apply(&mut self, update: TableUpdate) {
         self.last = None;
         match update {
+            TableUpdate::Filters(number, set) => {
+                self.filters.insert(number.into(), set);
+            }
             TableUpdate::Tunnel(entry) => self.put_tunnel(entry),
             TableUpdate::RemoveTunnel(tunnel) => self.remove_tunnel(tunnel),
             TableUpdate::Session(entry) => self.put_session(entry),
@@ -202,6 +213,19 @@ impl Table {
         self.sessions
             .get(index)
             .expect("indexes come from this table and no update lies between")
+    }
+
+    /// The filters of that session.
+    pub fn filters(&self, index: u32) -> Option<&FilterSet> {
+        match self.session(index).filters {
+            NO_FILTERS => None,
+            // A number that was never told lets nothing pass.
+            number => Some(
+                self.filters
+                    .get(&number.into())
+                    .map_or(&FilterSet::Closed, |set| set),
+            ),
+        }
     }
 
     /// Like [`Table::session`], to change.
@@ -294,13 +318,14 @@ impl Table {
             ipv6: entry.ipv6,
             mss_clamp: entry.mss_clamp,
             sequencing: entry.sequencing,
+            filters: entry.filters,
             limited: !entry.limits.is_unlimited(),
             magics: entry.magics,
             receive: ReceiveSequence::default(),
             address: entry.address,
             routes: entry.routes.iter().map(|route| route.net).collect(),
             shared: entry.shared,
-            place: tunnel.sessions.len() as u32,
+            place: tunnel.sessions.len() as u16,
         };
         let index = match self.session_index.get(&key) {
             Some(index) => {
@@ -419,6 +444,7 @@ pub(crate) mod tests {
             mtu: 1400,
             mss_clamp: true,
             sequencing: false,
+            filters: NO_FILTERS,
             limits: Limits::default(),
             magics: Magics { local: 7, peer: 9 },
             shared: Arc::new(SessionShared::new(SHARDS, SendSequence::default())),

@@ -39,6 +39,7 @@ use allowance::Allowance;
 mod allowance;
 mod backlog;
 mod egress;
+mod filtering;
 mod from_core;
 mod handover;
 mod ingress;
@@ -113,6 +114,7 @@ struct Worker {
     /// Whether user data may be forwarded, as looked at before this batch.
     forwards: bool,
     icmp: Allowance,
+    filter_answers: Allowance,
     passed: Allowance,
     lcp_echoes: Allowance,
     stall: StallDetector,
@@ -145,6 +147,7 @@ impl Worker {
             now,
             forwards: false,
             icmp: Allowance::default(),
+            filter_answers: Allowance::default(),
             passed: Allowance::default(),
             lcp_echoes: Allowance::default(),
             stall: StallDetector::new(now),

@@ -28,6 +28,9 @@ pub struct Change {
     /// All names of filters, in the order in which they apply.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filters: Option<Vec<String>>,
+    /// All rules of the subscriber's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rules: Option<Vec<String>>,
     /// Seconds from when the session opened; 0: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_timeout_s: Option<u32>,
@@ -94,6 +97,7 @@ impl Change {
         set(&mut service.burst_up, self.burst_up.as_ref());
         set(&mut service.burst_down, self.burst_down.as_ref());
         set(&mut service.filters, self.filters.as_ref());
+        set(&mut service.rules, self.rules.as_ref());
         ppp.service = granted::service_row(&service);
         set(&mut ppp.session_timeout, self.session_timeout_s.as_ref());
         set(&mut ppp.idle_timeout, self.idle_timeout_s.as_ref());

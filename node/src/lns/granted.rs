@@ -72,6 +72,7 @@ pub fn service_row(service: &Service) -> Option<ServiceRow> {
         burst_up: service.burst_up,
         burst_down: service.burst_down,
         filters: service.filters.clone(),
+        rules: service.rules.clone(),
         mtu: u32::from(service.mtu),
     })
 }
@@ -85,6 +86,7 @@ pub fn service(row: Option<&ServiceRow>) -> Service {
         burst_up: row.burst_up,
         burst_down: row.burst_down,
         filters: row.filters.clone(),
+        rules: row.rules.clone(),
         mtu: u16::try_from(row.mtu).unwrap_or(u16::MAX),
     })
 }

@@ -119,6 +119,7 @@ impl NodeBackend {
     fn counters(&self) -> Vec<CounterRow> {
         let mut rows = self.shared.metrics.counters();
         rows.extend(crate::logging::counters());
+        rows.extend(self.shared.filters.load().counters());
         for (shard, totals) in self.shared.dataplane.totals().iter().enumerate() {
             let labels = |reason: Option<&str>| {
                 let mut labels = vec![("shard", shard.to_string())];

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use super::start::admission_limits;
-use crate::aaa::{LocalUsers, Policies};
+use holdfast_cluster::records::SessionRow;
+
+use crate::aaa::{Filters, LocalUsers, Policies};
 use crate::actors::context::Shared;
 use crate::actors::reach::PoolNetworks;
 use crate::api::ReloadReport;
 use crate::config::{Config, MemberConfig, Reload};
-use crate::logging::LogControl;
+use crate::logging::{Escaped, LogControl};
 use crate::metrics::Counter;
 
 /// Carries a reload out. Sessions that are up keep what they have; users, secrets and limits count from their next use.
@@ -28,6 +30,9 @@ pub fn apply(shared: &Shared, log: &LogControl, file: &Config) -> Result<ReloadR
         if let Some(why) = contradiction(own, &shared.config.load().members, &config.members, stays) {
             return Err(why);
         }
+    }
+    if let Some(why) = filter_in_use(shared, &config) {
+        return Err(why);
     }
     {
         let mut pools = shared.pools.lock().expect("nothing panics with the pools locked");
@@ -54,7 +59,13 @@ pub fn apply(shared: &Shared, log: &LogControl, file: &Config) -> Result<ReloadR
         tracing::warn!(%error, "the log level could not be changed");
     }
     shared.radius.configure(config.radius_settings());
-    shared.policies.store(Arc::new(Policies::new(&config.policies)));
+    let policies = Policies::new(&config.policies, &config.filters);
+    shared.policies.store(Arc::new(policies));
+    let filters = Arc::new(Filters::new(&config.filters, &shared.filters.load()));
+    shared.filters.store(filters.clone());
+    if !shared.table.set_filters(filters) {
+        needs_restart.push("filter: the session table is too busy to take them: reload again".to_owned());
+    }
     shared.users.store(Arc::new(LocalUsers::new(&config.users)));
     if let Some(members) = &shared.members {
         members.reconfigure(&config);
@@ -90,6 +101,36 @@ pub fn apply(shared: &Shared, log: &LogControl, file: &Config) -> Result<ReloadR
         applied,
         needs_restart,
     })
+}
+
+/// A filter that would be gone while sessions have it: nothing of theirs would pass.
+fn filter_in_use(shared: &Shared, config: &Config) -> Option<String> {
+    let is_kept = |name: &str| config.filters.iter().any(|filter| filter.name == name);
+    let gone: Vec<String> = shared
+        .config
+        .load()
+        .filters
+        .iter()
+        .map(|filter| filter.name.clone())
+        .collect();
+    let gone: Vec<String> = gone.into_iter().filter(|name| !is_kept(name)).collect();
+    if gone.is_empty() {
+        return None;
+    }
+    let gone_of = |row: &SessionRow| {
+        let service = row.ppp.as_ref()?.service.as_ref()?;
+        service.filters.iter().find(|name| gone.contains(name)).cloned()
+    };
+    let (_, row) = shared
+        .directory
+        .select(1, |_, row| gone_of(row).is_some())
+        .pop()?;
+    let name = gone_of(&row)?;
+    Some(format!(
+        "filter: there is no [[filter]] \"{name}\" any more, but sessions have it, that of user \"{}\" for one: keep it, with rules = [] to let \
+         everything pass, until the last has ended or been changed",
+        Escaped(row.user().unwrap_or_default())
+    ))
 }
 
 /// What is wrong with the members as they would be, `own` being this node: who `stays` in the Raft group must stay in the list.

@@ -14,9 +14,10 @@ use tokio::sync::mpsc;
 
 use super::ownership::{self, TakeError};
 use super::{Stop, checkpoint, cluster, past, shards, waiting};
-use crate::aaa::{LocalUsers, Policies, Pools, Prefixes};
+use crate::aaa::{Filters, LocalUsers, Policies, Pools, Prefixes};
 use crate::actors::context::Shared;
 use crate::actors::directory::Directory;
+use crate::actors::filtering::Combinations;
 use crate::actors::forwarding::{Forwarding, LinkLimits};
 use crate::actors::members::{Members, PeersTransport};
 use crate::actors::passage::ToOwner;
@@ -132,6 +133,7 @@ impl Node {
         )));
         let pools = pools_as_used(&config, &replica);
         let prefixes = prefixes_as_used(&config, &replica);
+        let filters = Arc::new(Filters::new(&config.filters, &Filters::default()));
         let mut forwarding = Forwarding::new(
             dataplane.clone(),
             directory.clone(),
@@ -143,6 +145,7 @@ impl Node {
                 mss_clamp: config.ppp.mss_clamp,
             },
             Reach::new(PoolNetworks::of(&config), routes, presence.is_some()),
+            Combinations::new(filters.clone(), metrics.clone()),
         );
         forwarding.rebuild(replica.table());
         let (inputs, inboxes): (Vec<_>, Vec<_>) = receivers.into_iter().map(inbox).unzip();
@@ -170,7 +173,8 @@ impl Node {
         })?;
         table.published().set_incarnation(incarnation);
         let shared = Arc::new(Shared {
-            policies: ArcSwap::from_pointee(Policies::new(&config.policies)),
+            policies: ArcSwap::from_pointee(Policies::new(&config.policies, &config.filters)),
+            filters: ArcSwap::from(filters),
             users: ArcSwap::from_pointee(LocalUsers::new(&config.users)),
             radius: Radius::start(config.radius_settings(), metrics.clone())?,
             duid: Duid::of_cluster(

@@ -60,7 +60,7 @@ fn other_pools_are_refused_and_other_secrets_are_named() {
     site.until_whole(3, &[1, 2, 3]);
     let named = |node: u8, of: u8| {
         let texts = member(&site.status(node), of, "disagreements").to_string();
-        texts.contains("has other LACs, policies, users or secrets")
+        texts.contains("has other LACs, policies, filters, users or secrets")
     };
     site.until("all name the other secret", || {
         named(1, 3) && named(2, 3) && named(3, 1)

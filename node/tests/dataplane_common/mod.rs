@@ -98,6 +98,7 @@ impl Lns {
             mtu: 1400,
             mss_clamp: true,
             sequencing: false,
+            filters: 0,
             limits: holdfast::dataplane::rate::Limits::default(),
             magics: MAGICS,
             shared: Arc::new(SessionShared::new(

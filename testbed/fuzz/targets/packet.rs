@@ -6,8 +6,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use holdfast::dataplane::downlink::{self, Downlink, HEADROOM};
+use holdfast::dataplane::filter::portal::Redirect;
+use holdfast::dataplane::filter::{Answer, Direction, Filter, FilterSet, MAX_ANSWER};
 use holdfast::dataplane::fragment::Fragments;
 use holdfast::dataplane::icmp::{self, MAX_ERROR};
+use holdfast::dataplane::ip::View;
 use holdfast::dataplane::offload::split::finish_checksum;
 use holdfast::dataplane::offload::{Coalescer, Split, VnetHeader};
 use holdfast::dataplane::rate::Limits;
@@ -45,9 +48,38 @@ fuzz_target!(|datagram: &[u8]| {
     // Whatever the datagram would carry, sent the other way.
     down(&table, &policy, datagram);
     down(&table, &policy, datagram.get(8..).unwrap_or_default());
+    filtered(datagram);
     large(datagram);
     joined(datagram);
 });
+
+/// A packet of a subscriber whose filter permits what has ports alone: whatever it is told fits and is well formed.
+fn filtered(packet: &[u8]) {
+    let Ok(view) = View::parse(packet) else {
+        return;
+    };
+    let rules = [
+        "permit in udp from any to any 53-99",
+        "permit both tcp from any to any established",
+    ];
+    let rules = rules.map(|rule| rule.parse().expect("a rule")).to_vec();
+    let answer = Answer::Portal(Redirect::new("http://192.0.2.80/"));
+    let set = FilterSet::Filters(vec![Arc::new(Filter::new(
+        "garden",
+        rules,
+        answer,
+        Arc::default(),
+    ))]);
+    let _ = set.judge(Direction::Out, &view, packet, 1);
+    let Err(denied) = set.judge(Direction::In, &view, packet, 1) else {
+        return;
+    };
+    let mut out = [0; MAX_ANSWER];
+    if let Some(length) = denied.answer(&view, packet, &mut out) {
+        let told = View::parse(&out[..length]).expect("an answer is well formed");
+        assert_eq!((told.destination, told.length), (view.source, length));
+    }
+}
 
 /// Packets one behind another, each behind its length: whatever is made of them stands for all, and comes apart again.
 fn joined(input: &[u8]) {
@@ -118,7 +150,7 @@ fn down(table: &Table, policy: &Policy, packet: &[u8]) {
             }
         }
         Downlink::TooBig { view, mtu } => {
-            icmp::too_big(packet, &view, mtu, &mut [0; MAX_ERROR]);
+            icmp::error(packet, &view, icmp::Error::TooBig(mtu), &mut [0; MAX_ERROR]);
         }
         Downlink::Drop(_) => {}
     }
@@ -148,6 +180,7 @@ fn table() -> Table {
             mtu: MTU,
             mss_clamp: true,
             sequencing,
+            filters: 0,
             limits: Limits::new((64_000, 0), (0, 0)),
             magics: Magics { local: 7, peer: 9 },
             shared: Arc::new(SessionShared::new(1, SendSequence::new(0, 4096))),

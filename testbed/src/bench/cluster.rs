@@ -78,6 +78,7 @@ pub fn cluster(setting: &Setting, all: u32) -> Result<ClusterResult, Box<dyn std
         nodes: NODES,
         witness: false,
         bfd_ms: BFD_MS,
+        radius: false,
         seed: 0,
     })?;
     let plan = Plan {

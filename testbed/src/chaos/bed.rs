@@ -23,8 +23,10 @@ use super::error::{Error, Result};
 use super::membership;
 use super::mesh::{self, Mesh};
 use super::node::{Common, Node, View};
+use super::scenarios::radius;
 use super::slow_disk;
 use super::speaker::{self, Speaker};
+use crate::lab::freeradius::FreeRadius;
 use crate::lab::namespace::Namespace;
 use crate::lab::process::ProcessGroup;
 use crate::node_config;
@@ -58,6 +60,8 @@ pub struct Settings {
     /// The last of them is a witness.
     pub witness: bool,
     pub bfd_ms: u32,
+    /// FreeRADIUS in the core judges the subscribers.
+    pub radius: bool,
     pub seed: u64,
 }
 
@@ -72,7 +76,8 @@ pub struct Bed {
     pub lac: Namespace,
     r1: Namespace,
     r2: Namespace,
-    _core: Namespace,
+    radius: Option<FreeRadius>,
+    pub core: Namespace,
     common: Common,
     next_program: Option<PathBuf>,
     /// The sections of each node that has a certificate, with all of them as members.
@@ -124,6 +129,9 @@ impl Bed {
             let configuration = speaker::router(number, settings.bfd_ms);
             Speaker::start(namespace, &folder, &format!("r{number}"), &configuration)
         };
+        let radius = settings
+            .radius
+            .then(|| FreeRadius::start_on(&core, CORE, radius::USERS));
         let mut bed = Self {
             nodes: BTreeMap::new(),
             routers: [start(&r1, 1)?, start(&r2, 2)?],
@@ -132,12 +140,14 @@ impl Bed {
             lac,
             r1,
             r2,
-            _core: core,
+            radius: radius.transpose()?,
+            core,
             common: Common {
                 program: settings.program.clone(),
                 folder: folder.clone(),
                 bfd_ms: settings.bfd_ms,
                 slow_disk: slow_disk::compile(&folder)?,
+                sections: settings.radius.then(radius::sections).unwrap_or_default(),
             },
             next_program: settings.next_program.clone(),
             sections: BTreeMap::new(),
@@ -218,16 +228,26 @@ impl Bed {
 
     /// What the LACs of the lab are to do: ten of them, each with an address of its own.
     pub fn plan(&self) -> Plan {
+        let (user, password) = match self.radius {
+            Some(_) => (radius::USER, radius::PASSWORD),
+            None => (node_config::USER, node_config::USER),
+        };
         Plan {
             target: (ANYCAST, 1701).into(),
             lacs: LACS,
             source: FIRST_LAC.into(),
             many_sources: true,
             source_port: 1701,
-            user: node_config::USER.into(),
-            password: node_config::USER.into(),
+            user: user.into(),
+            password: password.into(),
             ..Plan::default()
         }
+    }
+
+    /// Who judges the subscribers.
+    pub fn radius(&self) -> Result<&FreeRadius> {
+        let none = || Error::Unmet("there is no FreeRADIUS here".into());
+        self.radius.as_ref().ok_or_else(none)
     }
 
     pub fn node(&mut self, id: u8) -> Result<&mut Node> {

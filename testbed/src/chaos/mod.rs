@@ -124,7 +124,12 @@ impl Options {
             None
         };
         let mut verdicts = Vec::new();
-        for kind in [BedKind::Standing, BedKind::Upgraded, BedKind::WithWitness] {
+        for kind in [
+            BedKind::Standing,
+            BedKind::Upgraded,
+            BedKind::WithWitness,
+            BedKind::WithRadius,
+        ] {
             let fit: Vec<_> = chosen
                 .iter()
                 .filter(|scenario| BedKind::of(scenario.needs) == kind)
@@ -140,6 +145,7 @@ impl Options {
                 nodes: if witness { WITH_WITNESS } else { self.nodes },
                 witness,
                 bfd_ms: self.bfd_ms,
+                radius: kind == BedKind::WithRadius,
                 seed,
             })?;
             let mut stage = Stage::open(bed, setting, image.clone())?;
@@ -193,6 +199,7 @@ enum BedKind {
     Standing,
     Upgraded,
     WithWitness,
+    WithRadius,
 }
 
 impl BedKind {
@@ -201,6 +208,7 @@ impl BedKind {
             Needs::Anything | Needs::Cluster => Self::Standing,
             Needs::Upgrade => Self::Upgraded,
             Needs::Witness => Self::WithWitness,
+            Needs::Radius => Self::WithRadius,
         }
     }
 }

@@ -40,6 +40,8 @@ pub struct Common {
     pub bfd_ms: u32,
     /// To be preloaded; see [`slow_disk`].
     pub slow_disk: PathBuf,
+    /// Further sections of every node's configuration.
+    pub sections: String,
 }
 
 impl Common {
@@ -113,6 +115,8 @@ pub struct Member {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct TunnelInfo {
+    /// Our id.
+    pub tunnel_id: u16,
     /// Address and port of the LAC, and its id of the tunnel.
     pub peer: String,
     pub peer_tunnel_id: u16,
@@ -190,7 +194,7 @@ impl Node {
             shards: 1,
             tun: "always",
             pool: POOL,
-            sections: anycast + site::USERS + sections,
+            sections: anycast + site::USERS + &self.common.sections + sections,
             ..Settings::default()
         };
         let folder = self.common.folder.join(format!("node{}", self.id));

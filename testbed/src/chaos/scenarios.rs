@@ -4,6 +4,7 @@ mod kill;
 mod members;
 mod moments;
 mod network;
+pub mod radius;
 mod restart;
 pub mod site;
 mod stranger;
@@ -32,6 +33,8 @@ pub enum Needs {
     Upgrade,
     /// Two nodes that serve and a witness.
     Witness,
+    /// Several nodes that serve, and FreeRADIUS.
+    Radius,
 }
 
 /// All of them, in the order in which `--all` plays them.
@@ -179,5 +182,17 @@ pub const ALL: &[Scenario] = &[
         about: "two nodes and a witness: kill -9 of each of the three in turn",
         needs: Needs::Witness,
         play: kill::each,
+    },
+    Scenario {
+        name: "radius-kill",
+        about: "kill -9 of the owner between Access-Request and Accept, between Accept and IPCP, right after Start, in the middle of an interim",
+        needs: Needs::Radius,
+        play: radius::kills,
+    },
+    Scenario {
+        name: "radius-orders",
+        about: "CoA and Disconnect by radclient at every node for others' sessions, and kill -9 of the owner and of the node that was told",
+        needs: Needs::Radius,
+        play: radius::orders,
     },
 ];

@@ -288,7 +288,7 @@ impl Stage {
     }
 
     /// The calls of an event have come up or failed by now, and hang up.
-    fn conclude(&mut self) -> Result<()> {
+    pub fn conclude(&mut self) -> Result<()> {
         // Between two of the calls that arrive nobody was waiting; the last one placed may still be.
         self.simulator.dial(0, None)?;
         let deadline = Instant::now() + SETTLE_TIMEOUT;

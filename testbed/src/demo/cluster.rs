@@ -83,6 +83,7 @@ impl Show {
             nodes: NODES,
             witness: false,
             bfd_ms: BFD_MS,
+            radius: false,
             seed: setting.seed,
         })?;
         let tunnels = setting.tunnels;

@@ -23,6 +23,7 @@ pub mod guest;
 pub mod image;
 pub mod namespace;
 pub mod process;
+pub mod radclient;
 pub mod server;
 
 use std::fs;

@@ -63,6 +63,8 @@ pub fn chaos(_: &Context) -> Outcome {
         "burst-kill",
         "power",
         "partition-owner",
+        "radius-kill",
+        "radius-orders",
         "--sessions",
         "200",
     ];

@@ -10,7 +10,7 @@ use crate::aaa::radius::dictionary::{FRAMED_PROTOCOL_PPP, attribute, service_typ
 use crate::aaa::radius::error::name;
 use crate::aaa::radius::packet::ATTRIBUTE_HEADER;
 use crate::aaa::radius::reply::SHORTEST_INTERIM_S;
-use crate::aaa::radius::{Attribute, Packet, WrongValue, rate, vendors};
+use crate::aaa::radius::{Attribute, Packet, WrongValue, filter_rules, rate, vendors};
 use crate::lns::change::Change;
 
 /// Filters that a session may have; a request with more is refused.
@@ -41,7 +41,9 @@ pub fn of_coa(packet: &Packet<'_>) -> Result<Change, Refusal> {
     for a in packet.attributes().filter(about) {
         draft.take(&a)?;
     }
-    let change = draft.finish();
+    let mut change = draft.finish();
+    let rules = filter_rules::rules(packet).map_err(Refusal::value)?;
+    change.rules = Some(rules).filter(|rules| !rules.is_empty());
     if change.is_empty() {
         let why = "no attribute says what is to change";
         return Err(Refusal::new(ErrorCause::MissingAttribute, why));
@@ -134,6 +136,8 @@ impl Draft {
                     return Err(a.wrong("a session may have 16"));
                 }
             }
+            // Read from all of its instances at once.
+            attribute::NAS_FILTER_RULE => {}
             attribute::FILTER_ID => {
                 let text = a.text()?;
                 if !rate::filter_id(&mut self.service, a, text)? {
@@ -217,12 +221,14 @@ mod tests {
             b.octets(25, b"gold")
                 .octets(25, b"\x00\x01")
                 .text(11, "garden")
-                .text(11, "no-smtp");
+                .text(11, "no-smtp")
+                .text(92, "deny in ip from any to any");
             b.vendor(4874, 26, b"slow");
         });
         let expected = Change {
             policy: Some("slow".to_owned()),
             filters: Some(vec!["garden".to_owned(), "no-smtp".to_owned()]),
+            rules: Some(vec!["deny in ip from any to any".to_owned()]),
             session_timeout_s: Some(3600),
             idle_timeout_s: Some(0),
             interim_interval_s: Some(60),

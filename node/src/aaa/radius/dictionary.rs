@@ -111,9 +111,9 @@ attributes! {
     NAS_PORT_ID = 87 "NAS-Port-Id";
     FRAMED_POOL = 88 "Framed-Pool";
     CHARGEABLE_USER_IDENTITY = 89 "Chargeable-User-Identity";
+    NAS_FILTER_RULE = 92 "NAS-Filter-Rule";
     TUNNEL_CLIENT_AUTH_ID = 90 "Tunnel-Client-Auth-ID";
     TUNNEL_SERVER_AUTH_ID = 91 "Tunnel-Server-Auth-ID";
-    NAS_FILTER_RULE = 92 "NAS-Filter-Rule";
     NAS_IPV6_ADDRESS = 95 "NAS-IPv6-Address";
     FRAMED_INTERFACE_ID = 96 "Framed-Interface-Id";
     FRAMED_IPV6_PREFIX = 97 "Framed-IPv6-Prefix";

@@ -9,6 +9,7 @@ pub mod authenticator;
 pub mod client;
 pub mod dictionary;
 pub mod error;
+pub mod filter_rules;
 pub mod packet;
 pub mod rate;
 pub mod reply;

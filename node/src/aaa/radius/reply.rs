@@ -11,7 +11,7 @@ use super::attributes::Attribute;
 use super::dictionary::{Code, FRAMED_PROTOCOL_PPP, attribute, service_type};
 use super::error::WrongValue;
 use super::packet::Packet;
-use super::{rate, vendors};
+use super::{filter_rules, rate, vendors};
 use crate::aaa::profile::{Assignment, PrefixAssignment, Profile, Route};
 
 /// The shortest interim interval, seconds (RFC 2869 §5.16); a shorter one is raised to it.
@@ -140,6 +140,7 @@ fn profile(packet: &Packet<'_>, asked: &Asked<'_>) -> Result<Profile, WrongValue
         pool: None,
     };
     draft.profile.identity.server_group = asked.group.to_owned();
+    draft.profile.service.rules = filter_rules::rules(packet)?;
     for attribute in packet.attributes() {
         draft.take(&attribute, asked)?;
         for inside in attribute.of_vendor() {

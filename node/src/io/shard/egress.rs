@@ -254,7 +254,7 @@ impl Worker {
     fn tell_too_big(&mut self, view: View, mtu: u16) {
         let mut out = [0; icmp::MAX_ERROR];
         let packet = &self.send.slot()[HEADROOM..HEADROOM + view.length];
-        if let Some(length) = icmp::too_big(packet, &view, mtu, &mut out)
+        if let Some(length) = icmp::error(packet, &view, icmp::Error::TooBig(mtu), &mut out)
             && self.icmp.take(self.now, ICMP_PER_SECOND)
         {
             self.write_tun(&out[..length]);

@@ -72,18 +72,20 @@ impl Worker {
             Ok(split) => split,
             Err(reason) => return self.shard.counters.count_drop(reason),
         };
+        let packets = split.as_ref().map_or(1, Split::packets);
         let routed = if self.forwards {
-            downlink::route(&self.table, packet)
+            let table = &self.table;
+            downlink::route(table, packet).and_then(|(session, view)| {
+                downlink::pass_filters(table, session, &view, packet, packets)?;
+                Ok((session, view))
+            })
         } else {
             Err(DropReason::Isolated)
         };
         match (routed, split) {
             (Ok((session, view)), None) => self.take_whole(header, session, view),
             (Ok((session, view)), Some(split)) => self.take_large(&split, session, view),
-            (Err(reason), split) => {
-                let packets = split.map_or(1, |split| split.packets());
-                self.shard.counters.count_drops(reason, packets as u64);
-            }
+            (Err(reason), _) => self.shard.counters.count_drops(reason, packets as u64),
         }
     }
 

@@ -133,7 +133,10 @@ impl Worker {
                 self.shard.counters.count_drop(DropReason::Isolated);
             }
             Uplink::Packet { session, packet } => {
-                let session = self.table.session(session);
+                if !self.lets_leave(session, &octets[packet.clone()]) {
+                    return None;
+                }
+                let (session, policy) = (self.table.session(session), &self.shard.policy);
                 if session.admits(self.now, packet.len()) {
                     session.shared.count_received(policy.shard, packet.len());
                     return Some(packet);

@@ -102,6 +102,8 @@ pub enum Cell {
     /// Sessions a second.
     Setup {
         tunnels: u32,
+        /// Whether Holdfast asks the RADIUS server, too; l2tpns always does.
+        radius: bool,
     },
     /// Octets a session, from a tenth of the sessions to all.
     Memory,
@@ -118,7 +120,9 @@ impl fmt::Display for Cell {
             } => write!(f, "udp-{direction}-{sending}-{size}-s{sessions}"),
             Self::Tcp { direction, flows } => write!(f, "tcp-{direction}-f{flows}"),
             Self::Latency { direction, beside } => write!(f, "latency-{direction}-{beside}"),
-            Self::Setup { tunnels } => write!(f, "setup-t{tunnels}"),
+            Self::Setup { tunnels, radius } => {
+                write!(f, "setup-{}t{tunnels}", if *radius { "radius-" } else { "" })
+            }
             Self::Memory => f.write_str("memory"),
         }
     }
@@ -295,7 +299,9 @@ fn control() -> Stage {
         sessions: 0,
         tunnels: 0,
         shaped: false,
-        cells: [1, 100].map(|tunnels| Cell::Setup { tunnels }).to_vec(),
+        cells: [(1, false), (100, false), (1, true), (100, true)]
+            .map(|(tunnels, radius)| Cell::Setup { tunnels, radius })
+            .to_vec(),
     }
 }
 

@@ -15,7 +15,6 @@ mod load;
 mod options;
 mod packet;
 mod pump;
-mod radius;
 pub mod results;
 mod run;
 mod search;

@@ -9,7 +9,7 @@ use super::cell::{Cell, L2TPNS_CROWD, Size, Stage};
 use super::cores::{self, Cores};
 use super::lanes::{self, Shape};
 use super::results::{Reading, Results};
-use super::server::{Kind, Server};
+use super::server::{Kind, SHAPED, Server};
 use super::sessions::{Layout, Sessions};
 use super::stand::{RATE, Stand, reading, tcp_reading};
 use super::table::short;
@@ -168,7 +168,8 @@ fn serve(
         return Ok(());
     }
     let started = Instant::now();
-    let server = Server::start(kind, bed, cores, stage.cores, stage.shaped, &plan.program)?;
+    let sections = if stage.shaped { SHAPED } else { "" };
+    let server = Server::start(kind, bed, cores, stage.cores, sections, &plan.program)?;
     let sessions = if kind == Kind::L2tpns {
         stage.sessions.min(L2TPNS_CROWD)
     } else {

@@ -13,7 +13,7 @@ use crate::lab::error::{LabError, Result};
 use crate::node_config::{NodeUnderTest, Settings};
 
 /// Follows the one user: a policy whose rate no session reaches.
-const SHAPED: &str = r#"policy = "shaped"
+pub const SHAPED: &str = r#"policy = "shaped"
 
 [[policy]]
 name = "shaped"
@@ -49,18 +49,19 @@ pub enum Server {
 }
 
 impl Server {
-    /// Starts an LNS and waits until it answers LACs. `shards` is Holdfast's alone: l2tpns has one thread.
+    /// Starts an LNS and waits until it answers LACs. `shards` and further `sections` are Holdfast's
+    /// alone: l2tpns has one thread.
     pub fn start(
         kind: Kind,
         bed: &Bed,
         cores: &Cores,
         shards: usize,
-        shaped: bool,
+        sections: &str,
         program: &Path,
     ) -> Result<Self> {
         let list = cores.server_list();
         match kind {
-            Kind::Holdfast => holdfast(bed, &list, shards, shaped, program).map(Self::Holdfast),
+            Kind::Holdfast => holdfast(bed, &list, shards, sections, program).map(Self::Holdfast),
             Kind::L2tpns => L2tpns::start(bed, &list).map(Self::L2tpns),
             Kind::Bare => Err(LabError::unmet("the bare forwarder takes no calls")),
         }
@@ -82,14 +83,14 @@ impl Server {
     }
 }
 
-fn holdfast(bed: &Bed, cores: &str, shards: usize, shaped: bool, program: &Path) -> Result<NodeUnderTest> {
+fn holdfast(bed: &Bed, cores: &str, shards: usize, sections: &str, program: &Path) -> Result<NodeUnderTest> {
     let launcher = ["ip", "netns", "exec", bed.server.name(), "taskset", "-c", cores];
     let settings = Settings {
         shards,
         tun: "always",
         listen: Some(SocketAddr::from(SERVER)),
         pool: POOL,
-        sections: if shaped { SHAPED } else { "" }.to_owned(),
+        sections: sections.to_owned(),
         launcher: launcher.map(String::from).to_vec(),
         ..Settings::default()
     };

@@ -1,15 +1,15 @@
 //! Orders of a RADIUS server, given by Debian's `radclient`.
 
-use std::io::Write;
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Stdio;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::Test;
 use super::stage::{Stage, server};
 use crate::daemon::unused_port;
 use crate::lab::error::{LabError, Result};
 use crate::lab::freeradius::{FreeRadius, SECRET};
+use crate::lab::radclient;
 
 pub(super) const TESTS: &[Test] = &[Test {
     name: "radclient: change, refusals, disconnect",
@@ -24,6 +24,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 fn orders(program: &Path) -> Result<()> {
     let radius = FreeRadius::start(USERS)?;
     let port = unused_port().map_err(|error| LabError::io("port", error))?;
+    let target = SocketAddr::from(([127, 0, 0, 1], port));
     let coa = format!(
         "[coa]\nlisten = [\"127.0.0.1:{port}\"]\n[[coa_client]]\naddress = \"127.0.0.1\"\nsecret = \"{SECRET}\"\n"
     );
@@ -59,7 +60,7 @@ fn orders(program: &Path) -> Result<()> {
             "Acct-Terminate-Cause = Admin-Reset",
         ),
     ] {
-        let said = ask(&radius, port, kind, attributes, secret)?;
+        let said = radclient::order(None, target, kind, attributes, secret)?;
         stage.expect(said.contains(expected), || {
             format!("{kind} {attributes}: no \"{expected}\" in\n{said}")
         })?;
@@ -77,27 +78,4 @@ fn orders(program: &Path) -> Result<()> {
         stop.contains("Acct-Terminate-Cause = Admin-Reset") && records.contains("Class = 0x73696c766572"),
         || format!("the Stop of a session that was changed and ended:\n{records}"),
     )
-}
-
-/// What `radclient` prints.
-fn ask(radius: &FreeRadius, port: u16, kind: &str, attributes: &str, secret: &str) -> Result<String> {
-    let failed = |error| LabError::io("radclient", error);
-    let target = format!("127.0.0.1:{port}");
-    let mut command = radius.radclient()?;
-    command.args(["-x", "-t", "3", "-r", "1", &target, kind, secret]);
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut radclient = command.spawn().map_err(failed)?;
-    let now = SystemTime::UNIX_EPOCH
-        .elapsed()
-        .map_err(LabError::unmet)?
-        .as_secs();
-    let mut input = radclient.stdin.take().expect("it was asked for");
-    writeln!(input, "{attributes},Event-Timestamp={now}").map_err(failed)?;
-    drop(input);
-    let output = radclient.wait_with_output().map_err(failed)?;
-    let said = [output.stdout, output.stderr].concat();
-    Ok(String::from_utf8_lossy(&said).into_owned())
 }

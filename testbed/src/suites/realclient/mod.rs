@@ -1,6 +1,7 @@
 //! xl2tpd and pppd on the real kernel's PPP against Holdfast. Each test has a lab and a daemon of its own.
 
 mod authentication;
+mod garden;
 mod ipv6;
 mod radius;
 mod redial;
@@ -51,6 +52,11 @@ const TESTS: &[LabTest] = &[
         name: "FreeRADIUS: MS-CHAPv2",
         guests: 2,
         run: radius::ms_chap_v2,
+    },
+    LabTest {
+        name: "FreeRADIUS: walled garden, switched by CoA",
+        guests: 1,
+        run: garden::switched,
     },
     LabTest {
         name: "tunnel secret right",

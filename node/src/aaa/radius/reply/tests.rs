@@ -376,6 +376,43 @@ fn rejects_and_challenges() {
     assert_eq!(refusal.message.len(), 255);
 }
 
+#[test]
+fn rules_that_a_server_brings_along() {
+    let (first, second) = (
+        "permit in tcp from any to 192.0.2.1 80",
+        "deny in ip from any to any",
+    );
+    let rules = |fill: &dyn Fn(&mut Builder)| match decide(Code::ACCESS_ACCEPT, &asked(), fill) {
+        Ok(Decision::Accept(profile)) => Ok(profile.service.rules),
+        Ok(Decision::Refuse(refusal)) => panic!("{refusal:?}"),
+        Err(wrong) => Err(wrong.to_string()),
+    };
+    let together = format!("{first}\0{second}");
+    let (start, end) = together.split_at(50);
+    for fill in [
+        &(|b: &mut Builder| _ = b.octets(92, together.as_bytes())) as &dyn Fn(&mut Builder),
+        &|b| _ = b.octets(92, start.as_bytes()).octets(92, end.as_bytes()),
+        &|b| _ = b.octets(92, first.as_bytes()).octets(92, second.as_bytes()),
+        &|b| _ = b.octets(92, format!("{together}\0").as_bytes()),
+    ] {
+        assert_eq!(rules(fill), Ok(vec![first.to_owned(), second.to_owned()]));
+    }
+    assert_eq!(rules(&|_| {}), Ok(Vec::new()));
+    for wrong in [
+        &b"allow all"[..],
+        b"\0",
+        b"deny in ip from any to any\xff",
+        b"deny in ip from any",
+    ] {
+        let error = rules(&|b| _ = b.octets(92, wrong)).expect_err("it is none");
+        assert!(error.contains("NAS-Filter-Rule"), "{error}");
+    }
+    let many = rules(&|b| {
+        (0..65).for_each(|_| _ = b.octets(92, b"deny in 1 from any to any"));
+    });
+    assert!(many.is_err());
+}
+
 proptest! {
     #[test]
     fn any_attributes_are_read(
