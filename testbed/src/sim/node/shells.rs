@@ -311,8 +311,6 @@ impl Process {
                 session::Command::Request(request) => self.ask(tunnel, session, request),
                 session::Command::Online
                 | session::Command::Renegotiated
-                | session::Command::Changed(_)
-                | session::Command::NotChanged(_)
                 | session::Command::Ended(_)
                 | session::Command::Count(_)
                 | session::Command::CountIpv6(_) => {}
