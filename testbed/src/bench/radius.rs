@@ -139,7 +139,7 @@ mod tests {
         assert_eq!((reply.code(), reply.id()), (Code::ACCESS_ACCEPT, 7));
         let address = reply.first(attribute::FRAMED_IP_ADDRESS).expect("it has one");
         assert_eq!(address.ipv4(), Ok(Ipv4Addr::new(100, 64, 0, 2)));
-        assert!(verify_reply(&octets, &[0xab; 16], SECRET.as_bytes(), true).is_ok());
+        assert!(verify_reply(&octets, SECRET.as_bytes(), &[0xab; 16], true).is_ok());
     }
 
     #[test]
