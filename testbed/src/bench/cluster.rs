@@ -79,6 +79,7 @@ pub fn cluster(setting: &Setting, all: u32) -> Result<ClusterResult, Box<dyn std
         witness: false,
         bfd_ms: BFD_MS,
         seed: 0,
+        radius: None,
     })?;
     let plan = Plan {
         tunnels: setting.tunnels,

@@ -23,6 +23,7 @@ use super::error::{Error, Result};
 use super::membership;
 use super::mesh::{self, Mesh};
 use super::node::{Common, Node, View};
+use super::radius::{self, Radius};
 use super::slow_disk;
 use super::speaker::{self, Speaker};
 use crate::lab::namespace::Namespace;
@@ -59,12 +60,15 @@ pub struct Settings {
     pub witness: bool,
     pub bfd_ms: u32,
     pub seed: u64,
+    /// FreeRADIUS in the core judges so many simulated subscribers, and nobody is known to the nodes themselves.
+    pub radius: Option<u32>,
 }
 
 /// The lab; dropped, everything is gone. The order of the fields is that of their end.
 #[derive(Debug)]
 pub struct Bed {
     pub nodes: BTreeMap<u8, Node>,
+    radius: Option<Radius>,
     routers: [Speaker; 2],
     pub mesh: Mesh,
     /// A namespace on the network between the nodes for who does not belong there, and what runs in it.
@@ -72,7 +76,7 @@ pub struct Bed {
     pub lac: Namespace,
     r1: Namespace,
     r2: Namespace,
-    _core: Namespace,
+    core: Namespace,
     common: Common,
     next_program: Option<PathBuf>,
     /// The sections of each node that has a certificate, with all of them as members.
@@ -124,19 +128,25 @@ impl Bed {
             let configuration = speaker::router(number, settings.bfd_ms);
             Speaker::start(namespace, &folder, &format!("r{number}"), &configuration)
         };
+        let radius = match settings.radius {
+            Some(subscribers) => Some(Radius::start(&core, &r2, subscribers)?),
+            None => None,
+        };
         let mut bed = Self {
             nodes: BTreeMap::new(),
+            radius,
             routers: [start(&r1, 1)?, start(&r2, 2)?],
             mesh: Mesh::start(settings.seed)?,
             outside: None,
             lac,
             r1,
             r2,
-            _core: core,
+            core,
             common: Common {
                 program: settings.program.clone(),
                 folder: folder.clone(),
                 bfd_ms: settings.bfd_ms,
+                radius: settings.radius.is_some(),
                 slow_disk: slow_disk::compile(&folder)?,
             },
             next_program: settings.next_program.clone(),
@@ -218,14 +228,18 @@ impl Bed {
 
     /// What the LACs of the lab are to do: ten of them, each with an address of its own.
     pub fn plan(&self) -> Plan {
+        let (user, password) = match self.radius {
+            Some(_) => radius::LOGIN,
+            None => (node_config::USER, node_config::USER),
+        };
         Plan {
             target: (ANYCAST, 1701).into(),
             lacs: LACS,
             source: FIRST_LAC.into(),
             many_sources: true,
             source_port: 1701,
-            user: node_config::USER.into(),
-            password: node_config::USER.into(),
+            user: user.into(),
+            password: password.into(),
             ..Plan::default()
         }
     }
@@ -234,6 +248,17 @@ impl Bed {
         self.nodes
             .get_mut(&id)
             .ok_or_else(|| Error::Unmet(format!("there is no node {id}")))
+    }
+
+    /// The servers in the core.
+    pub fn radius(&self) -> Result<&Radius> {
+        let none = || Error::Unmet("there is no RADIUS server in this lab".into());
+        self.radius.as_ref().ok_or_else(none)
+    }
+
+    /// A host in the core, where the pings go.
+    pub fn core(&self) -> &Namespace {
+        &self.core
     }
 
     /// The program that the nodes run at first, and the one of a later release.

@@ -16,6 +16,7 @@ mod intruder;
 mod membership;
 mod mesh;
 mod node;
+mod radius;
 mod real_client;
 mod scenarios;
 mod slow_disk;
@@ -124,7 +125,12 @@ impl Options {
             None
         };
         let mut verdicts = Vec::new();
-        for kind in [BedKind::Standing, BedKind::Upgraded, BedKind::WithWitness] {
+        for kind in [
+            BedKind::Standing,
+            BedKind::WithRadius,
+            BedKind::Upgraded,
+            BedKind::WithWitness,
+        ] {
             let fit: Vec<_> = chosen
                 .iter()
                 .filter(|scenario| BedKind::of(scenario.needs) == kind)
@@ -134,6 +140,10 @@ impl Options {
                 continue;
             }
             let witness = kind == BedKind::WithWitness;
+            let setting = match kind {
+                BedKind::WithRadius => setting.small(),
+                _ => setting,
+            };
             let bed = Bed::build(&Settings {
                 program: program.clone(),
                 next_program: next_program.clone(),
@@ -141,6 +151,7 @@ impl Options {
                 witness,
                 bfd_ms: self.bfd_ms,
                 seed,
+                radius: (kind == BedKind::WithRadius).then_some(setting.subscribers()),
             })?;
             let mut stage = Stage::open(bed, setting, image.clone())?;
             verdicts.extend(play_all(&mut stage, &fit)?);
@@ -191,6 +202,7 @@ pub fn prepare() -> std::result::Result<(), Box<dyn std::error::Error>> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BedKind {
     Standing,
+    WithRadius,
     Upgraded,
     WithWitness,
 }
@@ -199,6 +211,7 @@ impl BedKind {
     fn of(needs: Needs) -> Self {
         match needs {
             Needs::Anything | Needs::Cluster => Self::Standing,
+            Needs::Radius => Self::WithRadius,
             Needs::Upgrade => Self::Upgraded,
             Needs::Witness => Self::WithWitness,
         }

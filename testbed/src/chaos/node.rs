@@ -6,12 +6,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use holdfast::api::types::SessionInfo;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Deserialize;
 
 use super::bed::{ANYCAST, POOL};
 use super::error::{Error, Result};
+use super::radius;
 use super::scenarios::site;
 use super::slow_disk;
 use super::speaker::{NODES_AS, ROUTERS_AS, Speaker};
@@ -38,6 +40,8 @@ pub struct Common {
     /// The bed's folder.
     pub folder: PathBuf,
     pub bfd_ms: u32,
+    /// RADIUS judges subscribers.
+    pub radius: bool,
     /// To be preloaded; see [`slow_disk`].
     pub slow_disk: PathBuf,
 }
@@ -185,12 +189,16 @@ impl Node {
         } else {
             self.common.anycast_section(self.id)
         };
+        let radius = match self.common.radius {
+            true => radius::sections(self.id),
+            false => String::new(),
+        };
         let settings = Settings {
             id: u64::from(self.id),
             shards: 1,
             tun: "always",
             pool: POOL,
-            sections: anycast + site::USERS + sections,
+            sections: anycast + &radius + site::USERS + sections,
             ..Settings::default()
         };
         let folder = self.common.folder.join(format!("node{}", self.id));
@@ -345,6 +353,12 @@ impl Node {
             serde_json::from_value(value).map_err(|error| Error::Unmet(format!("tunnels: {error}")))?;
         let own = |tunnel: &TunnelInfo| tunnel.owner == 0 || tunnel.owner == u64::from(self.id);
         Ok(tunnels.into_iter().filter(own).collect())
+    }
+
+    /// The sessions in its table, whoever owns them.
+    pub fn sessions(&self) -> Result<Vec<SessionInfo>> {
+        let value = self.ask(&["sessions"])?;
+        serde_json::from_value(value).map_err(|error| Error::Unmet(format!("sessions: {error}")))
     }
 
     /// The node's own routes for `prefix` in the kernel, as `ip` prints them.

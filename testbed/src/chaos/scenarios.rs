@@ -4,6 +4,7 @@ mod kill;
 mod members;
 mod moments;
 mod network;
+mod radius;
 mod restart;
 pub mod site;
 mod stranger;
@@ -28,6 +29,8 @@ pub enum Needs {
     Anything,
     /// Several nodes that serve.
     Cluster,
+    /// The same, with FreeRADIUS in the core.
+    Radius,
     /// Several nodes that serve, of which each may be upgraded for good: nothing else is played on them.
     Upgrade,
     /// Two nodes that serve and a witness.
@@ -167,6 +170,12 @@ pub const ALL: &[Scenario] = &[
         about: "a node dies for good, is removed, and another takes its place",
         needs: Needs::Cluster,
         play: members::replace,
+    },
+    Scenario {
+        name: "radius-kill",
+        about: "kill -9 of the owner between Access-Request and Accept, between Accept and IPCP, after Start, amid an interim",
+        needs: Needs::Radius,
+        play: radius::kills,
     },
     Scenario {
         name: "upgrade",

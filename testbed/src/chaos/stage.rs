@@ -58,6 +58,22 @@ pub struct Setting {
     pub sequencing: bool,
 }
 
+impl Setting {
+    /// All who may dial.
+    pub fn subscribers(&self) -> u32 {
+        self.sessions + EXTRA.max(self.tunnels)
+    }
+
+    /// No more than can be looked at one by one, over tunnels enough that every node has some.
+    pub fn small(self) -> Self {
+        Self {
+            sessions: self.sessions.min(60),
+            tunnels: self.tunnels.min(12),
+            ..self
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Stage {
@@ -84,7 +100,7 @@ impl Stage {
     pub fn open(bed: Bed, setting: Setting, image: Option<Image>) -> Result<Self> {
         let plan = Plan {
             tunnels: setting.tunnels,
-            sessions: setting.sessions + EXTRA.max(setting.tunnels),
+            sessions: setting.subscribers(),
             sequencing: setting.sequencing,
             seed: setting.seed,
             ..bed.plan()

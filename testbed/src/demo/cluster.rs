@@ -84,6 +84,7 @@ impl Show {
             witness: false,
             bfd_ms: BFD_MS,
             seed: setting.seed,
+            radius: None,
         })?;
         let tunnels = setting.tunnels;
         canvas.say(&format!(
