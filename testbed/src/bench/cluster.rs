@@ -78,8 +78,8 @@ pub fn cluster(setting: &Setting, all: u32) -> Result<ClusterResult, Box<dyn std
         nodes: NODES,
         witness: false,
         bfd_ms: BFD_MS,
+        radius: false,
         seed: 0,
-        radius: None,
     })?;
     let plan = Plan {
         tunnels: setting.tunnels,

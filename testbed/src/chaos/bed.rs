@@ -23,9 +23,11 @@ use super::error::{Error, Result};
 use super::membership;
 use super::mesh::{self, Mesh};
 use super::node::{Common, Node, View};
-use super::radius::{self, Radius};
+use super::relay::Relay;
+use super::scenarios::radius;
 use super::slow_disk;
 use super::speaker::{self, Speaker};
+use crate::lab::freeradius::FreeRadius;
 use crate::lab::namespace::Namespace;
 use crate::lab::process::ProcessGroup;
 use crate::node_config;
@@ -59,16 +61,15 @@ pub struct Settings {
     /// The last of them is a witness.
     pub witness: bool,
     pub bfd_ms: u32,
+    /// FreeRADIUS in the core judges the subscribers.
+    pub radius: bool,
     pub seed: u64,
-    /// FreeRADIUS in the core judges so many simulated subscribers, and nobody is known to the nodes themselves.
-    pub radius: Option<u32>,
 }
 
 /// The lab; dropped, everything is gone. The order of the fields is that of their end.
 #[derive(Debug)]
 pub struct Bed {
     pub nodes: BTreeMap<u8, Node>,
-    radius: Option<Radius>,
     routers: [Speaker; 2],
     pub mesh: Mesh,
     /// A namespace on the network between the nodes for who does not belong there, and what runs in it.
@@ -76,7 +77,9 @@ pub struct Bed {
     pub lac: Namespace,
     r1: Namespace,
     r2: Namespace,
-    core: Namespace,
+    /// The server, and what stands before it.
+    radius: Option<(FreeRadius, Relay)>,
+    pub core: Namespace,
     common: Common,
     next_program: Option<PathBuf>,
     /// The sections of each node that has a certificate, with all of them as members.
@@ -129,25 +132,30 @@ impl Bed {
             Speaker::start(namespace, &folder, &format!("r{number}"), &configuration)
         };
         let radius = match settings.radius {
-            Some(subscribers) => Some(Radius::start(&core, &r2, subscribers)?),
-            None => None,
+            true => {
+                // A node may ask from its address on the other side.
+                r2.ip("route add 10.1.0.0/16 via 10.30.0.1")?;
+                let server = FreeRadius::start_in(&core, &radius::users())?;
+                Some((server, Relay::start(&core, CORE)?))
+            }
+            false => None,
         };
         let mut bed = Self {
             nodes: BTreeMap::new(),
-            radius,
             routers: [start(&r1, 1)?, start(&r2, 2)?],
             mesh: Mesh::start(settings.seed)?,
             outside: None,
             lac,
             r1,
             r2,
+            radius,
             core,
             common: Common {
                 program: settings.program.clone(),
                 folder: folder.clone(),
                 bfd_ms: settings.bfd_ms,
-                radius: settings.radius.is_some(),
                 slow_disk: slow_disk::compile(&folder)?,
+                sections: settings.radius.then(radius::sections).unwrap_or_default(),
             },
             next_program: settings.next_program.clone(),
             sections: BTreeMap::new(),
@@ -229,7 +237,7 @@ impl Bed {
     /// What the LACs of the lab are to do: ten of them, each with an address of its own.
     pub fn plan(&self) -> Plan {
         let (user, password) = match self.radius {
-            Some(_) => radius::LOGIN,
+            Some(_) => (radius::USER, radius::PASSWORD),
             None => (node_config::USER, node_config::USER),
         };
         Plan {
@@ -244,21 +252,32 @@ impl Bed {
         }
     }
 
+    /// Who judges the subscribers.
+    pub fn radius(&self) -> Result<&FreeRadius> {
+        let none = || Error::Unmet("there is no FreeRADIUS here".into());
+        self.radius.as_ref().map(|(server, _)| server).ok_or_else(none)
+    }
+
+    /// What stands before that, where nodes ask.
+    pub fn relay(&self) -> Result<&Relay> {
+        let none = || Error::Unmet("there is no FreeRADIUS here".into());
+        self.radius.as_ref().map(|(_, relay)| relay).ok_or_else(none)
+    }
+
+    /// What server and relay have seen goes beside the nodes' logs, for whoever looks into a failure.
+    pub fn write_down_radius(&self) -> Result<()> {
+        if let Some((server, relay)) = &self.radius {
+            fs::write(self.folder().join("radius-requests"), server.requests())?;
+            fs::write(self.folder().join("radius-records"), server.records())?;
+            fs::write(self.folder().join("radius-relay"), relay.history())?;
+        }
+        Ok(())
+    }
+
     pub fn node(&mut self, id: u8) -> Result<&mut Node> {
         self.nodes
             .get_mut(&id)
             .ok_or_else(|| Error::Unmet(format!("there is no node {id}")))
-    }
-
-    /// The servers in the core.
-    pub fn radius(&self) -> Result<&Radius> {
-        let none = || Error::Unmet("there is no RADIUS server in this lab".into());
-        self.radius.as_ref().ok_or_else(none)
-    }
-
-    /// A host in the core, where the pings go.
-    pub fn core(&self) -> &Namespace {
-        &self.core
     }
 
     /// The program that the nodes run at first, and the one of a later release.

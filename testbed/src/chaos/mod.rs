@@ -16,8 +16,8 @@ mod intruder;
 mod membership;
 mod mesh;
 mod node;
-mod radius;
 mod real_client;
+mod relay;
 mod scenarios;
 mod slow_disk;
 mod speaker;
@@ -127,9 +127,9 @@ impl Options {
         let mut verdicts = Vec::new();
         for kind in [
             BedKind::Standing,
-            BedKind::WithRadius,
             BedKind::Upgraded,
             BedKind::WithWitness,
+            BedKind::WithRadius,
         ] {
             let fit: Vec<_> = chosen
                 .iter()
@@ -150,8 +150,8 @@ impl Options {
                 nodes: if witness { WITH_WITNESS } else { self.nodes },
                 witness,
                 bfd_ms: self.bfd_ms,
+                radius: kind == BedKind::WithRadius,
                 seed,
-                radius: (kind == BedKind::WithRadius).then_some(setting.subscribers()),
             })?;
             let mut stage = Stage::open(bed, setting, image.clone())?;
             verdicts.extend(play_all(&mut stage, &fit)?);
@@ -202,18 +202,18 @@ pub fn prepare() -> std::result::Result<(), Box<dyn std::error::Error>> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BedKind {
     Standing,
-    WithRadius,
     Upgraded,
     WithWitness,
+    WithRadius,
 }
 
 impl BedKind {
     fn of(needs: Needs) -> Self {
         match needs {
             Needs::Anything | Needs::Cluster => Self::Standing,
-            Needs::Radius => Self::WithRadius,
             Needs::Upgrade => Self::Upgraded,
             Needs::Witness => Self::WithWitness,
+            Needs::Radius => Self::WithRadius,
         }
     }
 }

@@ -13,7 +13,6 @@ use serde::Deserialize;
 
 use super::bed::{ANYCAST, POOL};
 use super::error::{Error, Result};
-use super::radius;
 use super::scenarios::site;
 use super::slow_disk;
 use super::speaker::{NODES_AS, ROUTERS_AS, Speaker};
@@ -40,10 +39,10 @@ pub struct Common {
     /// The bed's folder.
     pub folder: PathBuf,
     pub bfd_ms: u32,
-    /// RADIUS judges subscribers.
-    pub radius: bool,
     /// To be preloaded; see [`slow_disk`].
     pub slow_disk: PathBuf,
+    /// Further sections of every node's configuration.
+    pub sections: String,
 }
 
 impl Common {
@@ -117,6 +116,8 @@ pub struct Member {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct TunnelInfo {
+    /// Our id.
+    pub tunnel_id: u16,
     /// Address and port of the LAC, and its id of the tunnel.
     pub peer: String,
     pub peer_tunnel_id: u16,
@@ -189,16 +190,12 @@ impl Node {
         } else {
             self.common.anycast_section(self.id)
         };
-        let radius = match self.common.radius {
-            true => radius::sections(self.id),
-            false => String::new(),
-        };
         let settings = Settings {
             id: u64::from(self.id),
             shards: 1,
             tun: "always",
             pool: POOL,
-            sections: anycast + &radius + site::USERS + sections,
+            sections: anycast + site::USERS + &self.common.sections + sections,
             ..Settings::default()
         };
         let folder = self.common.folder.join(format!("node{}", self.id));

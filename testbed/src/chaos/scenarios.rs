@@ -4,7 +4,7 @@ mod kill;
 mod members;
 mod moments;
 mod network;
-mod radius;
+pub mod radius;
 mod restart;
 pub mod site;
 mod stranger;
@@ -29,12 +29,12 @@ pub enum Needs {
     Anything,
     /// Several nodes that serve.
     Cluster,
-    /// The same, with FreeRADIUS in the core.
-    Radius,
     /// Several nodes that serve, of which each may be upgraded for good: nothing else is played on them.
     Upgrade,
     /// Two nodes that serve and a witness.
     Witness,
+    /// Several nodes that serve, and FreeRADIUS.
+    Radius,
 }
 
 /// All of them, in the order in which `--all` plays them.
@@ -172,12 +172,6 @@ pub const ALL: &[Scenario] = &[
         play: members::replace,
     },
     Scenario {
-        name: "radius-kill",
-        about: "kill -9 of the owner between Access-Request and Accept, between Accept and IPCP, after Start, amid an interim",
-        needs: Needs::Radius,
-        play: radius::kills,
-    },
-    Scenario {
         name: "upgrade",
         about: "every node in turn gets a program whose rows carry one more field, while calls arrive; one goes back too late",
         needs: Needs::Upgrade,
@@ -188,5 +182,17 @@ pub const ALL: &[Scenario] = &[
         about: "two nodes and a witness: kill -9 of each of the three in turn",
         needs: Needs::Witness,
         play: kill::each,
+    },
+    Scenario {
+        name: "radius-kill",
+        about: "kill -9 of the owner between Access-Request and Accept, between Accept and IPCP, right after Start, in the middle of an interim",
+        needs: Needs::Radius,
+        play: radius::kills,
+    },
+    Scenario {
+        name: "radius-orders",
+        about: "CoA and Disconnect by radclient at every node for others' sessions, and kill -9 of the owner and of the node that was told",
+        needs: Needs::Radius,
+        play: radius::orders,
     },
 ];

@@ -59,12 +59,7 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// All who may dial.
-    pub fn subscribers(&self) -> u32 {
-        self.sessions + EXTRA.max(self.tunnels)
-    }
-
-    /// No more than can be looked at one by one, over tunnels enough that every node has some.
+    /// No more subscribers than can be looked at one by one, over tunnels enough that every node has some.
     pub fn small(self) -> Self {
         Self {
             sessions: self.sessions.min(60),
@@ -100,7 +95,7 @@ impl Stage {
     pub fn open(bed: Bed, setting: Setting, image: Option<Image>) -> Result<Self> {
         let plan = Plan {
             tunnels: setting.tunnels,
-            sessions: setting.subscribers(),
+            sessions: setting.sessions + EXTRA.max(setting.tunnels),
             sequencing: setting.sequencing,
             seed: setting.seed,
             ..bed.plan()
@@ -304,7 +299,7 @@ impl Stage {
     }
 
     /// The calls of an event have come up or failed by now, and hang up.
-    fn conclude(&mut self) -> Result<()> {
+    pub fn conclude(&mut self) -> Result<()> {
         // Between two of the calls that arrive nobody was waiting; the last one placed may still be.
         self.simulator.dial(0, None)?;
         let deadline = Instant::now() + SETTLE_TIMEOUT;
@@ -479,6 +474,7 @@ impl Stage {
         };
         verdict.set_times(&self.times);
         if !verdict.passed() {
+            self.bed.write_down_radius()?;
             verdict.evidence = Some(self.keep_evidence(scenario)?);
         }
         Ok(verdict)

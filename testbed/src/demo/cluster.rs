@@ -83,8 +83,8 @@ impl Show {
             nodes: NODES,
             witness: false,
             bfd_ms: BFD_MS,
+            radius: false,
             seed: setting.seed,
-            radius: None,
         })?;
         let tunnels = setting.tunnels;
         canvas.say(&format!(

@@ -1,5 +1,6 @@
 //! Debian's FreeRADIUS: fetched and unpacked into the cache, not installed, and run with a configuration of its own on loopback.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,9 @@ const READY: &str = "Ready to process requests";
 const START_LIMIT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
 
+/// By attribute, what a record says; the last instance of each.
+pub type Record = BTreeMap<String, String>;
+
 /// A running server; killed when dropped.
 #[derive(Debug)]
 pub struct FreeRadius {
@@ -49,22 +53,30 @@ impl FreeRadius {
             daemon::unused_port().map_err(io)?,
             daemon::unused_port().map_err(io)?,
         );
-        Self::start_at(None, ports, users)
+        Self::start_at(None, (Ipv4Addr::LOCALHOST, ports), users)
     }
 
     /// Starts one on a namespace's loopback, at the usual ports.
     pub fn start_in(namespace: &Namespace, users: &str) -> Result<Self> {
-        Self::start_at(Some(namespace), (1812, 1813), users)
+        Self::start_on(namespace, Ipv4Addr::LOCALHOST, users)
     }
 
-    fn start_at(namespace: Option<&Namespace>, ports: (u16, u16), users: &str) -> Result<Self> {
+    /// Starts one at an address of a namespace, at the usual ports, for whoever knows the secret.
+    pub fn start_on(namespace: &Namespace, address: Ipv4Addr, users: &str) -> Result<Self> {
+        Self::start_at(Some(namespace), (address, (1812, 1813)), users)
+    }
+
+    fn start_at(
+        namespace: Option<&Namespace>,
+        (address, (auth_port, acct_port)): (Ipv4Addr, (u16, u16)),
+        users: &str,
+    ) -> Result<Self> {
         let tree = unpacked()?;
         let io = |source| LabError::io("FreeRADIUS", source);
-        let (auth_port, acct_port) = ports;
         let folder = cleanup::temporary_folder("holdfast-freeradius-").map_err(io)?;
         let path = folder.path();
         fs::write(path.join("users"), users).map_err(io)?;
-        let configuration = configuration(&tree, path, auth_port, acct_port);
+        let configuration = configuration(&tree, path, address, auth_port, acct_port);
         fs::write(path.join("radiusd.conf"), configuration).map_err(io)?;
         let log = fs::File::create(path.join("log")).map_err(io)?;
         let mut command = program(&tree, "usr/sbin/freeradius", namespace);
@@ -117,7 +129,21 @@ impl FreeRadius {
         fs::read_to_string(self.folder.path().join("requests")).unwrap_or_default()
     }
 
-    /// Every accounting record that it took.
+    /// Every accounting record that it took, repetitions included.
+    pub fn accounting(&self) -> Vec<Record> {
+        let text = self.records();
+        let blocks = text.split("\n\n").map(|block| {
+            let pairs = block.lines().filter_map(|line| line.trim().split_once(" = "));
+            pairs
+                .map(|(name, value)| (name.to_owned(), value.trim_matches('"').to_owned()))
+                .collect::<Record>()
+        });
+        blocks
+            .filter(|record| record.contains_key("Acct-Status-Type"))
+            .collect()
+    }
+
+    /// The same as it wrote them.
     pub fn records(&self) -> String {
         fs::read_to_string(self.folder.path().join("records")).unwrap_or_default()
     }
@@ -180,8 +206,8 @@ fn unpacked() -> Result<PathBuf> {
 
 /// No proxying, no database: users of a file, PAP, CHAP and MS-CHAPv2. Its version signs replies with Message-Authenticator only when it is
 /// told to.
-fn configuration(tree: &Path, folder: &Path, auth_port: u16, acct_port: u16) -> String {
-    let (tree, folder, address) = (tree.display(), folder.display(), Ipv4Addr::LOCALHOST);
+fn configuration(tree: &Path, folder: &Path, address: Ipv4Addr, auth_port: u16, acct_port: u16) -> String {
+    let (tree, folder) = (tree.display(), folder.display());
     format!(
         r#"
 prefix = {folder}
@@ -205,7 +231,7 @@ thread pool {{
   max_spare_servers = 4
 }}
 client lab {{
-  ipaddr = {address}
+  ipaddr = 0.0.0.0/0
   secret = {SECRET}
   require_message_authenticator = yes
 }}

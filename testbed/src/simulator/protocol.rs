@@ -137,6 +137,8 @@ pub enum Moment {
     CallConnected,
     /// The LNS acknowledged a CDN.
     CallCleared,
+    /// A client was let in: IPCP comes next.
+    Authenticated,
     /// A client acknowledged the server's IPCP request: the server's own Configure-Ack is on its way or held.
     AddressAcknowledged,
     /// A client saw IPCP open.
@@ -146,13 +148,14 @@ pub enum Moment {
 }
 
 impl Moment {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::ControlSent,
         Self::ControlAcknowledged,
         Self::HelloAcknowledged,
         Self::CallTaken,
         Self::CallConnected,
         Self::CallCleared,
+        Self::Authenticated,
         Self::AddressAcknowledged,
         Self::Opened,
         Self::Held,

@@ -8,7 +8,7 @@ use holdfast_protocol::iana::{call_result, framing};
 use holdfast_protocol::message::Iccn;
 
 use super::super::channel::Tag;
-use super::super::ppp::{self, Client, Context};
+use super::super::ppp::{self, Client, Context, Phase};
 use super::super::protocol::{Event, Moment, SessionState};
 use super::super::tunnel::{Happening, State};
 use super::Fleet;
@@ -63,7 +63,7 @@ impl Fleet {
         let Some(client) = subscriber.call.as_mut().and_then(|call| call.client.as_mut()) else {
             return;
         };
-        let held = client.holds();
+        let (held, before) = (client.holds(), client.phase());
         let mut frames = std::mem::take(&mut self.frames);
         let mut ctx = Context {
             now,
@@ -74,9 +74,16 @@ impl Fleet {
             frames: &mut frames,
         };
         let event = step(client, &mut ctx);
-        if !held && client.holds() {
-            let tunnel = self.subscribers[index as usize].tunnel;
-            self.note_moment(tunnel, Moment::Held);
+        let moments = [
+            (!held && client.holds(), Moment::Held),
+            (
+                before == Phase::Authenticate && client.phase() == Phase::Network,
+                Moment::Authenticated,
+            ),
+        ];
+        let tunnel = self.subscribers[index as usize].tunnel;
+        for (_, moment) in moments.into_iter().filter(|(came, _)| *came) {
+            self.note_moment(tunnel, moment);
         }
         for frame in frames.drain(..) {
             self.send_frame(index, &frame);

@@ -1,6 +1,5 @@
 //! What FreeRADIUS hears of sessions.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,7 @@ use nix::sys::signal::Signal;
 use super::Test;
 use super::stage::{Stage, server};
 use crate::lab::error::{LabError, Result};
-use crate::lab::freeradius::{FreeRadius, SECRET};
+use crate::lab::freeradius::{FreeRadius, Record, SECRET};
 use crate::simulator::{Command, HangUp, Simulator};
 
 pub(super) const TESTS: &[Test] = &[
@@ -35,25 +34,11 @@ bob Cleartext-Password := "secret"
     Acct-Interim-Interval = 60
 "#;
 
-/// By attribute, what a record says; the last instance of each.
-type Record = BTreeMap<String, String>;
-
 /// The records of this Acct-Status-Type, repetitions included.
 fn records(radius: &FreeRadius, status: &str) -> Vec<Record> {
-    let text = radius.records();
-    let records = text.split("\n\n").map(|block| {
-        let pairs = block.lines().filter_map(|line| line.trim().split_once(" = "));
-        pairs
-            .map(|(name, value)| (name.to_owned(), value.trim_matches('"').to_owned()))
-            .collect::<Record>()
-    });
+    let mut records = radius.accounting();
+    records.retain(|record| record["Acct-Status-Type"] == status);
     records
-        .filter(|record| {
-            record
-                .get("Acct-Status-Type")
-                .is_some_and(|found| found == status)
-        })
-        .collect()
 }
 
 fn until_heard(stage: &Stage, radius: &FreeRadius, status: &str) -> Result<Record> {

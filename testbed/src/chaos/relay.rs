@@ -13,7 +13,7 @@ use holdfast::aaa::radius::Packet;
 use holdfast::aaa::radius::dictionary::{Code, attribute};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::super::error::Result;
+use super::error::Result;
 use crate::lab::namespace::Namespace;
 
 /// Authentication and accounting, at the relay and at the server.
