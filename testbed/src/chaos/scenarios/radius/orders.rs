@@ -17,17 +17,23 @@ use crate::simulator::{Command, Impairment};
 /// Sessions that orders are about.
 const FEW: u32 = 60;
 const DIAL_LIMIT: Duration = Duration::from_secs(30);
-/// Orders in whose middle a node dies.
-const ROUNDS: u32 = 3;
 /// From node to node, each way: an order takes some of these.
 const MESH_DELAY_MS: u64 = 15;
 /// Within this time of an order's sending a node is killed. Later it has been carried out.
 const MIDDLE: Duration = Duration::from_millis(120);
 /// Seconds for which `radclient` repeats a packet, one a second: a node is started again meanwhile, or a session taken over.
 const TRIES: u32 = 20;
-/// A change of which each half can be seen in the Stop: it ends the session at once, for that reason.
-const CHANGE: &str = "Class=0x6c617465,Session-Timeout=1";
+/// What every change in whose middle a node dies says.
 const NEW_CLASS: &str = "0x6c617465";
+
+/// A change, and how its session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    /// Each half of it is seen in the Stop: it ends the session at once, for that reason.
+    Ending,
+    /// The session goes on until a Disconnect.
+    Lasting,
+}
 
 /// Orders at every node for sessions that others own, and while nodes die.
 pub fn orders(stage: &mut Stage) -> Result<()> {
@@ -41,12 +47,10 @@ pub fn orders(stage: &mut Stage) -> Result<()> {
     for node in nodes {
         at(stage, node)?;
     }
-    for round in 0..ROUNDS {
-        owner_dies(stage)?;
-        // Once is enough of what a restart takes.
-        if round == 0 {
-            told_dies(stage)?;
-        }
+    for change in [Change::Ending, Change::Lasting] {
+        owner_dies(stage, change)?;
+        owner_dies(stage, change)?;
+        told_dies(stage, change)?;
     }
     judge(stage, "after the orders")
 }
@@ -82,34 +86,38 @@ fn at(stage: &mut Stage, node: u8) -> Result<()> {
 }
 
 /// The owner dies in the middle of an order that another node was given.
-fn owner_dies(stage: &mut Stage) -> Result<()> {
+fn owner_dies(stage: &mut Stage, change: Change) -> Result<()> {
     let told = *stage.bed.nodes.keys().next().expect("there are three");
     let session = session_of_another(stage, told)?;
     let victim = owner_of(stage, &session.user)?;
-    dies(stage, &session, told, victim)
+    dies(stage, &session, change, (told, victim))
 }
 
 /// The node that was given the order dies in the middle of it, and is asked again by the same packet once it is back.
-fn told_dies(stage: &mut Stage) -> Result<()> {
+fn told_dies(stage: &mut Stage, change: Change) -> Result<()> {
     let told = *stage.bed.nodes.keys().next_back().expect("there are three");
     let session = session_of_another(stage, told)?;
-    dies(stage, &session, told, told)
+    dies(stage, &session, change, (told, told))
 }
 
 /// Whatever the moment: in the end all of the order was carried out or nothing, and the answer says which.
-fn dies(stage: &mut Stage, session: &SessionInfo, told: u8, victim: u8) -> Result<()> {
+fn dies(stage: &mut Stage, session: &SessionInfo, change: Change, (told, victim): (u8, u8)) -> Result<()> {
     let user = &session.user;
     let delay = MIDDLE.mul_f64(stage.rng.random());
     stage.bed.mesh.impair_all(Impairment {
         delay_ms: MESH_DELAY_MS,
         ..Impairment::default()
     });
-    let change = attributes(user, CHANGE);
+    let (timeout, cause) = match change {
+        Change::Ending => (1, "Session-Timeout"),
+        Change::Lasting => (3600, "Admin-Reset"),
+    };
+    let wanted = attributes(user, &format!("Class={NEW_CLASS},Session-Timeout={timeout}"));
     let Bed {
         nodes, core, mesh, ..
     } = &mut stage.bed;
     let said = std::thread::scope(|scope| {
-        let asking = scope.spawn(|| radclient::repeat(core, coa(told), "coa", &change, SECRET, TRIES));
+        let asking = scope.spawn(|| radclient::repeat(core, coa(told), "coa", &wanted, SECRET, TRIES));
         // It starts before the packet leaves; what precedes the packet is the moment, too.
         std::thread::sleep(delay);
         let node = nodes.get_mut(&victim).expect("it owns a session or was told");
@@ -122,21 +130,27 @@ fn dies(stage: &mut Stage, session: &SessionInfo, told: u8, victim: u8) -> Resul
     })?;
     stage.restore()?;
     let when = format!(
-        "node {told} told to change {user}, node {victim} killed {:.0} ms later",
+        "{change:?}: node {told} told to change {user}, node {victim} killed {:.0} ms later",
         delay.as_secs_f64() * 1000.0
     );
     let word = if said.contains("Received CoA-ACK") {
         "ACK"
-    } else if said.contains("Session-Context-Not-Found") {
-        // It was carried out before, and whoever did so is dead.
+    } else if change == Change::Ending && said.contains("Session-Context-Not-Found") {
+        // True as well: the order was carried out, and the session over, before the node that answers looked.
         "NAK, the session is gone"
     } else {
         return Err(Error::Unmet(format!("{when}: the answer was\n{said}")));
     };
     stage.note(format!("{when}: {word}"));
+    if change == Change::Lasting {
+        expect(
+            &order(stage, told, "disconnect", &attributes(user, ""))?,
+            "Received Disconnect-ACK",
+        )?;
+    }
     let stop =
         stop_of(stage, session).map_err(|error| Error::Unmet(format!("{when}: {word}, but {error}")))?;
-    for (name, value) in [("Class", NEW_CLASS), ("Acct-Terminate-Cause", "Session-Timeout")] {
+    for (name, value) in [("Class", NEW_CLASS), ("Acct-Terminate-Cause", cause)] {
         expect_of(&stop, name, value).map_err(|error| Error::Unmet(format!("{when}: {word}: {error}")))?;
     }
     Ok(())
