@@ -23,6 +23,7 @@ use super::error::{Error, Result};
 use super::membership;
 use super::mesh::{self, Mesh};
 use super::node::{Common, Node, View};
+use super::relay::Relay;
 use super::scenarios::radius;
 use super::slow_disk;
 use super::speaker::{self, Speaker};
@@ -76,7 +77,8 @@ pub struct Bed {
     pub lac: Namespace,
     r1: Namespace,
     r2: Namespace,
-    radius: Option<FreeRadius>,
+    /// The server, and what stands before it.
+    radius: Option<(FreeRadius, Relay)>,
     pub core: Namespace,
     common: Common,
     next_program: Option<PathBuf>,
@@ -129,9 +131,15 @@ impl Bed {
             let configuration = speaker::router(number, settings.bfd_ms);
             Speaker::start(namespace, &folder, &format!("r{number}"), &configuration)
         };
-        let radius = settings
-            .radius
-            .then(|| FreeRadius::start_on(&core, CORE, radius::USERS));
+        let radius = match settings.radius {
+            true => {
+                // A node may ask from its address on the other side.
+                r2.ip("route add 10.1.0.0/16 via 10.30.0.1")?;
+                let server = FreeRadius::start_in(&core, &radius::users())?;
+                Some((server, Relay::start(&core, CORE)?))
+            }
+            false => None,
+        };
         let mut bed = Self {
             nodes: BTreeMap::new(),
             routers: [start(&r1, 1)?, start(&r2, 2)?],
@@ -140,7 +148,7 @@ impl Bed {
             lac,
             r1,
             r2,
-            radius: radius.transpose()?,
+            radius,
             core,
             common: Common {
                 program: settings.program.clone(),
@@ -247,7 +255,23 @@ impl Bed {
     /// Who judges the subscribers.
     pub fn radius(&self) -> Result<&FreeRadius> {
         let none = || Error::Unmet("there is no FreeRADIUS here".into());
-        self.radius.as_ref().ok_or_else(none)
+        self.radius.as_ref().map(|(server, _)| server).ok_or_else(none)
+    }
+
+    /// What stands before that, where nodes ask.
+    pub fn relay(&self) -> Result<&Relay> {
+        let none = || Error::Unmet("there is no FreeRADIUS here".into());
+        self.radius.as_ref().map(|(_, relay)| relay).ok_or_else(none)
+    }
+
+    /// What server and relay have seen goes beside the nodes' logs, for whoever looks into a failure.
+    pub fn write_down_radius(&self) -> Result<()> {
+        if let Some((server, relay)) = &self.radius {
+            fs::write(self.folder().join("radius-requests"), server.requests())?;
+            fs::write(self.folder().join("radius-records"), server.records())?;
+            fs::write(self.folder().join("radius-relay"), relay.history())?;
+        }
+        Ok(())
     }
 
     pub fn node(&mut self, id: u8) -> Result<&mut Node> {

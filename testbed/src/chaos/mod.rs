@@ -17,6 +17,7 @@ mod membership;
 mod mesh;
 mod node;
 mod real_client;
+mod relay;
 mod scenarios;
 mod slow_disk;
 mod speaker;
@@ -139,6 +140,10 @@ impl Options {
                 continue;
             }
             let witness = kind == BedKind::WithWitness;
+            let setting = match kind {
+                BedKind::WithRadius => setting.small(),
+                _ => setting,
+            };
             let bed = Bed::build(&Settings {
                 program: program.clone(),
                 next_program: next_program.clone(),

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use holdfast::api::types::SessionInfo;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Deserialize;
@@ -349,6 +350,12 @@ impl Node {
             serde_json::from_value(value).map_err(|error| Error::Unmet(format!("tunnels: {error}")))?;
         let own = |tunnel: &TunnelInfo| tunnel.owner == 0 || tunnel.owner == u64::from(self.id);
         Ok(tunnels.into_iter().filter(own).collect())
+    }
+
+    /// The sessions in its table, whoever owns them.
+    pub fn sessions(&self) -> Result<Vec<SessionInfo>> {
+        let value = self.ask(&["sessions"])?;
+        serde_json::from_value(value).map_err(|error| Error::Unmet(format!("sessions: {error}")))
     }
 
     /// The node's own routes for `prefix` in the kernel, as `ip` prints them.

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 use super::error::{LabError, Result};
@@ -17,9 +17,40 @@ pub fn order(
     attributes: &str,
     secret: &str,
 ) -> Result<String> {
+    send(
+        freeradius::radclient(namespace)?,
+        ("3", 1),
+        target,
+        kind,
+        attributes,
+        secret,
+    )
+}
+
+/// The same in a namespace, where the very same packet is repeated every second, so many times at most.
+pub fn repeat(
+    namespace: &Namespace,
+    target: SocketAddr,
+    kind: &str,
+    attributes: &str,
+    secret: &str,
+    times: u32,
+) -> Result<String> {
+    let command = freeradius::radclient(Some(namespace))?;
+    send(command, ("1", times), target, kind, attributes, secret)
+}
+
+fn send(
+    mut command: Command,
+    (seconds, tries): (&str, u32),
+    target: SocketAddr,
+    kind: &str,
+    attributes: &str,
+    secret: &str,
+) -> Result<String> {
     let failed = |error| LabError::io("radclient", error);
-    let mut command = freeradius::radclient(namespace)?;
-    command.args(["-x", "-t", "3", "-r", "1", &target.to_string(), kind, secret]);
+    command.args(["-x", "-t", seconds, "-r", &tries.to_string()]);
+    command.args([&target.to_string(), kind, secret]);
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -12,7 +12,7 @@ const DEMO_LIMIT: Duration = Duration::from_secs(120);
 const SIM_SECONDS: &str = "42";
 const SIM_LIMIT: Duration = Duration::from_secs(120);
 const RESTART_LIMIT: Duration = Duration::from_secs(600);
-const CHAOS_LIMIT: Duration = Duration::from_secs(480);
+const CHAOS_LIMIT: Duration = Duration::from_secs(720);
 const FAULTS_LIMIT: Duration = Duration::from_secs(400);
 
 /// What people see first, with root and without.
@@ -55,7 +55,7 @@ pub fn restart(_: &Context) -> Outcome {
     })
 }
 
-/// One case each of a killed owner, a kill within a burst of calls, a power cut and a partition, in one standing lab.
+/// One case each of a killed owner, a kill within a burst of calls, a power cut and a partition, in one standing lab; RADIUS in another.
 pub fn chaos(_: &Context) -> Outcome {
     let arguments = [
         "chaos",

@@ -19,10 +19,17 @@ const OF_THE_SESSION: [&str; 4] = [
     "NAS-Port-Id",
     "Calling-Station-Id",
 ];
-const OCTETS: [(&str, &str); 2] = [
+/// What a later report never says less of, and where its high half is.
+const COUNTERS: [(&str, &str); 5] = [
     ("Acct-Input-Octets", "Acct-Input-Gigawords"),
     ("Acct-Output-Octets", "Acct-Output-Gigawords"),
+    ("Acct-Input-Packets", ""),
+    ("Acct-Output-Packets", ""),
+    ("Acct-Session-Time", ""),
 ];
+
+/// By name: who is in, as they see it themselves, and with which address.
+pub type Living = BTreeMap<String, String>;
 
 /// Sessions that have begun and not ended.
 pub fn open(records: &[Record]) -> Vec<&str> {
@@ -31,6 +38,34 @@ pub fn open(records: &[Record]) -> Vec<&str> {
         .into_iter()
         .filter(|(_, of_it)| !of_it.iter().any(|record| is(record, "Stop")));
     open.map(|(id, _)| id).collect()
+}
+
+/// What the server has yet to hear: a Start of each who is in, and a Stop of each session that is over; and whom it takes to be
+/// elsewhere.
+pub fn missing(records: &[Record], living: &Living) -> Vec<String> {
+    let sessions = by_session(records);
+    let open = open(records);
+    let mut users: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for id in &open {
+        let user = sessions[id][0].get("User-Name").map_or("", String::as_str);
+        users.entry(user).or_default().push(id);
+    }
+    let mut missing = Vec::new();
+    for (user, address) in living {
+        let known = users.get(user.as_str()).map_or(&[][..], Vec::as_slice);
+        let told = known
+            .first()
+            .and_then(|id| sessions[id][0].get("Framed-IP-Address"));
+        if known.len() != 1 || told != Some(address) {
+            missing.push(format!(
+                "{user} is in with {address}; of his, the server knows to be open {known:?} with {told:?}"
+            ));
+        }
+    }
+    for (user, ids) in users.iter().filter(|(user, _)| !living.contains_key(**user)) {
+        missing.push(format!("no Stop of {user}, who is not in: {ids:?}"));
+    }
+    missing
 }
 
 /// Everything that is wrong.
@@ -124,9 +159,11 @@ fn of_session(records: &[&Record]) -> Vec<String> {
             ));
         }
     }
-    for (low, high) in OCTETS {
+    for (low, high) in COUNTERS {
         let counted: Vec<u64> = records
             .iter()
+            // A copy of the Start that comes late counts nothing.
+            .filter(|record| !is(record, "Start"))
             .map(|record| number(record, high) << 32 | number(record, low))
             .collect();
         if !counted.is_sorted() {
@@ -217,6 +254,31 @@ mod tests {
     }
 
     #[test]
+    fn who_is_in_has_one_session_that_is_open_and_nobody_else_has() {
+        let living = |all: &[&str]| -> Living {
+            let all = all.iter();
+            all.map(|name| ((*name).to_owned(), (*name).to_owned())).collect()
+        };
+        let records = [
+            record("a", "Start", &[]),
+            record("b", "Start", &[]),
+            record("b", "Stop", &[]),
+        ];
+        assert_eq!(missing(&records, &living(&["a"])), Vec::<String>::new());
+        for (who, what) in [(&["a", "b"][..], "b is in with b"), (&[], "no Stop of a")] {
+            let found = missing(&records, &living(who));
+            assert!(found.len() == 1 && found[0].contains(what), "{found:?}");
+        }
+        let elsewhere = Living::from([("a".into(), "c".into())]);
+        assert!(missing(&records, &elsewhere)[0].contains("a is in with c"));
+        let twice = [
+            record("a", "Start", &[]),
+            record("z", "Start", &[("User-Name", "a")]),
+        ];
+        assert!(missing(&twice, &living(&["a"]))[0].contains("[\"a\", \"z\"]"));
+    }
+
+    #[test]
     fn every_fault_is_found() {
         let octets = |octets| [("Acct-Input-Octets", octets)];
         for (records, fault) in [
@@ -255,6 +317,14 @@ mod tests {
                     record("a", "Stop", &octets("6")),
                 ],
                 "Acct-Input-Octets decreases",
+            ),
+            (
+                vec![
+                    record("a", "Start", &[]),
+                    record("a", "Interim-Update", &[("Acct-Session-Time", "51")]),
+                    record("a", "Stop", &[]),
+                ],
+                "Acct-Session-Time decreases",
             ),
             (
                 vec![
