@@ -80,6 +80,11 @@ pub enum Request {
         /// When, in seconds since 1970.
         unix_s: u64,
     },
+    /// The cluster ends, and no session with it.
+    Off {
+        /// When, in seconds since 1970.
+        unix_s: u64,
+    },
     /// A Start, or a Stop with its traffic.
     Owed(Arc<Owed>, Option<Traffic>),
     /// How far a session is.
