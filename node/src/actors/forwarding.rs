@@ -42,14 +42,22 @@ pub struct LinkLimits {
     pub mss_clamp: bool,
 }
 
+/// What addresses and prefixes are picked from.
+#[derive(Clone, Debug)]
+pub struct Stocks {
+    /// IPv4.
+    pub pools: Arc<Mutex<Pools>>,
+    /// IPv6.
+    pub prefixes: Arc<Mutex<Prefixes>>,
+}
+
 /// Owned by the table's thread.
 #[derive(Debug)]
 pub struct Forwarding {
     dataplane: Arc<Dataplane>,
     directory: Arc<Directory>,
     admission: Arc<Mutex<Admission>>,
-    pools: Arc<Mutex<Pools>>,
-    prefixes: Arc<Mutex<Prefixes>>,
+    stocks: Stocks,
     limits: LinkLimits,
     shards: usize,
     /// What the routers and the kernel are told of.
@@ -71,8 +79,7 @@ impl Forwarding {
         dataplane: Arc<Dataplane>,
         directory: Arc<Directory>,
         admission: Arc<Mutex<Admission>>,
-        pools: Arc<Mutex<Pools>>,
-        prefixes: Arc<Mutex<Prefixes>>,
+        stocks: Stocks,
         limits: LinkLimits,
         reach: Reach,
         combinations: Combinations,
@@ -82,8 +89,7 @@ impl Forwarding {
             dataplane,
             directory,
             admission,
-            pools,
-            prefixes,
+            stocks,
             limits,
             shards,
             reach,
@@ -200,7 +206,11 @@ impl Forwarding {
         self.settle_filters(facts.as_ref().map(|facts| &*facts.row), None);
         let held = facts.and_then(|facts| facts.address);
         if let Some(address) = held {
-            let mut pools = self.pools.lock().expect("nothing panics with the pools locked");
+            let mut pools = self
+                .stocks
+                .pools
+                .lock()
+                .expect("nothing panics with the pools locked");
             pools.release(clock::since_boot(), self.applied, address, ids);
         }
         self.reach.remove(ids, held);
@@ -298,7 +308,11 @@ impl Forwarding {
         if before == now {
             return;
         }
-        let mut pools = self.pools.lock().expect("nothing panics with the pools locked");
+        let mut pools = self
+            .stocks
+            .pools
+            .lock()
+            .expect("nothing panics with the pools locked");
         if let Some(address) = before {
             self.directory.forget_address(ids, before);
             pools.release(clock::since_boot(), self.applied, address, ids);
@@ -318,6 +332,7 @@ impl Forwarding {
             return;
         }
         let mut prefixes = self
+            .stocks
             .prefixes
             .lock()
             .expect("nothing panics with the prefixes locked");

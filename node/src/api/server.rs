@@ -198,7 +198,7 @@ async fn answer<B: Backend>(
         }
         Request::Sessions { user } => {
             let page = |after| backend.sessions(user.as_deref(), after, PAGE);
-            return stream_pages(page, Reply::Session, writer).await;
+            return stream_pages(page, |info| Reply::Session(Box::new(info)), writer).await;
         }
         Request::Disconnect { id } => backend
             .disconnect(id)

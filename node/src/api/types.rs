@@ -89,7 +89,7 @@ pub enum Reply {
     /// One of [`Request::Tunnels`].
     Tunnel(TunnelInfo),
     /// One of [`Request::Sessions`].
-    Session(SessionInfo),
+    Session(Box<SessionInfo>),
     /// To [`Request::Disconnect`].
     Disconnected {
         /// Sessions that are being ended.
@@ -559,10 +559,10 @@ mod tests {
         let replies = [
             Reply::Status(Box::default()),
             Reply::Tunnel(TunnelInfo::default()),
-            Reply::Session(SessionInfo {
+            Reply::Session(Box::new(SessionInfo {
                 address: Some("100.64.0.2".into()),
                 ..SessionInfo::default()
-            }),
+            })),
             Reply::Disconnected { sessions: 3 },
             Reply::End { count: 7 },
             Reply::Error(ApiError::new(ErrorCode::NotFound, "no tunnel 7")),

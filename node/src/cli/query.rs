@@ -71,7 +71,7 @@ pub fn sessions(node: &NodeArgs, user: Option<String>, json: bool) -> Result<(),
         ("CALLING", Left),
     ]);
     let pick = |reply| match reply {
-        Reply::Session(info) => Some(info),
+        Reply::Session(info) => Some(*info),
         _ => None,
     };
     list(

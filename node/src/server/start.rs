@@ -18,7 +18,7 @@ use crate::aaa::{Filters, LocalUsers, Policies, Pools, Prefixes};
 use crate::actors::context::Shared;
 use crate::actors::directory::Directory;
 use crate::actors::filtering::Combinations;
-use crate::actors::forwarding::{Forwarding, LinkLimits};
+use crate::actors::forwarding::{Forwarding, LinkLimits, Stocks};
 use crate::actors::members::{Members, PeersTransport};
 use crate::actors::passage::ToOwner;
 use crate::actors::reach::{PoolNetworks, Reach};
@@ -138,8 +138,10 @@ impl Node {
             dataplane.clone(),
             directory.clone(),
             admission.clone(),
-            pools.clone(),
-            prefixes.clone(),
+            Stocks {
+                pools: pools.clone(),
+                prefixes: prefixes.clone(),
+            },
             LinkLimits {
                 mtu: config.ppp.mtu,
                 mss_clamp: config.ppp.mss_clamp,

@@ -42,7 +42,7 @@ pub fn tunnels(socket: &Path) -> Result<Vec<TunnelInfo>, ClientError> {
 pub fn sessions(socket: &Path) -> Result<Vec<SessionInfo>, ClientError> {
     let replies = ask(socket, Request::Sessions { user: None })?;
     let sessions = replies.into_iter().filter_map(|reply| match reply {
-        Reply::Session(session) => Some(session),
+        Reply::Session(session) => Some(*session),
         _ => None,
     });
     Ok(sessions.collect())
