@@ -2,11 +2,12 @@
 
 /// Version of the commands' and rows' meaning that this program knows. An entry of a newer one stops the replica. A table uses
 /// the version that all members know ([`crate::Table::version`]), and begins with version 1. Version 2 knows `Assign`, `Move` and
-/// `Raise`; from version 3 on it matters who proposes; version 4 knows `Finalize`, and may replace another user's session.
+/// `Raise`; from version 3 on it matters who proposes; version 4 knows `Finalize`, and may replace another user's session; version 5
+/// knows a session's orders.
 ///
 /// A build with `--cfg holdfast_next` stands for a later release: one version more, and rows with one field more, which is
 /// written from that version on (`replica::next`). It exists to test upgrades, and no release is built so.
-pub const COMMAND_VERSION: u32 = if cfg!(holdfast_next) { 5 } else { 4 };
+pub const COMMAND_VERSION: u32 = if cfg!(holdfast_next) { 6 } else { 5 };
 
 /// From this version on a tunnel is changed by its owner's node alone: an older program would accept what this one refuses.
 pub const PROPOSER_CHECKED_FROM: u32 = 3;
@@ -16,6 +17,9 @@ pub const TRAFFIC_FINAL_FROM: u32 = 4;
 
 /// From this version on a session may take the address of another user's, where it says so.
 pub const REPLACE_ANY_FROM: u32 = 4;
+
+/// From this version on a session's row has the orders of RADIUS servers that it has followed.
+pub const ORDERS_FROM: u32 = 5;
 
 /// The oldest version that this program still applies. Nodes without a version in common do not work together.
 pub const OLDEST_COMMAND_VERSION: u32 = 1;

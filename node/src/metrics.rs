@@ -91,6 +91,7 @@ counters! {
     AccountingInterims => "accounting_interims_total", "Interim-Updates that a server has confirmed to this node.";
     AccountingInterimsDropped => "accounting_interims_dropped_total", "Interim-Updates that were not sent, or not again: no server of their group answered, or the next one was due.";
     AccountingUnanswered => "accounting_unanswered_total", "Accounting requests that no server of their group confirmed, as often as they were sent; Starts and Stops are kept and tried again.";
+    AccountingGivenUp => "accounting_given_up_total", "Accounting records given up after 24 hours in which servers answered others and never these.";
     AccountingImpossible => "accounting_impossible_total", "Accounting records passed over because they do not fit a packet.";
     AccountingDropped => "accounting_dropped_total", "Accounting records lost, as this node saw it, because more were owed than are kept.";
     AuthUnavailable => "auth_unavailable_total", "Authentications that nobody could judge: no RADIUS server answered, or too many were asked.";
@@ -160,6 +161,7 @@ counters! {
     CoaDone => "coa_done_total", "CoA and Disconnect requests that were carried out.";
     CoaRefused => "coa_refused_total", "CoA and Disconnect requests answered with a NAK.";
     CoaRepeated => "coa_repeated_total", "CoA and Disconnect requests that came again: answered as before, or their first copy is being carried out.";
+    CoaReplayed => "coa_replayed_total", "CoA and Disconnect requests refused as made before the session began or before what it has followed since: recorded and sent again, or clocks that differ.";
     CoaUnknownClient => "coa_unknown_client_total", "Datagrams at the CoA socket from who is no [[coa_client]], dropped.";
     CoaMalformed => "coa_malformed_total", "Datagrams at the CoA socket that are no CoA or Disconnect request, dropped.";
     CoaUnverified => "coa_unverified_total", "CoA and Disconnect requests dropped for a wrong authenticator, or without a Message-Authenticator where one is required.";

@@ -3,7 +3,7 @@
 //! A pick is a guess that the session table confirms or refuses (its `apply` checks that addresses are unique in the
 //! cluster); here we only see to it that guesses rarely fail. Order: the user's last address, then one from the slices
 //! of the session's group ([`crate::anycast::cut`]), then one from elsewhere; of each, one that nobody had yet, then the
-//! one released longest ago (in `stock`). So members seldom pick the same, and what an owner announces is whole slices.
+//! one released longest ago (in `stock` and [`super::bins`]). So members seldom pick the same, and what an owner announces is whole slices.
 //! A released address rests 30 s before another user gets it, for packets to the old one may still be on their way; the
 //! same user may have it back at once. In a cluster it rests on until every node that still forwards has applied the release
 //! ([`Seat::horizon`]), or cannot forward any more whoever it is (design invariant 7).
@@ -27,6 +27,7 @@ use holdfast_protocol::{SessionId, TunnelId};
 use ipnet::Ipv4Net;
 
 use self::stock::Stock;
+use super::bins::Rest;
 use crate::anycast::cut::Group;
 use crate::api::PoolStatus;
 use crate::config::{AddressConflict, PoolConfig, UserConfig, host_count, is_host};
@@ -125,14 +126,6 @@ enum Hold {
     },
     /// By which session, so that the end of a replaced one does not free what its successor has.
     InUse(SessionKey),
-}
-
-/// From when on anybody may have an address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Rest {
-    free_at: Duration,
-    /// The log index of its release, or a later one: who has not applied that may still forward for its last user.
-    index: u64,
 }
 
 #[derive(Debug)]

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use ipnet::Ipv6Net;
 
-use self::stock::{Rest, Stock};
+use self::stock::Stock;
+use super::bins::Rest;
 use super::pool::{RESERVATION_LIFE, REST, Seat, SessionKey};
 use super::profile::PrefixAssignment;
 use crate::api::PrefixPoolStatus;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use holdfast_cluster::records::SessionRow;
 use holdfast_protocol::{SessionId, TunnelId};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::context::Shared;
 use super::directory::SessionIds;
@@ -72,12 +72,12 @@ impl Act {
             return Some(if self.end { Outcome::Done } else { Outcome::Gone });
         };
         let is_open = row.is_open();
-        let done = match self.end {
+        match self.end {
             // An open session that is being ended leaves open first, for good.
-            true => was_open && !is_open,
-            false => is_open && row.ppp.as_ref().is_some_and(|ppp| self.change.is_in(ppp)),
-        };
-        done.then_some(Outcome::Done)
+            true => (was_open && !is_open).then_some(Outcome::Done),
+            false if is_open && self.change.is_in(row) => Some(Outcome::Done),
+            false => self.change.is_outdated(row).then_some(Outcome::Outdated),
+        }
     }
 
     /// Has the session do it, if this node owns it.
@@ -96,9 +96,7 @@ impl Act {
             });
         };
         if !self.change.is_empty() {
-            // The table tells.
-            let (accepted, _) = oneshot::channel();
-            send(Order::Change(Box::new(self.change.clone()), accepted));
+            send(Order::Change(Box::new(self.change.clone())));
         }
         if self.end {
             send(Order::administrative_end());
@@ -126,6 +124,8 @@ pub enum Outcome {
     Done,
     /// The session has ended meanwhile.
     Gone,
+    /// The session has followed so many newer orders that it cannot know whether it has followed this one.
+    Outdated,
 }
 
 /// Those of other nodes that wait.

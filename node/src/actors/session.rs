@@ -9,7 +9,6 @@ use holdfast_cluster::records::SessionRow;
 use holdfast_ppp::Cause;
 use holdfast_protocol::message::Proxy;
 use holdfast_protocol::{SessionId, TunnelId};
-use tokio::sync::oneshot;
 
 use super::context::{ShardContext, TimerKey};
 use super::judgement::{self, Answered};
@@ -54,9 +53,8 @@ pub enum Order {
     AddressRefused,
     /// Half of the reserved data sequence numbers are used.
     ReserveSequence,
-    /// Hold it to something else. The answer says whether the table has accepted that; it is dropped if the session is born again or
-    /// ends before.
-    Change(Box<Change>, oneshot::Sender<bool>),
+    /// Hold it to something else; the table tells what came of it.
+    Change(Box<Change>),
     /// End it: LCP Terminate, then CDN.
     Close(Cause),
     /// Panic, to show that it is contained.
@@ -95,8 +93,6 @@ pub struct SessionActor {
     shared: Option<Arc<SessionShared>>,
     /// Packets of user data that it was told of: from the subscriber, and to them.
     data_packets_seen: (u64, u64),
-    /// Who waits for a change to be accepted.
-    changes: Vec<(u64, oneshot::Sender<bool>)>,
     /// Since boot.
     heard: Option<Duration>,
     panics: PanicHistory,
@@ -181,7 +177,6 @@ impl SessionActor {
             question: None,
             shared: None,
             data_packets_seen: (0, 0),
-            changes: Vec::new(),
             heard: None,
             panics: PanicHistory::default(),
             addresses_refused: 0,
@@ -293,8 +288,6 @@ impl SessionActor {
                     subscriber::log_online(self.tunnel, core.row());
                 }
             }
-            Command::Changed(token) => self.answer_change(token, true),
-            Command::NotChanged(token) => self.answer_change(token, false),
             Command::Renegotiated => self.shard.shared.metrics.count(Counter::Renegotiations),
             Command::Ended(cause) => self.on_ended(cause),
             Command::Count(counter) => self.shard.shared.metrics.count(ppp_counter(counter)),
@@ -355,13 +348,6 @@ impl SessionActor {
         let facts = self.shard.shared.directory.session(self.tunnel, self.id);
         if let (Some(core), Some(facts)) = (&mut self.core, facts) {
             core.share_row(facts.row);
-        }
-    }
-
-    fn answer_change(&mut self, token: u64, accepted: bool) {
-        if let Some(at) = self.changes.iter().position(|(known, _)| *known == token) {
-            // Who asked may have given up.
-            let _ = self.changes.swap_remove(at).1.send(accepted);
         }
     }
 
@@ -431,7 +417,6 @@ impl SessionActor {
             return self.shard.timers.borrow_mut().set(key, Some(from));
         }
         // What an earlier core was asked is lost with it, sequence numbers too.
-        self.changes = Vec::new();
         session.shared.sequence.ask_again();
         // After a takeover, where numbers begin behind those of the former owner: not only when a packet is dropped for want of one.
         let needs_numbers = session.shared.sequence.is_used_up() && row.sequencing_required;
@@ -515,12 +500,7 @@ impl Handler<Order> for SessionActor {
             Order::Judged(answered) => self.on_judged(ctx, &answered),
             Order::AddressRefused => self.on_address_refused(),
             Order::ReserveSequence => self.run(ctx, |core, now| core.reserve_sequence(now)),
-            Order::Change(change, answer) if self.core.is_some() => {
-                let token = self.shard.seed();
-                self.changes.push((token, answer));
-                self.run(ctx, |core, now| core.change(now, token, &change));
-            }
-            Order::Change(_, answer) => drop(answer),
+            Order::Change(change) => self.run(ctx, |core, now| core.change(now, &change)),
             Order::Close(cause) => self.run(ctx, |core, now| core.close(now, cause)),
             Order::InjectPanic => self.run(ctx, |core, _| panic!("injected into session {}", core.id())),
         }

@@ -1,9 +1,10 @@
 //! What may change of a session that is open, without its subscriber noticing more than the effect.
 
-use holdfast_cluster::records::PppRow;
+use holdfast_cluster::records::{PppRow, SessionRow};
 use serde::{Deserialize, Serialize};
 
 use super::granted;
+use super::ordered::{self, Mark, Standing};
 
 /// New values; what is absent stays. All of it is accepted with one row, or nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +43,9 @@ pub struct Change {
     /// All instances of Class.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classes: Option<Vec<Vec<u8>>>,
+    /// The order that wants it, so that the session follows it once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<Mark>,
 }
 
 impl Change {
@@ -50,15 +54,37 @@ impl Change {
         *self == Self::default()
     }
 
-    /// Whether a row has all of the new values.
-    pub fn is_in(&self, ppp: &PppRow) -> bool {
-        let mut changed = ppp.clone();
-        self.apply(&mut changed);
-        changed == *ppp
+    /// Whether a row has it: has followed the order, or, where there is no mark of it, has all of the new values.
+    pub fn is_in(&self, row: &SessionRow) -> bool {
+        if let Some(order) = self.order {
+            return ordered::standing(row, order) == Standing::Followed;
+        }
+        row.ppp.as_ref().is_some_and(|ppp| {
+            let mut changed = ppp.clone();
+            self.replace(&mut changed);
+            changed == *ppp
+        })
     }
 
-    /// Writes the new values into a row.
-    pub fn apply(&self, ppp: &mut PppRow) {
+    /// Whether it may have been in the row before, and something else since.
+    pub fn is_outdated(&self, row: &SessionRow) -> bool {
+        self.order
+            .is_some_and(|order| ordered::standing(row, order) == Standing::Forgotten)
+    }
+
+    /// The row with it; `None` if nothing is to be written: the session is not open, or has followed the order.
+    pub fn applied(&self, mut row: SessionRow) -> Option<SessionRow> {
+        if let Some(order) = self.order {
+            if ordered::standing(&row, order) != Standing::New {
+                return None;
+            }
+            ordered::note(&mut row, order);
+        }
+        self.replace(row.ppp.as_mut().filter(|ppp| ppp.is_open())?);
+        Some(row)
+    }
+
+    fn replace(&self, ppp: &mut PppRow) {
         fn set<T: Clone>(into: &mut T, value: Option<&T>) {
             if let Some(value) = value {
                 into.clone_from(value);
@@ -82,9 +108,31 @@ impl Change {
 
 #[cfg(test)]
 mod tests {
-    use holdfast_cluster::records::Service;
+    use holdfast_cluster::records::{NcpRow, Service};
 
     use super::*;
+
+    fn open(ppp: PppRow) -> SessionRow {
+        let ncp = NcpRow {
+            open: true,
+            ..NcpRow::default()
+        };
+        let ppp = PppRow {
+            ncps: vec![ncp],
+            ..ppp
+        };
+        SessionRow {
+            ppp: Some(ppp),
+            ..SessionRow::default()
+        }
+    }
+
+    fn rate_up(rate: u64) -> Change {
+        Change {
+            rate_up: Some(rate),
+            ..Change::default()
+        }
+    }
 
     #[test]
     fn what_is_absent_stays() {
@@ -94,16 +142,14 @@ mod tests {
             filters: vec!["a".to_owned()],
             ..Service::default()
         };
-        let mut row = PppRow {
+        let row = open(PppRow {
             service: Some(service),
             session_timeout: 7,
             idle_timeout: 8,
             classes: vec![vec![1]],
             ..PppRow::default()
-        };
-        let before = row.clone();
-        Change::default().apply(&mut row);
-        assert_eq!(row, before);
+        });
+        assert_eq!(Change::default().applied(row.clone()), Some(row.clone()));
         let change = Change {
             rate_down: Some(60),
             filters: Some(Vec::new()),
@@ -112,25 +158,53 @@ mod tests {
             ..Change::default()
         };
         assert!(!change.is_in(&row));
-        change.apply(&mut row);
+        let row = change.applied(row).expect("it is open");
         assert!(change.is_in(&row));
-        let service = row.service.expect("rates are left");
+        let ppp = row.ppp.expect("it is open");
+        let service = ppp.service.expect("rates are left");
         assert_eq!((service.rate_up, service.rate_down), (5, 60));
         assert!(service.filters.is_empty());
-        assert_eq!((row.session_timeout, row.idle_timeout), (7, 0));
-        assert_eq!(row.classes, [[2], [3]]);
+        assert_eq!((ppp.session_timeout, ppp.idle_timeout), (7, 0));
+        assert_eq!(ppp.classes, [[2], [3]]);
     }
 
     #[test]
     fn nothing_left_to_hold_to_leaves_nothing_in_the_row() {
-        let mut row = PppRow::default();
-        let rate = |rate| Change {
-            rate_up: Some(rate),
-            ..Change::default()
+        let before = open(PppRow::default());
+        let row = rate_up(9).applied(before.clone()).expect("it is open");
+        assert_ne!(row, before);
+        assert_eq!(rate_up(0).applied(row), Some(before));
+    }
+
+    #[test]
+    fn a_session_that_is_not_open_is_not_changed() {
+        assert_eq!(rate_up(9).applied(SessionRow::default()), None);
+    }
+
+    /// S-157: whoever recorded the first order and sends it again after the second one changes nothing.
+    #[test]
+    fn s_157_an_order_is_followed_once_whatever_came_after_it() {
+        let order = |signature, rate| Change {
+            order: Some(Mark {
+                made_at: 100,
+                signature,
+            }),
+            ..rate_up(rate)
         };
-        rate(9).apply(&mut row);
-        assert_ne!(row, PppRow::default());
-        rate(0).apply(&mut row);
-        assert_eq!(row, PppRow::default());
+        let (first, second) = (order(1, 5), order(2, 6));
+        let row = first.applied(open(PppRow::default())).expect("new");
+        assert!(first.is_in(&row) && !second.is_in(&row));
+        let row = second.applied(row).expect("new, of the same second");
+        assert_eq!(first.applied(row.clone()), None);
+        assert!(first.is_in(&row) && second.is_in(&row));
+        let service = row.ppp.as_ref().and_then(|ppp| ppp.service.as_ref());
+        assert_eq!(service.map(|service| service.rate_up), Some(6));
+        let row = (3..20).fold(row, |row, signature| {
+            let mut later = order(signature, signature);
+            later.order.as_mut().expect("set").made_at += signature as u32;
+            later.applied(row).expect("new")
+        });
+        assert!(first.is_outdated(&row) && !first.is_in(&row));
+        assert_eq!(first.applied(row), None);
     }
 }

@@ -13,6 +13,7 @@ pub mod entropy;
 pub mod granted;
 pub mod handover;
 pub mod ipv6;
+pub mod ordered;
 pub mod proposals;
 pub mod repeats;
 pub mod rows;

@@ -59,10 +59,6 @@ pub enum Command {
     Online,
     /// A link that was open before opens again.
     Renegotiated,
-    /// The table has accepted the change with this token.
-    Changed(u64),
-    /// The change with this token came too late: the session is not open.
-    NotChanged(u64),
     /// The link is dead; the call is being cleared.
     Ended(Cause),
     /// A frame or an attempt to count.
@@ -133,7 +129,7 @@ pub struct Session {
 enum Serial {
     Link(u32),
     Sequence,
-    Change(u64),
+    Change,
 }
 
 impl Session {
@@ -300,8 +296,7 @@ impl Session {
         self.row = row;
         match who {
             Serial::Link(link_serial) => self.link.commit_accepted(now.monotonic, link_serial),
-            Serial::Change(token) => self.commands.push_back(Command::Changed(token)),
-            Serial::Sequence => {}
+            Serial::Change | Serial::Sequence => {}
         }
         if who != Serial::Sequence {
             self.timeouts.follow(now, &self.row);
@@ -330,16 +325,10 @@ impl Session {
         self.settle(now);
     }
 
-    /// Replaces some of what the session is held to. [`Command::Changed`] follows once the table has accepted it, and nothing if
-    /// this core ends before; [`Command::NotChanged`] if the session is not open.
-    pub fn change(&mut self, now: Now, token: u64, change: &Change) {
-        let mut row = self.latest_row();
-        match row.ppp.as_mut().filter(|ppp| ppp.is_open()) {
-            Some(ppp) => {
-                change.apply(ppp);
-                self.ask(Serial::Change(token), row, None);
-            }
-            None => self.commands.push_back(Command::NotChanged(token)),
+    /// Replaces some of what the session is held to, if it is open. Whoever wants to know what came of it looks at the table.
+    pub fn change(&mut self, now: Now, change: &Change) {
+        if let Some(row) = change.applied(self.latest_row()) {
+            self.ask(Serial::Change, row, None);
         }
         self.settle(now);
     }
@@ -551,7 +540,7 @@ mod tests {
             session_timeout_s: Some(60),
             ..Change::default()
         };
-        session.change(NOW, 77, &change);
+        session.change(NOW, &change);
         let serial = asked(&mut session)[0];
         assert_eq!(
             session.row().ppp.as_ref().expect("open").session_timeout,
@@ -559,10 +548,8 @@ mod tests {
             "not yet"
         );
         session.handle_accepted(NOW, serial);
-        let told = std::iter::from_fn(|| session.poll_output())
-            .any(|command| matches!(command, Command::Changed(77)));
         let ppp = session.row().ppp.as_ref().expect("open");
-        assert!(told && ppp.is_open());
+        assert!(ppp.is_open());
         assert_eq!(ppp.service.as_ref().expect("a rate").rate_down, 8_000_000);
         let ends = session.poll_timeout().expect("it ends");
         session.handle_timeout(Now {
@@ -576,10 +563,12 @@ mod tests {
     #[test]
     fn a_session_that_is_not_open_does_not_change() {
         let mut session = born(1);
-        session.change(NOW, 5, &Change::default());
-        let refused = std::iter::from_fn(|| session.poll_output())
-            .any(|command| matches!(command, Command::NotChanged(5)));
-        assert!(refused && session.asked.is_empty());
+        let change = Change {
+            session_timeout_s: Some(60),
+            ..Change::default()
+        };
+        session.change(NOW, &change);
+        assert!(asked(&mut session).is_empty() && session.asked.is_empty());
     }
 
     #[test]

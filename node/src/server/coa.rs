@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_cluster::limits::ORDERS_FROM;
 use holdfast_cluster::records::SessionRow;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -25,6 +26,7 @@ use crate::config::duration;
 use crate::io::clock;
 use crate::io::coa::{CoaSocket, Datagram};
 use crate::lns::change::Change;
+use crate::lns::ordered::ORDERS_REMEMBERED;
 use crate::logging::Escaped;
 use crate::metrics::{Counter, Limit};
 use crate::peers::Frame;
@@ -235,8 +237,23 @@ async fn carry_out(shared: &Arc<Shared>, request: &Request, addressed: IpAddr) -
         })?;
     let nas = shared.config.load().nas_identity();
     let wanted = identify::wanted(&packet, &nas, addressed)?;
-    let found = find(shared, wanted, end).await;
+    let exact = wanted.is_exact();
+    let mut found = find(shared, wanted, end).await;
     let most = if end { SESSIONS_MAX } else { 1 };
+    let published = shared.table.published();
+    if !found.is_empty() && !exact {
+        let (now_ms, unix_s) = (published.table_ms(), clock::unix().as_secs());
+        let age = |row: &SessionRow| Duration::from_millis(now_ms.saturating_sub(row.created_ms));
+        found.retain(|(_, row)| !request.is_older_than(age(row), unix_s));
+        if found.is_empty() {
+            shared.metrics.count(Counter::CoaReplayed);
+            let why = "it was made before the session began: a replay, or clocks that differ";
+            return Err(Refusal::new(ErrorCause::SessionContextNotFound, why));
+        }
+    }
+    if published.version() >= ORDERS_FROM && !end {
+        change.order = request.mark();
+    }
     if found.is_empty() {
         let why = "no session fits all that it says";
         return Err(Refusal::new(ErrorCause::SessionContextNotFound, why));
@@ -246,6 +263,11 @@ async fn carry_out(shared: &Arc<Shared>, request: &Request, addressed: IpAddr) -
         let why = format!("more than {most} of the sessions fit what it says");
         let cause = ErrorCause::MultipleSessionSelectionUnsupported;
         return Err(Refusal::new(cause, why));
+    }
+    if change.order.is_some() && found.iter().all(|(_, row)| change.is_in(row)) {
+        // Another node has heard it.
+        shared.metrics.count(Counter::CoaRepeated);
+        return Ok(());
     }
     act(shared, &found, &change, end).await
 }
@@ -287,6 +309,13 @@ async fn act(shared: &Shared, found: &[Found], change: &Change, end: bool) -> Re
                 Some(Outcome::Gone) => {
                     let why = "the session ended before it was changed";
                     return Err(Refusal::new(ErrorCause::SessionContextNotFound, why));
+                }
+                Some(Outcome::Outdated) => {
+                    shared.metrics.count(Counter::CoaReplayed);
+                    let why = format!(
+                        "it was made before the last {ORDERS_REMEMBERED} that the session has followed: a replay, or too many at once"
+                    );
+                    return Err(Refusal::new(ErrorCause::ResourcesUnavailable, why));
                 }
                 None => still.push((ids, row, act)),
             }

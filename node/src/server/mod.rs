@@ -16,6 +16,7 @@ mod cluster_orders;
 mod cluster_status;
 mod coa;
 mod expiry;
+mod goodbye;
 mod handover;
 mod leader_orders;
 mod membership;

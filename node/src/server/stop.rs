@@ -8,7 +8,7 @@ use holdfast_protocol::avp::ResultCode;
 use holdfast_protocol::iana::stop_result;
 
 use super::start::Node;
-use super::{DISCONNECT_PATIENCE, Stop, checkpoint, handover, membership};
+use super::{DISCONNECT_PATIENCE, Stop, checkpoint, goodbye, handover, membership};
 use crate::actors::shard::ShardInput;
 use crate::actors::tunnel::Order;
 use crate::lns::terminate_cause;
@@ -45,6 +45,7 @@ impl Node {
             }
             Stop::Disconnect => {
                 self.disconnect_all().await;
+                goodbye::tell_servers(&self.shared).await;
                 ExitCode::SUCCESS
             }
             Stop::Broken(why) => {

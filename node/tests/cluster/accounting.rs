@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 
 use crate::data::{Line, l2tp};
 use crate::process::Daemon;
-use crate::radius::{Heard, INTERIM, ON, SECRET, START, STOP, Server};
+use crate::radius::{Heard, INTERIM, OFF, ON, SECRET, START, STOP, Server};
 use crate::site::{POOL, Site};
 
 /// An IP packet with an echo of four octets.
@@ -142,4 +142,43 @@ fn an_owner_that_is_killed_amid_an_interim_leaves_counters_that_do_not_fall() {
         "{shown}: {stop:?}"
     );
     the_one(&server.heard(START));
+}
+
+/// Ended on purpose at all nodes, the cluster says what is owed and then that it is off; one node that ends does not.
+#[test]
+fn a_cluster_that_is_shut_down_as_a_whole_says_its_last_words() {
+    let site = Site::new();
+    let (server, daemons) = start(&site);
+    let Ok([one, two, three]) = <[Daemon; 3]>::try_from(daemons) else {
+        panic!("three")
+    };
+    let mut line = Line::dial(&site, 1, false);
+    until_heard(&site, &mut line, &server, START, 1);
+    let disconnect = |node: u8| {
+        let file = format!("{node}.toml");
+        let output = site.holdfast(&["shutdown", "--disconnect", "--config", &file]);
+        assert!(output.status.success(), "{output:?}");
+    };
+    let mut until_ended = |mut daemon: Daemon| {
+        site.until("it ends", || {
+            line.turn();
+            daemon.0.try_wait().expect("our child").is_some()
+        });
+    };
+    disconnect(3);
+    until_ended(three);
+    assert!(server.heard(OFF).is_empty() && server.heard(STOP).is_empty());
+    disconnect(1);
+    disconnect(2);
+    until_ended(one);
+    until_ended(two);
+    let stops = server.heard(STOP);
+    assert_eq!(
+        the_one(&stops).number(TERMINATE_CAUSE),
+        Some(11),
+        "NAS Reboot\n{}",
+        site.logs()
+    );
+    assert_eq!(server.heard(OFF).len(), 1, "{}", site.logs());
+    assert_eq!(server.order().last(), Some(&OFF), "{:?}", server.order());
 }

@@ -40,21 +40,7 @@ fn until_over(caller: &mut Caller, call: SessionId) {
 
 /// Of all nodes.
 fn counted(site: &Site, name: &str) -> u64 {
-    (1..=3).map(|node| counter(site, node, name)).sum()
-}
-
-fn counter(site: &Site, node: u8, name: &str) -> u64 {
-    let output = site.holdfast(&[
-        "status",
-        "--counters",
-        "--json",
-        "--config",
-        &format!("{node}.toml"),
-    ]);
-    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    let rows = status["counters"].as_array();
-    let row = rows.and_then(|rows| rows.iter().find(|row| row["name"] == name));
-    row.and_then(|row| row["value"].as_u64()).unwrap_or(0)
+    (1..=3).map(|node| site.counter(node, name)).sum()
 }
 
 /// All nodes have 257's address fixed, and this policy.
@@ -131,7 +117,7 @@ fn who_comes_back_gets_his_address_again_after_a_takeover_and_after_a_restart_of
     let address = dial(&mut first, 1);
     first.hang_up(1);
     first.until("the call has gone", |_| {
-        counter(&site, 2, "sessions_closed_total") > 0
+        site.counter(2, "sessions_closed_total") > 0
     });
     daemons.remove(0).stop(Signal::SIGKILL);
     site.until_whole(2, &[2, 3]);
@@ -140,7 +126,7 @@ fn who_comes_back_gets_his_address_again_after_a_takeover_and_after_a_restart_of
     assert_eq!(dial(&mut second, 1), address);
     second.hang_up(1);
     second.until("the call has gone", |_| {
-        counter(&site, 3, "sessions_closed_total") > 1
+        site.counter(3, "sessions_closed_total") > 1
     });
     stop_all(daemons, Signal::SIGKILL);
 
@@ -177,7 +163,7 @@ fn sessions_beyond_a_limit_are_refused_by_name() {
         let result = &result.as_ref().expect("a result code").result;
         assert_eq!((result.result, result.error), (2, Some(4)), "no resources");
         assert_eq!(text(&result.text), text_for_lac);
-        assert!(hits(&site, 2, limit) > 0, "{limit}");
+        assert!(site.hits(2, limit) > 0, "{limit}");
         site.edit(2, |_| original.clone());
     }
 
@@ -188,21 +174,7 @@ fn sessions_beyond_a_limit_are_refused_by_name() {
     let mut other = caller(&site, 2);
     let call = other.place_call(1);
     until_over(&mut other, call);
-    assert!(hits(&site, 2, "user_max_sessions") > 0);
+    assert!(site.hits(2, "user_max_sessions") > 0);
     line.turn();
     assert!(line.lac.first().client.is_up());
-}
-
-fn hits(site: &Site, node: u8, limit: &str) -> u64 {
-    let output = site.holdfast(&[
-        "status",
-        "--counters",
-        "--json",
-        "--config",
-        &format!("{node}.toml"),
-    ]);
-    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    let rows = status["limits"].as_array();
-    let row = rows.and_then(|rows| rows.iter().find(|row| row["name"] == limit));
-    row.and_then(|row| row["hits"].as_u64()).unwrap_or(0)
 }

@@ -147,7 +147,19 @@ fn s_157_s_158_s_159_any_node_carries_out_what_a_server_orders_and_only_that() {
     client.next = gold[1];
     client.send(&site, 2, &gold);
     assert_eq!(client.answer(&site, &mut line, 2), answer);
-    client.next += 1;
+    // Nodes that have not heard it know it by the session's row: the owner, and one that is not.
+    for node in [1, 3] {
+        client.send(&site, node, &gold);
+        assert_eq!(client.answer(&site, &mut line, node)[0], Code::COA_ACK.0);
+    }
+    // It was made before the session began, so it cannot mean that one; with the session's own name it does.
+    let earlier = client.request(Code::DISCONNECT_REQUEST, 200, SECRET, |b| {
+        b.text(attribute::USER_NAME, USER);
+    });
+    client.send(&site, 3, &earlier);
+    let refused = client.answer(&site, &mut line, 3);
+    assert_eq!(refused[0], Code::DISCONNECT_NAK.0, "{}", site.logs());
+    client.next = client.next.max(gold[1]) + 1;
 
     // S-159
     let end = |b: &mut Builder| _ = b.text(attribute::USER_NAME, USER);

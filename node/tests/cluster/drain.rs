@@ -70,15 +70,6 @@ fn until_rest_has_gone(site: &Site, caller: &mut Caller, node: u8) {
     });
 }
 
-fn counter(site: &Site, node: u8, name: &str) -> u64 {
-    let file = format!("{node}.toml");
-    let shown = site.holdfast(&["status", "--counters", "--json", "--config", &file]);
-    let status: Value = serde_json::from_slice(&shown.stdout).expect("a status");
-    let rows = status["counters"].as_array().expect("counters");
-    let row = rows.iter().find(|row| row["name"] == name);
-    row.and_then(|row| row["value"].as_u64()).expect("a counter")
-}
-
 #[test]
 fn ppp_that_is_under_way_finishes_at_the_node_that_is_drained() {
     for call in 2..ATTEMPTS as u16 + 2 {
@@ -86,18 +77,18 @@ fn ppp_that_is_under_way_finishes_at_the_node_that_is_drained() {
         let _daemons = site.start_three();
         let mut caller = caller(&site, 1);
         let call = begin_call(&mut caller, call);
-        let opened = counter(&site, 1, "sessions_opened_total");
+        let opened = site.counter(1, "sessions_opened_total");
         let drain = drain(&site, 2, 1);
         until_rest_has_gone(&site, &mut caller, 1);
         caller.silent = None;
         until_up(&mut caller, call);
         succeeds(&site, drain);
         assert_eq!(member(&site.status(1), 1, "groups"), 0);
-        if counter(&site, 1, "groups_cut_total") > 0 {
+        if site.counter(1, "groups_cut_total") > 0 {
             // Its three seconds were over before we got so far.
             continue;
         }
-        assert_eq!(counter(&site, 1, "sessions_opened_total"), opened + 1);
+        assert_eq!(site.counter(1, "sessions_opened_total"), opened + 1);
         assert_eq!(caller.lac.call(call).client.downs, 0);
         assert_ne!(site.leader(2), 1, "nor does a drained node lead");
         return;
@@ -237,6 +228,6 @@ fn a_call_whose_address_is_refused_right_after_a_takeover_gets_another() {
     assert_ne!(caller.lac.call(second).client.address(), address);
     until_up(&mut caller, first);
     succeeds(&site, drain);
-    let refused = [2, 3].map(|node| counter(&site, node, "auth_address_refused_total"));
+    let refused = [2, 3].map(|node| site.counter(node, "auth_address_refused_total"));
     assert_eq!(refused.iter().sum::<u64>(), 1, "by the next owner");
 }

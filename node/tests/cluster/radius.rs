@@ -16,6 +16,7 @@ pub const START: u32 = 1;
 pub const STOP: u32 = 2;
 pub const INTERIM: u32 = 3;
 pub const ON: u32 = 7;
+pub const OFF: u32 = 8;
 
 /// An Accounting-Request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -139,6 +139,25 @@ impl Site {
         serde_json::from_slice(&output.stdout).unwrap_or_default()
     }
 
+    /// What a node has counted so far; 0 while it does not answer.
+    pub fn counter(&self, node: u8, name: &str) -> u64 {
+        self.counted(node, "counters", name, "value")
+    }
+
+    /// How often a node has hit a limit; 0 while it does not answer.
+    pub fn hits(&self, node: u8, limit: &str) -> u64 {
+        self.counted(node, "limits", limit, "hits")
+    }
+
+    fn counted(&self, node: u8, table: &str, name: &str, key: &str) -> u64 {
+        let file = format!("{node}.toml");
+        let output = self.holdfast(&["status", "--counters", "--json", "--config", &file]);
+        let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let rows = status[table].as_array();
+        let row = rows.and_then(|rows| rows.iter().find(|row| row["name"] == name));
+        row.and_then(|row| row[key].as_u64()).unwrap_or(0)
+    }
+
     pub fn start(&self, node: u8) -> Daemon {
         let log = File::create(self.path(&format!("{node}.log"))).expect("a log");
         let mut command = self.command(&["run", "--config", &format!("{node}.toml")]);

@@ -70,7 +70,11 @@ impl fmt::Display for SetupResult {
 
 /// Sets `setting.sessions` sessions up on a fresh node, which may ask a RADIUS server.
 pub fn setup(setting: &Setting, with_radius: bool) -> Result<SetupResult, Error> {
-    let radius = if with_radius { Some(Radius::start()?) } else { None };
+    let radius = if with_radius {
+        Some(Radius::start().map_err(std::io::Error::other)?)
+    } else {
+        None
+    };
     let settings = Settings {
         sections: radius.as_ref().map(Radius::section).unwrap_or_default(),
         ..Settings::default()

@@ -7,6 +7,7 @@ mod alive;
 mod counters;
 mod durable;
 mod half_dead;
+mod judged;
 mod kept;
 mod negotiated;
 mod opened;
@@ -56,6 +57,7 @@ pub struct Invariants {
     accounting: accounting::Accounting,
     counters: counters::Counters,
     kept: kept::Kept,
+    judged: judged::Judged,
     half_dead: half_dead::HalfDead,
 }
 
@@ -81,6 +83,7 @@ impl Invariants {
             one(&mut self.accounting, world, fact)?;
             one(&mut self.counters, world, fact)?;
             one(&mut self.kept, world, fact)?;
+            one(&mut self.judged, world, fact)?;
             one(&mut self.half_dead, world, fact)?;
         }
         Ok(())

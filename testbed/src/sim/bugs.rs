@@ -41,4 +41,8 @@ pub enum Bug {
     StopsDiffer,
     /// A process that starts does not read what its predecessors and the others have counted.
     CountersForgotten,
+    /// Whom a server has let in once is let in again without asking.
+    AcceptRemembered,
+    /// A subscriber whom a server refuses is let in.
+    RejectIgnored,
 }

@@ -107,6 +107,12 @@ pub enum Fact {
         session: SessionId,
         address: Ipv4Addr,
     },
+    /// A RADIUS server says that a subscriber may come in.
+    Accepted {
+        user: Vec<u8>,
+        /// Borne by no other Accept.
+        class: Vec<u8>,
+    },
     /// The accounting server has received a record.
     Accounted {
         sequence: u64,

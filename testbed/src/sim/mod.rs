@@ -24,6 +24,7 @@ mod world;
 pub use bugs::Bug;
 pub use command::Options;
 pub use facts::{CallNumber, Fact, Loss};
+pub use node::is_of_radius;
 pub use run::{Failure, Run, run};
 pub use setup::Setup;
 pub use world::World;

@@ -54,6 +54,8 @@ pub struct Setup {
     pub isolation_limit: Duration,
     /// Whether all nodes pick addresses from the same slice, so that the table has to refuse many.
     pub crowded: bool,
+    /// Whether RADIUS servers judge half of the subscribers; else all are known to the nodes.
+    pub radius: bool,
     pub bug: Option<Bug>,
     /// The time whose facts are printed.
     pub trace: Option<Range<Duration>>,
@@ -111,6 +113,8 @@ impl Setup {
             tight,
             isolation_limit: Duration::from_secs(if tight { 60 } else { ISOLATION_LIMIT_S }),
             crowded,
+            radius: Dice::new(seed, 6).happens(500)
+                || matches!(bug, Some(Bug::AcceptRemembered | Bug::RejectIgnored)),
             bug,
             trace: None,
         }

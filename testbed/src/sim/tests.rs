@@ -141,6 +141,16 @@ fn stops_that_differ_are_found_in_ten_seeds() {
 }
 
 #[test]
+fn an_accept_that_is_used_again_is_found_in_five_seeds() {
+    assert_eq!(found_by(Bug::AcceptRemembered, 5), "judged");
+}
+
+#[test]
+fn a_reject_that_is_ignored_is_found_in_five_seeds() {
+    assert_eq!(found_by(Bug::RejectIgnored, 5), "judged");
+}
+
+#[test]
 fn counters_that_a_process_does_not_read_are_found_in_one_seed() {
     assert_eq!(found_by(Bug::CountersForgotten, 1), "counters");
 }

@@ -21,6 +21,7 @@ mod status {
     pub(super) const STOP: u32 = 2;
     pub(super) const INTERIM_UPDATE: u32 = 3;
     pub(super) const ACCOUNTING_ON: u32 = 7;
+    pub(super) const ACCOUNTING_OFF: u32 = 8;
 }
 
 /// Acct-Authentic.
@@ -51,13 +52,8 @@ pub fn content(nas: &Nas, request: &Request) -> Result<Content, TooLong> {
 
 fn write(packet: &mut Builder, nas: &Nas, request: &Request) {
     match request {
-        Request::On { unix_s } => {
-            packet.u32(attribute::ACCT_STATUS_TYPE, status::ACCOUNTING_ON);
-            nas_attributes(packet, &nas.identity);
-            packet
-                .text(attribute::ACCT_SESSION_ID, &format!("on-{unix_s:x}"))
-                .u32(attribute::EVENT_TIMESTAMP, seconds(*unix_s));
-        }
+        Request::On { unix_s } => write_nas(packet, nas, (status::ACCOUNTING_ON, "on"), *unix_s),
+        Request::Off { unix_s } => write_nas(packet, nas, (status::ACCOUNTING_OFF, "off"), *unix_s),
         Request::Owed(owed, traffic) => {
             let is_stop = owed.kind == AccountingKind::Stop;
             let status = if is_stop { status::STOP } else { status::START };
@@ -89,6 +85,15 @@ fn write(packet: &mut Builder, nas: &Nas, request: &Request) {
             write_usage(packet, &interim.session, Some(&interim.traffic), interim.now_ms);
         }
     }
+}
+
+/// Of the NAS as a whole; an Acct-Session-Id is required all the same (RFC 2866 §5.5).
+fn write_nas(packet: &mut Builder, nas: &Nas, (status, name): (u32, &str), unix_s: u64) {
+    packet.u32(attribute::ACCT_STATUS_TYPE, status);
+    nas_attributes(packet, &nas.identity);
+    packet
+        .text(attribute::ACCT_SESSION_ID, &format!("{name}-{unix_s:x}"))
+        .u32(attribute::EVENT_TIMESTAMP, seconds(unix_s));
 }
 
 fn write_session(packet: &mut Builder, nas: &Nas, status: u32, facts: &SessionFacts<'_>, unix_s: u64) {

@@ -13,6 +13,8 @@
 //! servers of a group; when it has given up, the group counts as silent: one record a time is tried, ever more seldom, until one is
 //! answered. Interims are not worth that: while the group is silent they are dropped, and so is one that is not sent when the next is due.
 //!
+//! A group is silent only if it has answered nothing since the request was sent; a record that is left out by itself is [`left_out`]'s.
+//!
 //! Nothing here is lost with the process: whatever is not acknowledged is in the table, and the next owner begins with that.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +24,11 @@ use std::time::Duration;
 use holdfast_cluster::records::{AccountingKind, SessionRow, Traffic, TunnelRow};
 use holdfast_cluster::table::Owed;
 use holdfast_protocol::TunnelId;
+
+use self::left_out::LeftOut;
+pub use self::left_out::{LEFT_OUT_MAX, Notice};
+
+mod left_out;
 
 /// Requests under way to one group of servers.
 pub const WINDOW: usize = 64;
@@ -73,6 +80,11 @@ pub enum Request {
         /// When, in seconds since 1970.
         unix_s: u64,
     },
+    /// The cluster ends, and no session with it.
+    Off {
+        /// When, in seconds since 1970.
+        unix_s: u64,
+    },
     /// A Start, or a Stop with its traffic.
     Owed(Arc<Owed>, Option<Traffic>),
     /// How far a session is.
@@ -106,6 +118,8 @@ pub struct Tally {
     pub unanswered: u64,
     /// Interims that were not sent, or not repeated.
     pub interims_dropped: u64,
+    /// Starts and Stops that are given up: servers that answered others never confirmed them.
+    pub given_up: u64,
     /// Accounting-Ons given up because a session began first.
     pub on_given_up: u64,
 }
@@ -115,6 +129,10 @@ struct Record {
     owed: Arc<Owed>,
     group: Arc<str>,
     traffic: Option<Traffic>,
+    /// Since the group last answered it or nothing at all.
+    left_out: Option<LeftOut>,
+    /// Its next attempt is not due.
+    rests: bool,
 }
 
 impl Record {
@@ -136,7 +154,10 @@ struct Group {
     on: Option<(u64, u64)>,
     ready: BTreeSet<u64>,
     interims: BTreeSet<u64>,
+    /// Records that were left out, by when they are tried again.
+    resting: BTreeSet<(Duration, u64)>,
     under_way: usize,
+    answered_at: Option<Duration>,
     silent: Option<Silence>,
 }
 
@@ -153,8 +174,8 @@ pub struct Sender {
     lines: BTreeMap<String, Line>,
     groups: BTreeMap<Arc<str>, Group>,
     interims: BTreeMap<u64, (Arc<str>, Arc<Interim>)>,
-    /// By request under way, its group.
-    under_way: BTreeMap<Key, Arc<str>>,
+    /// By request under way, its group and when it was sent.
+    under_way: BTreeMap<Key, (Arc<str>, Duration)>,
     next_number: u64,
     /// Delivered, and the table is yet to be asked to let them go.
     unasked: BTreeSet<u64>,
@@ -162,6 +183,7 @@ pub struct Sender {
     /// Delivered, and it was asked.
     asked: BTreeSet<u64>,
     tally: Tally,
+    notices: Vec<Notice>,
 }
 
 impl Sender {
@@ -192,6 +214,8 @@ impl Sender {
             owed: owed.clone(),
             group,
             traffic: owed.traffic,
+            left_out: None,
+            rests: false,
         };
         self.records.insert(sequence, record);
         let line = self.lines.entry(name.clone()).or_default();
@@ -255,8 +279,11 @@ impl Sender {
 
     /// A server has confirmed it.
     pub fn answered(&mut self, now: Duration, key: Key) {
-        let Some(group) = self.landed(key) else { return };
+        let Some((group, _)) = self.landed(key) else {
+            return;
+        };
         group.silent = None;
+        group.answered_at = Some(now);
         match key {
             Key::On(number) => group.on = group.on.filter(|(on, _)| *on != number),
             Key::Owed(sequence) => {
@@ -274,7 +301,12 @@ impl Sender {
     /// No server of the group has confirmed it, as often as it was sent.
     pub fn unanswered(&mut self, now: Duration, key: Key) {
         self.tally.unanswered += 1;
-        let Some(group) = self.landed(key) else { return };
+        let Some((group, sent_at)) = self.landed(key) else {
+            return;
+        };
+        if group.answered_at.is_some_and(|at| at > sent_at) {
+            return self.left_out(now, sent_at, key);
+        }
         // What was under way together fails together: that is one failure.
         let wait = match group.silent {
             Some(silence) if now < silence.until => None,
@@ -300,6 +332,54 @@ impl Sender {
             Key::Interim(number) => {
                 self.tally.interims_dropped += 1;
                 self.end_interim(number);
+            }
+        }
+    }
+
+    /// The group has answered others meanwhile.
+    fn left_out(&mut self, now: Duration, sent_at: Duration, key: Key) {
+        let sequence = match key {
+            // Nothing else of its group is under way.
+            Key::On(_) => return,
+            Key::Interim(number) => {
+                self.tally.interims_dropped += 1;
+                return self.end_interim(number);
+            }
+            Key::Owed(sequence) => sequence,
+        };
+        let Some(record) = self.records.get_mut(&sequence) else {
+            return;
+        };
+        let left_out = LeftOut::after(record.left_out, sent_at, now);
+        record.left_out = Some(left_out);
+        let notice = left_out.notice(&record.owed, &record.group);
+        let is_given_up = notice.as_ref().is_some_and(|notice| notice.given_up);
+        self.notices.extend(notice);
+        if is_given_up {
+            self.tally.given_up += 1;
+            self.drop_record(sequence);
+            return self.settle(now, sequence);
+        }
+        record.rests = true;
+        if let Some(group) = self.groups.get_mut(&record.group) {
+            group.resting.insert((left_out.until, sequence));
+        }
+    }
+
+    /// Records whose next attempt is due.
+    fn wake(&mut self, now: Duration) {
+        let mut due = Vec::new();
+        for group in self.groups.values_mut() {
+            while let Some(first) = group.resting.first().filter(|(at, _)| *at <= now) {
+                due.push(first.1);
+                group.resting.pop_first();
+            }
+        }
+        for sequence in due {
+            if let Some(record) = self.records.get_mut(&sequence) {
+                record.rests = false;
+                let name = record.owed.session.acct_session_id.clone();
+                self.refresh(&name);
             }
         }
     }
@@ -360,8 +440,14 @@ impl Sender {
         std::mem::take(&mut self.tally)
     }
 
+    /// What has to be said of single records since this was last asked.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
     /// The next thing to do.
     pub fn poll_output(&mut self, now: Duration) -> Option<Command> {
+        self.wake(now);
         if let Some(acknowledge) = self.acknowledge(now) {
             return Some(acknowledge);
         }
@@ -381,7 +467,7 @@ impl Sender {
                 group.interims.remove(&number);
             }
         }
-        self.under_way.insert(key, name.clone());
+        self.under_way.insert(key, (name.clone(), now));
         Some(Command::Send {
             key,
             group: name,
@@ -393,7 +479,9 @@ impl Sender {
     pub fn poll_timeout(&self) -> Option<Duration> {
         let retries = self.groups.values().filter_map(Group::retry_at);
         let acknowledging = self.unasked_since.map(|since| since + ACKNOWLEDGE_DELAY);
-        retries.chain(acknowledging).min()
+        let resting = self.groups.values().filter_map(|group| group.resting.first());
+        let due = resting.map(|(at, _)| *at);
+        retries.chain(acknowledging).chain(due).min()
     }
 }
 
@@ -452,11 +540,12 @@ impl Sender {
         }
     }
 
-    fn landed(&mut self, key: Key) -> Option<&mut Group> {
-        let group = self.under_way.remove(&key)?;
+    /// Its group, and when it was sent.
+    fn landed(&mut self, key: Key) -> Option<(&mut Group, Duration)> {
+        let (group, sent_at) = self.under_way.remove(&key)?;
         let group = self.groups.get_mut(&group)?;
         group.under_way -= 1;
-        Some(group)
+        Some((group, sent_at))
     }
 
     /// Has the first record of a session sent if nothing is in its way.
@@ -469,7 +558,7 @@ impl Sender {
             .records
             .get(&head)
             .expect("a line names records that are there");
-        if record.is_complete() && !self.under_way.contains_key(&Key::Owed(head)) {
+        if record.is_complete() && !record.rests && !self.under_way.contains_key(&Key::Owed(head)) {
             self.groups
                 .entry(record.group.clone())
                 .or_default()
@@ -499,6 +588,9 @@ impl Sender {
         };
         if let Some(group) = self.groups.get_mut(&record.group) {
             group.ready.remove(&sequence);
+            if let Some(left_out) = record.left_out {
+                group.resting.remove(&(left_out.until, sequence));
+            }
         }
         let name = &record.owed.session.acct_session_id;
         if let Some(line) = self.lines.get_mut(name) {

@@ -102,6 +102,9 @@ impl Draft {
         let mut read = VENDOR_NUMBER;
         for inside in a.of_vendor() {
             match vendors::service(&mut self.service, &inside) {
+                Ok(true) if self.service.filters.len() > FILTERS_MAX => {
+                    return Err(Refusal::value(inside.wrong("a session may have 16")));
+                }
                 Ok(true) => read += ATTRIBUTE_HEADER + inside.value.len(),
                 Ok(false) => return Err(unsupported(a)),
                 Err(wrong) => return Err(Refusal::value(wrong)),
@@ -256,6 +259,25 @@ mod tests {
         let command = b"lcp:interface-config#1=rate-limit input 3000000 9000";
         let change = coa(|b| _ = b.vendor(9, 1, command)).map(|change| (change.rate_up, change.burst_up));
         assert_eq!(change, Ok((Some(3 * million), Some(9000))));
+    }
+
+    #[test]
+    fn filters_in_the_words_of_vendors() {
+        let filters = |change: Result<Change, _>| change.map(|change| change.filters);
+        let garden = Ok(Some(vec!["garden".to_owned()]));
+        assert_eq!(
+            filters(coa(
+                |b| _ = b.vendor(4874, 10, b"garden").vendor(4874, 11, b"garden")
+            )),
+            garden
+        );
+        assert_eq!(filters(coa(|b| _ = b.vendor(9, 57, b"garden"))), garden);
+        let many = coa(|b| {
+            for number in 0..17 {
+                b.vendor(9, 57, format!("acl-{number}").as_bytes());
+            }
+        });
+        assert_eq!(many, Err(ErrorCause::InvalidAttributeValue));
     }
 
     /// One attribute that can be changed and one that nobody knows: nothing is.

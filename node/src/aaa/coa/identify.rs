@@ -178,6 +178,12 @@ impl Wanted {
         })
     }
 
+    /// Whether it names the session by what no other one ever has.
+    pub fn is_exact(&self) -> bool {
+        let mut criteria = self.0.iter();
+        criteria.any(|criterion| matches!(criterion, Criterion::AcctSessionId(_)))
+    }
+
     /// The address that the session must have, where the request names one.
     pub fn address(&self) -> Option<Ipv4Addr> {
         self.0.iter().find_map(|criterion| match criterion {

@@ -6,7 +6,8 @@
 //!
 //! Each packet is acted upon once and answered alike for as long as its Event-Timestamp could be believed. Its octets are what counts,
 //! told by the authenticator that signs them: one with Event-Timestamp is the same packet from whatever port it comes again, or whoever
-//! recorded it could send it from another. Each node has its own cache; see ARCHITECTURE.md for what that leaves open.
+//! recorded it could send it from another. Each node has its own cache. Another node knows a CoA-Request by its mark in the session's row, and
+//! a session that began after the request was made is not meant by it, unless the request names its Acct-Session-Id.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -20,9 +21,14 @@ use crate::aaa::radius::authenticator::has_message_authenticator;
 use crate::aaa::radius::dictionary::{Code, attribute};
 use crate::aaa::radius::{Packet, verify_request};
 use crate::config::Secret;
+use crate::lns::ordered::Mark;
 
 /// Requests that are remembered at once. Further ones are refused until the window of earlier ones is over.
 pub const REMEMBERED_MAX: usize = 16_384;
+
+/// By how much a request may seem to be older than a session that it means: a second of Event-Timestamp, a step of table time, and what
+/// table time lags behind after a change of leader.
+const AGE_TOLERANCE: Duration = Duration::from_secs(5);
 
 /// Who may order what, and how it has to be proven.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -100,6 +106,8 @@ pub enum Arrival {
 #[derive(Debug)]
 pub struct Request {
     key: Key,
+    /// Seconds since 1970; `None`: it does not say.
+    made_at: Option<u64>,
     octets: Vec<u8>,
     secret: Secret,
 }
@@ -113,6 +121,18 @@ impl Request {
     /// Whether a session is to be ended.
     pub fn is_disconnect(&self) -> bool {
         self.packet().code() == Code::DISCONNECT_REQUEST
+    }
+
+    /// What tells it from all others, at every node; `None`: nothing does.
+    pub fn mark(&self) -> Option<Mark> {
+        let made_at = u32::try_from(self.made_at?).ok()?;
+        Some(Mark::new(made_at, self.key.authenticator))
+    }
+
+    /// Whether it was made before a session began that has lasted so long by table time: it cannot mean that one.
+    pub fn is_older_than(&self, session_age: Duration, unix_s: u64) -> bool {
+        let age = self.made_at.map(|made_at| unix_s.saturating_sub(made_at));
+        age.is_some_and(|age| Duration::from_secs(age) > session_age + AGE_TOLERANCE)
     }
 
     fn encode(&self, outcome: Result<(), ErrorCause>) -> Option<Vec<u8>> {
@@ -230,6 +250,7 @@ fn verified(
     };
     let request = Request {
         key,
+        made_at,
         octets: packet.octets().to_vec(),
         secret: client.secret.clone(),
     };
@@ -410,6 +431,32 @@ mod tests {
         let later = NOW + lenient.window;
         let arrival = server.handle_input(&lenient, later, UNIX + 300, from(5), &octets);
         assert!(matches!(arrival, Arrival::Work(_)), "forgotten");
+    }
+
+    #[test]
+    fn s_157_a_session_that_began_later_is_not_meant() {
+        let mut server = Server::default();
+        let mut ask =
+            |policy: &Policy, octets: &[u8]| match server.handle_input(policy, NOW, UNIX, from(5), octets) {
+                Arrival::Work(request) => request,
+                other => panic!("{other:?}"),
+            };
+        let policy = policy();
+        let request = ask(&policy, &stamped(1, UNIX - 100));
+        let seconds = Duration::from_secs;
+        assert!(request.is_older_than(seconds(0), UNIX));
+        assert!(request.is_older_than(seconds(94), UNIX));
+        assert!(!request.is_older_than(seconds(95), UNIX));
+        assert!(!ask(&policy, &stamped(2, UNIX + 100)).is_older_than(seconds(0), UNIX));
+        let mark = request.mark().expect("it has a time");
+        assert_eq!(u64::from(mark.made_at), UNIX - 100);
+        assert_ne!(Some(mark), ask(&policy, &stamped(3, UNIX - 100)).mark());
+        let lenient = Policy {
+            require_event_timestamp: false,
+            ..policy
+        };
+        let undated = ask(&lenient, &self::request(4, |_| ()));
+        assert!(undated.mark().is_none() && !undated.is_older_than(seconds(0), UNIX));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use holdfast_cluster::Table;
 use holdfast_cluster::limits::TABLE_TIME_STEP_MS;
 use holdfast_cluster::records::SessionRow;
 
-use super::stock::Rest;
+use super::super::bins::Rest;
 use super::{Pair, Prefixes, Released, Use};
 use crate::lns::ipv6::net;
 

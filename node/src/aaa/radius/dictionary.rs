@@ -186,15 +186,25 @@ pub mod vendor {
 
     pub mod cisco {
         pub const AV_PAIR: u8 = 1;
+        pub const POLICY_UP: u8 = 37;
+        pub const POLICY_DOWN: u8 = 38;
+        pub const SUB_QOS_POLICY_IN: u8 = 55;
+        pub const SUB_QOS_POLICY_OUT: u8 = 56;
+        pub const IN_ACL: u8 = 57;
+        pub const OUT_ACL: u8 = 58;
     }
 
     pub mod erx {
         pub const ADDRESS_POOL: u8 = 2;
         pub const PRIMARY_DNS: u8 = 4;
         pub const SECONDARY_DNS: u8 = 5;
+        pub const INGRESS_POLICY: u8 = 10;
+        pub const EGRESS_POLICY: u8 = 11;
         pub const QOS_PROFILE: u8 = 26;
         pub const IPV6_PRIMARY_DNS: u8 = 47;
         pub const IPV6_SECONDARY_DNS: u8 = 48;
+        pub const IPV6_INGRESS_POLICY: u8 = 106;
+        pub const IPV6_EGRESS_POLICY: u8 = 107;
         pub const IPV6_NDRA_PREFIX: u8 = 129;
         pub const IPV6_NDRA_POOL: u8 = 157;
         pub const IPV6_DELEGATED_POOL: u8 = 161;
@@ -214,6 +224,7 @@ pub mod vendor {
         pub const PRIMARY_DNS: u8 = 9;
         pub const SECONDARY_DNS: u8 = 10;
         pub const SLA_PROFILE: u8 = 13;
+        pub const IPV6_ADDRESS: u8 = 99;
         pub const IPV6_DNS: u8 = 105;
     }
 

@@ -25,6 +25,11 @@ const NAS_PICKS: Ipv4Addr = Ipv4Addr::new(255, 255, 255, 254);
 /// Framed-IP-Address: the user picks. We pick for him.
 const USER_PICKS: Ipv4Addr = Ipv4Addr::BROADCAST;
 
+/// Framed-IP-Address: none. A session with IPv6 alone, where the reply gives any.
+const NO_IPV4: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
+/// Bits of the prefix on a link.
+const LINK_PREFIX_BITS: u8 = 64;
+
 /// What was asked.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
@@ -122,8 +127,12 @@ fn message(packet: &Packet<'_>) -> Vec<u8> {
 /// A profile in the making: what needs another attribute beside it.
 pub(super) struct Draft {
     pub(super) profile: Profile,
-    address: Option<Ipv4Addr>,
+    address: Option<(Ipv4Addr, WrongValue)>,
     netmask: Option<(Ipv4Addr, WrongValue)>,
+    /// And what is wrong should it fit nothing else.
+    pub(super) address6: Option<(Ipv6Addr, WrongValue)>,
+    /// For addresses by DHCPv6, which are not given: for the link, if nothing else is.
+    stateful_pool: Option<String>,
     /// The first pool that is named.
     pub(super) pool: Option<String>,
 }
@@ -137,6 +146,8 @@ fn profile(packet: &Packet<'_>, asked: &Asked<'_>) -> Result<Profile, WrongValue
         },
         address: None,
         netmask: None,
+        address6: None,
+        stateful_pool: None,
         pool: None,
     };
     draft.profile.identity.server_group = asked.group.to_owned();
@@ -164,6 +175,10 @@ impl Draft {
             attribute::CHARGEABLE_USER_IDENTITY => identity.chargeable_user = a.value.to_vec(),
             attribute::TERMINATION_ACTION => identity.termination_action = a.u32()?,
             attribute::FRAMED_IP_ADDRESS => self.address = Some(subscriber_address(a)?),
+            attribute::FRAMED_IPV6_ADDRESS => self.address6 = Some(subscriber_address6(a)?),
+            attribute::STATEFUL_IPV6_ADDRESS_POOL => {
+                self.stateful_pool.get_or_insert(a.text()?.to_owned());
+            }
             attribute::FRAMED_IP_NETMASK => {
                 self.netmask = Some((a.ipv4()?, a.wrong("must be a netmask, ones before zeros")));
             }
@@ -212,10 +227,16 @@ impl Draft {
         Ok(())
     }
 
-    fn finish(self) -> Result<Profile, WrongValue> {
+    fn finish(mut self) -> Result<Profile, WrongValue> {
+        self.finish_ipv6()?;
         let mut profile = self.profile;
         profile.ipv4 = Some(match self.address {
-            Some(address) if ![NAS_PICKS, USER_PICKS].contains(&address) => {
+            Some((NO_IPV4, wrong)) => {
+                let has_ipv6 = profile.link_prefix.is_some() || profile.delegated_prefix.is_some();
+                profile.ipv4 = None;
+                return if has_ipv6 { Ok(profile) } else { Err(wrong) };
+            }
+            Some((address, _)) if ![NAS_PICKS, USER_PICKS].contains(&address) => {
                 if let Some((netmask, wrong)) = self.netmask {
                     let net = Ipv4Net::with_netmask(address, netmask).ok();
                     let net = net.filter(|net| net.prefix_len() > 0).ok_or(wrong)?;
@@ -232,16 +253,51 @@ impl Draft {
         });
         Ok(profile)
     }
+
+    /// A single address is one that the subscriber makes himself: of its /64 and its own second half, which IPV6CP gives him.
+    fn finish_ipv6(&mut self) -> Result<(), WrongValue> {
+        let profile = &mut self.profile;
+        if let Some((address, wrong)) = self.address6 {
+            let net = Ipv6Net::new(address, LINK_PREFIX_BITS)
+                .map_err(|_| wrong)?
+                .trunc();
+            let id = (u128::from(address) as u64).to_be_bytes();
+            let has_other_prefix =
+                matches!(&profile.link_prefix, Some(PrefixAssignment::Fixed(prefix)) if *prefix != net);
+            let has_other_id = profile.interface_id.is_some_and(|own| own != id);
+            if id == [0; 8] || has_other_prefix || has_other_id {
+                return Err(wrong);
+            }
+            profile.link_prefix = Some(PrefixAssignment::Fixed(net));
+            profile.interface_id = Some(id);
+        }
+        if let Some(pool) = self.stateful_pool.take() {
+            profile
+                .link_prefix
+                .get_or_insert(PrefixAssignment::Pool(Some(pool)));
+        }
+        Ok(())
+    }
 }
 
-/// An address that a host can have, or one of the two that say who picks.
-fn subscriber_address(a: &Attribute<'_>) -> Result<Ipv4Addr, WrongValue> {
+/// An address that a host can have, or one of the two that say who picks, or none; and what is wrong with none where there is no IPv6.
+fn subscriber_address(a: &Attribute<'_>) -> Result<(Ipv4Addr, WrongValue), WrongValue> {
     let address = a.ipv4()?;
-    let picked = [NAS_PICKS, USER_PICKS].contains(&address);
-    match picked || is_host(IpAddr::V4(address)) {
-        true => Ok(address),
+    let stands_for_itself = [NAS_PICKS, USER_PICKS, NO_IPV4].contains(&address);
+    match stands_for_itself || is_host(IpAddr::V4(address)) {
+        true => Ok((
+            address,
+            a.wrong("is 0.0.0.0, no IPv4, and there is no IPv6 either"),
+        )),
         false => Err(a.wrong("must be an address that a host can have")),
     }
+}
+
+/// An address that a host can have; and what is wrong with it should it fit nothing else in the reply.
+pub(super) fn subscriber_address6(a: &Attribute<'_>) -> Result<(Ipv6Addr, WrongValue), WrongValue> {
+    let misfit =
+        "must be of the Framed-IPv6-Prefix and the Framed-Interface-Id, with a second half that is not zero";
+    Ok((name_server6(a)?, a.wrong(misfit)))
 }
 
 /// Whether a host can have it.

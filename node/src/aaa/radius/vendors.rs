@@ -36,6 +36,7 @@ pub(super) fn take(draft: &mut Draft, a: &Attribute<'_>, ms_chap: bool) -> Resul
         (vendor::ERX, erx::IPV6_SECONDARY_DNS) | (vendor::NOKIA, nokia::IPV6_DNS) => {
             draft.profile.dns6.push(a.ipv6()?)
         }
+        (vendor::NOKIA, nokia::IPV6_ADDRESS) => draft.address6 = Some(reply::subscriber_address6(a)?),
         (vendor::ERX, erx::ADDRESS_POOL) => {
             draft.pool.get_or_insert(a.text()?.to_owned());
         }
@@ -70,10 +71,38 @@ pub(crate) fn service(service: &mut Service, a: &Attribute<'_>) -> Result<bool, 
             rate::number(service, a, Direction::Down, kilo)?;
         }
         (vendor::MIKROTIK, mikrotik::RATE_LIMIT) => rate::mikrotik(service, a)?,
+        (
+            vendor::ERX,
+            erx::INGRESS_POLICY | erx::EGRESS_POLICY | erx::IPV6_INGRESS_POLICY | erx::IPV6_EGRESS_POLICY,
+        )
+        | (vendor::CISCO, cisco::IN_ACL | cisco::OUT_ACL) => filter(service, a)?,
+        (
+            vendor::CISCO,
+            cisco::POLICY_UP | cisco::POLICY_DOWN | cisco::SUB_QOS_POLICY_IN | cisco::SUB_QOS_POLICY_OUT,
+        ) => policy(service, a)?,
         (vendor::CISCO, cisco::AV_PAIR) => return cisco_rate(service, a),
         _ => return Ok(false),
     }
     Ok(true)
+}
+
+/// The name of a filter for one direction or one family. A filter of ours has rules for all, so it is named once.
+fn filter(service: &mut Service, a: &Attribute<'_>) -> Result<(), WrongValue> {
+    let name = a.text()?.to_owned();
+    if !service.filters.contains(&name) {
+        service.filters.push(name);
+    }
+    Ok(())
+}
+
+/// The name of a policy for one direction. A policy of ours has the rates of both.
+fn policy(service: &mut Service, a: &Attribute<'_>) -> Result<(), WrongValue> {
+    let name = a.text()?;
+    if !service.policy.is_empty() && service.policy != name {
+        return Err(a.wrong("must name the same policy as the other direction"));
+    }
+    service.policy = name.to_owned();
+    Ok(())
 }
 
 /// `lcp:interface-config#N=rate-limit ...`.

@@ -36,9 +36,11 @@ use super::context::Shared;
 use super::reports;
 use super::table::ReplyTo;
 use crate::aaa::accounting::interim::SessionIds;
-use crate::aaa::accounting::sender::Command;
+use crate::aaa::accounting::sender::{Command, Notice};
 use crate::aaa::accounting::{Closing, Interim, Key, Sender, server_group};
+use crate::config::duration;
 use crate::io::clock;
+use crate::logging::Escaped;
 use crate::metrics::{Counter, Limit};
 use crate::peers::Frame;
 use crate::server::{Totals, checkpoint};
@@ -447,10 +449,12 @@ impl Keeper {
             (Counter::AccountingDelivered, tally.delivered),
             (Counter::AccountingInterims, tally.interims),
             (Counter::AccountingUnanswered, tally.unanswered),
+            (Counter::AccountingGivenUp, tally.given_up),
             (Counter::AccountingInterimsDropped, tally.interims_dropped),
         ] {
             self.shared.metrics.add(counter, by);
         }
+        self.sender.take_notices().iter().for_each(log_left_out);
         if tally.on_given_up > 0 {
             tracing::warn!(
                 "no server has confirmed the Accounting-On before the first session: sessions of an earlier cluster may still count at it"
@@ -468,6 +472,29 @@ impl Keeper {
             tracing::info!(group, "accounting servers of the group answer again");
         }
         self.silent = silent;
+    }
+}
+
+fn log_left_out(notice: &Notice) {
+    let (session, group) = (&notice.owed.session.acct_session_id, &notice.group);
+    let user = Escaped(notice.owed.session.user().unwrap_or_default());
+    let (kind, lasted) = (notice.owed.kind, duration::format(notice.lasted));
+    match notice.given_up {
+        false => throttled!(
+            warn,
+            %session,
+            %user,
+            %group,
+            ?kind,
+            "the accounting servers of the group answer others and have not answered this record for {lasted}; it is tried again"
+        ),
+        true => tracing::error!(
+            %session,
+            %user,
+            %group,
+            ?kind,
+            "an accounting record is given up: for {lasted} the servers of the group have answered others, and never this one"
+        ),
     }
 }
 

@@ -22,8 +22,14 @@ const INTERIM_PATIENCE: Duration = Duration::from_secs(10);
 /// The same for an Accounting-On: a copy that came after the first session had begun would end it.
 const ON_PATIENCE: Duration = Duration::from_secs(2);
 
+/// The same for an Accounting-Off: the process waits for it.
+const OFF_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Tells our questions from those of sessions.
 const TOKENS: u64 = 1 << 63;
+
+/// And those of a node that ends from those before.
+const LAST_TOKENS: u64 = TOKENS | 1 << 62;
 
 /// See the module.
 #[derive(Debug)]
@@ -40,11 +46,20 @@ impl Servers {
             next_token: AtomicU64::new(TOKENS),
         }
     }
+
+    /// Beside the others, for what is said last.
+    pub fn for_goodbye(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            next_token: AtomicU64::new(LAST_TOKENS),
+        }
+    }
 }
 
 fn patience(request: &Request) -> Duration {
     match request {
         Request::On { .. } => ON_PATIENCE,
+        Request::Off { .. } => OFF_PATIENCE,
         Request::Owed(..) => RECORD_PATIENCE,
         Request::Interim(_) => INTERIM_PATIENCE,
     }

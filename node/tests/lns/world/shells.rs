@@ -199,8 +199,6 @@ impl World {
                 }
                 session::Command::Online
                 | session::Command::Renegotiated
-                | session::Command::Changed(_)
-                | session::Command::NotChanged(_)
                 | session::Command::Ended(_)
                 | session::Command::Count(_)
                 | session::Command::CountIpv6(_) => {}

@@ -1,6 +1,6 @@
 //! Sessions a second: calls through fresh tunnels of a fresh server.
 
-use super::bed::{Bed, LACS};
+use super::bed::{Bed, FIRST_SUBSCRIBER, LACS};
 use super::cell::Cell;
 use super::cores::Cores;
 use super::results::Reading;
@@ -8,6 +8,7 @@ use super::run::Plan;
 use super::server::{Kind, Server};
 use super::sessions::{Layout, Sessions};
 use super::stand::{CALLS, reading};
+use crate::bench::radius::Radius;
 use crate::bench::setup::measure;
 use crate::bench::{Setting, release};
 use crate::lab::error::{LabError, Result};
@@ -20,10 +21,14 @@ const CONCURRENCY: u32 = 400;
 
 /// Measures a cell, if it is one of set-up.
 pub fn setup(plan: &Plan, bed: &Bed, cores: &Cores, kind: Kind, cell: &Cell) -> Result<Option<Vec<Reading>>> {
-    let Cell::Setup { tunnels } = *cell else {
+    let Cell::Setup { tunnels, radius } = *cell else {
         return Ok(None);
     };
-    let _server = Server::start(kind, bed, cores, cores.server.len(), false, &plan.program)?;
+    // l2tpns starts its own, the same.
+    let radius = (radius && kind == Kind::Holdfast).then(|| Radius::start_in(&bed.server, FIRST_SUBSCRIBER));
+    let radius = radius.transpose()?;
+    let sections = radius.as_ref().map(Radius::section).unwrap_or_default();
+    let _server = Server::start(kind, bed, cores, cores.server.len(), &sections, &plan.program)?;
     let layout = Layout {
         lacs: u16::try_from(tunnels).unwrap_or(LACS).min(LACS),
         tunnels,
@@ -42,11 +47,13 @@ pub fn setup(plan: &Plan, bed: &Bed, cores: &Cores, kind: Kind, cell: &Cell) -> 
     let reset = sessions.simulator.ask(&Command::ResetMeasurements);
     reset.map_err(LabError::unmet)?;
     let result = measure(&mut sessions.simulator, &setting).map_err(LabError::unmet)?;
-    let mut notes = vec![match kind {
-        // Both accept everybody; what differs is named.
-        Kind::Holdfast => "local users, log synced".to_owned(),
-        _ => "RADIUS on loopback, nothing on disk".to_owned(),
-    }];
+    // All accept everybody; what differs is named.
+    let what = match (kind, &radius) {
+        (Kind::Holdfast, None) => "local users, log synced",
+        (Kind::Holdfast, Some(_)) => "RADIUS on loopback, log synced",
+        _ => "RADIUS on loopback, nothing on disk",
+    };
+    let mut notes = vec![what.to_owned()];
     if !result.is_complete() {
         notes.push(format!(
             "{} of {SESSIONS} open, {} silent",

@@ -102,6 +102,12 @@ pub enum Cell {
     /// Sessions a second.
     Setup {
         tunnels: u32,
+        /// Whether Holdfast asks the RADIUS server, too; l2tpns always does.
+        radius: bool,
+    },
+    /// What comes through of more than the sessions may have, packets of [`RATE_OCTETS`] octets.
+    Rate {
+        direction: Direction,
     },
     /// Octets a session, from a tenth of the sessions to all.
     Memory,
@@ -118,7 +124,10 @@ impl fmt::Display for Cell {
             } => write!(f, "udp-{direction}-{sending}-{size}-s{sessions}"),
             Self::Tcp { direction, flows } => write!(f, "tcp-{direction}-f{flows}"),
             Self::Latency { direction, beside } => write!(f, "latency-{direction}-{beside}"),
-            Self::Setup { tunnels } => write!(f, "setup-t{tunnels}"),
+            Self::Setup { tunnels, radius } => {
+                write!(f, "setup-{}t{tunnels}", if *radius { "radius-" } else { "" })
+            }
+            Self::Rate { direction } => write!(f, "rate-{direction}"),
             Self::Memory => f.write_str("memory"),
         }
     }
@@ -134,8 +143,8 @@ pub struct Stage {
     /// Sessions that are installed, and how they are spread.
     pub sessions: u32,
     pub tunnels: u32,
-    /// Whether Holdfast holds each session to a rate that it does not reach; nobody else is measured then.
-    pub shaped: bool,
+    /// The rate to which Holdfast holds each session, Mbit/s; nobody else is measured then.
+    pub rate: Option<u32>,
     pub cells: Vec<Cell>,
 }
 
@@ -178,7 +187,7 @@ pub fn quick(sending: Sending) -> Vec<Stage> {
         cores: 1,
         sessions: 1,
         tunnels: 1,
-        shaped: false,
+        rate: None,
         cells,
     }]
 }
@@ -200,6 +209,11 @@ pub fn full() -> Vec<Stage> {
         several_cores("3-shards", 3),
         crowd(),
         shaped(),
+        at_rate("rate-1M", 1, 1),
+        at_rate("rate-10M", 10, 1),
+        at_rate("rate-100M", 100, 1),
+        at_rate("rate-1G", 1_000, 1),
+        at_rate("rate-1M-s1000", 1, 1_000),
         control(),
     ]
 }
@@ -228,7 +242,7 @@ fn one_core() -> Stage {
         cores: 1,
         sessions: 1000,
         tunnels: 100,
-        shaped: false,
+        rate: None,
         cells,
     }
 }
@@ -249,7 +263,7 @@ fn several_cores(name: &'static str, cores: usize) -> Stage {
         cores,
         sessions: 1000,
         tunnels: 100,
-        shaped: false,
+        rate: None,
         cells,
     }
 }
@@ -265,12 +279,29 @@ fn crowd() -> Stage {
         cores: 1,
         sessions: CROWD,
         tunnels: 200,
-        shaped: false,
+        rate: None,
         cells: [vec![Cell::Memory], cells].concat(),
     }
 }
 
-/// What it costs to watch over rates: as the cells of one core.
+/// A rate that no session reaches, Mbit/s.
+const UNREACHED: u32 = 10_000;
+/// Octets of the packets with which sessions are brought to their rate.
+pub const RATE_OCTETS: u16 = 1400;
+
+/// How exact rates are: all sessions at theirs.
+fn at_rate(name: &'static str, rate: u32, sessions: u32) -> Stage {
+    Stage {
+        name,
+        cores: 1,
+        sessions,
+        tunnels: sessions.div_ceil(10),
+        rate: Some(rate),
+        cells: BOTH.map(|direction| Cell::Rate { direction }).to_vec(),
+    }
+}
+
+/// What it costs to watch over rates: as the cells of one core, with and without.
 fn shaped() -> Stage {
     let mut cells = Vec::new();
     for sending in [Sending::Plain, Sending::Gso] {
@@ -283,7 +314,7 @@ fn shaped() -> Stage {
         cores: 1,
         sessions: 1000,
         tunnels: 100,
-        shaped: true,
+        rate: Some(UNREACHED),
         cells,
     }
 }
@@ -294,8 +325,10 @@ fn control() -> Stage {
         cores: 1,
         sessions: 0,
         tunnels: 0,
-        shaped: false,
-        cells: [1, 100].map(|tunnels| Cell::Setup { tunnels }).to_vec(),
+        rate: None,
+        cells: [(1, false), (100, false), (1, true), (100, true)]
+            .map(|(tunnels, radius)| Cell::Setup { tunnels, radius })
+            .to_vec(),
     }
 }
 

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::bed::{Bed, FIRST_SUBSCRIBER, SERVER};
-use super::radius::{self, Radius};
+use crate::bench::radius::{self, Radius};
 use crate::cleanup;
 use crate::lab::error::{LabError, Result};
 use crate::lab::process::{POLL, ProcessGroup, run};
@@ -37,7 +37,7 @@ impl L2tpns {
             .map_err(|source| LabError::io("a temporary folder", source))?;
         configure(folder.path()).map_err(|source| LabError::io(folder.path(), source))?;
         let log = folder.path().join("log");
-        let radius = Radius::start(&bed.server, FIRST_SUBSCRIBER)?;
+        let radius = Radius::start_in(&bed.server, FIRST_SUBSCRIBER)?;
         let mut command = command(bed, &tree, folder.path(), cores);
         let file = File::create(&log).map_err(|source| LabError::io(&log, source))?;
         let error = file.try_clone().map_err(|source| LabError::io(&log, source))?;

@@ -15,7 +15,7 @@ mod load;
 mod options;
 mod packet;
 mod pump;
-mod radius;
+mod rate;
 pub mod results;
 mod run;
 mod search;

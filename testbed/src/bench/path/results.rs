@@ -206,7 +206,17 @@ pub fn comparisons(rows: &[Row]) -> Vec<Comparison> {
             ratio: ratio(row, Kind::Holdfast, one, Kind::Holdfast)?,
         })
     });
-    against_bare.chain(against_one_shard).collect()
+    let against_none = rows.iter().filter_map(|row| {
+        Some(Comparison {
+            cell: row.cell.clone(),
+            against: "itself without rates".into(),
+            ratio: ratio(row, Kind::Rated, row, Kind::Holdfast)?,
+        })
+    });
+    against_bare
+        .chain(against_one_shard)
+        .chain(against_none)
+        .collect()
 }
 
 /// Where it was measured.

@@ -9,7 +9,7 @@ use super::cell::{Cell, L2TPNS_CROWD, Size, Stage};
 use super::cores::{self, Cores};
 use super::lanes::{self, Shape};
 use super::results::{Reading, Results};
-use super::server::{Kind, Server};
+use super::server::{Kind, Server, policy};
 use super::sessions::{Layout, Sessions};
 use super::stand::{RATE, Stand, reading, tcp_reading};
 use super::table::short;
@@ -70,15 +70,25 @@ pub fn run(plan: &Plan) -> Result<(Results, Vec<String>)> {
         ceilings(plan, stage, &bed, &cores, &mut results)?;
         for round in 1..=plan.rounds {
             bare_tcp(plan, stage, &bed, &cores, &mut results)?;
-            let measured = |kind: &&Kind| !stage.shaped || **kind == Kind::Holdfast;
-            for kind in plan.servers.iter().filter(measured) {
+            for kind in measured(plan, stage) {
                 println!("round {round} of {}: {kind}", plan.rounds);
-                serve(plan, stage, &bed, &cores, *kind, &mut results)?;
+                serve(plan, stage, &bed, &cores, kind, &mut results)?;
             }
         }
     }
     cores::pin(&all)?;
     Ok((results, settings))
+}
+
+/// Rates are Holdfast's alone, and what they cost is shown by itself without.
+fn measured(plan: &Plan, stage: &Stage) -> Vec<Kind> {
+    let compared = stage.cells.iter().any(|cell| matches!(cell, Cell::Udp { .. }));
+    match (stage.rate, plan.servers.contains(&Kind::Holdfast)) {
+        (None, _) => plan.servers.clone(),
+        (Some(_), false) => Vec::new(),
+        (Some(_), true) if compared => vec![Kind::Holdfast, Kind::Rated],
+        (Some(_), true) => vec![Kind::Rated],
+    }
 }
 
 /// What generator, veths and counters can do where the kernel forwards, without a server.
@@ -168,7 +178,11 @@ fn serve(
         return Ok(());
     }
     let started = Instant::now();
-    let server = Server::start(kind, bed, cores, stage.cores, stage.shaped, &plan.program)?;
+    let sections = match (stage.rate, kind) {
+        (Some(rate), Kind::Rated) => policy(rate),
+        _ => String::new(),
+    };
+    let server = Server::start(kind, bed, cores, stage.cores, &sections, &plan.program)?;
     let sessions = if kind == Kind::L2tpns {
         stage.sessions.min(L2TPNS_CROWD)
     } else {
@@ -188,6 +202,7 @@ fn serve(
         sessions: Sessions::prepare(bed, layout)?,
         overhead: 0,
         memory: None,
+        rate: stage.rate,
     };
     let few = stage.cells.contains(&Cell::Memory).then_some(sessions / 10);
     let prepared = stand.prepare(sessions, few);

@@ -12,14 +12,12 @@ use super::l2tpns::L2tpns;
 use crate::lab::error::{LabError, Result};
 use crate::node_config::{NodeUnderTest, Settings};
 
-/// Follows the one user: a policy whose rate no session reaches.
-const SHAPED: &str = r#"policy = "shaped"
-
-[[policy]]
-name = "shaped"
-rate_up = "10G"
-rate_down = "10G"
-"#;
+/// Follows the one user: a policy with this rate, Mbit/s.
+pub fn policy(rate: u32) -> String {
+    format!(
+        "policy = \"shaped\"\n\n[[policy]]\nname = \"shaped\"\nrate_up = \"{rate}M\"\nrate_down = \"{rate}M\"\n"
+    )
+}
 
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
@@ -27,6 +25,9 @@ rate_down = "10G"
 pub enum Kind {
     Holdfast,
     L2tpns,
+    /// Holdfast with rates, where it is compared with itself.
+    #[value(skip)]
+    Rated,
     /// No LNS: the bench's own forwarder between a TUN and a socket, which shows what offload alone allows.
     Bare,
 }
@@ -36,6 +37,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Holdfast => "holdfast",
             Self::L2tpns => "l2tpns",
+            Self::Rated => "with-rates",
             Self::Bare => "bare",
         })
     }
@@ -49,18 +51,21 @@ pub enum Server {
 }
 
 impl Server {
-    /// Starts an LNS and waits until it answers LACs. `shards` is Holdfast's alone: l2tpns has one thread.
+    /// Starts an LNS and waits until it answers LACs. `shards` and further `sections` are Holdfast's
+    /// alone: l2tpns has one thread.
     pub fn start(
         kind: Kind,
         bed: &Bed,
         cores: &Cores,
         shards: usize,
-        shaped: bool,
+        sections: &str,
         program: &Path,
     ) -> Result<Self> {
         let list = cores.server_list();
         match kind {
-            Kind::Holdfast => holdfast(bed, &list, shards, shaped, program).map(Self::Holdfast),
+            Kind::Holdfast | Kind::Rated => {
+                holdfast(bed, &list, shards, sections, program).map(Self::Holdfast)
+            }
             Kind::L2tpns => L2tpns::start(bed, &list).map(Self::L2tpns),
             Kind::Bare => Err(LabError::unmet("the bare forwarder takes no calls")),
         }
@@ -82,14 +87,14 @@ impl Server {
     }
 }
 
-fn holdfast(bed: &Bed, cores: &str, shards: usize, shaped: bool, program: &Path) -> Result<NodeUnderTest> {
+fn holdfast(bed: &Bed, cores: &str, shards: usize, sections: &str, program: &Path) -> Result<NodeUnderTest> {
     let launcher = ["ip", "netns", "exec", bed.server.name(), "taskset", "-c", cores];
     let settings = Settings {
         shards,
         tun: "always",
         listen: Some(SocketAddr::from(SERVER)),
         pool: POOL,
-        sections: if shaped { SHAPED } else { "" }.to_owned(),
+        sections: sections.to_owned(),
         launcher: launcher.map(String::from).to_vec(),
         ..Settings::default()
     };

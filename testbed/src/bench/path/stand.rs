@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::bed::{Bed, LACS};
-use super::cell::{Beside, Cell, Direction, Sending, Size};
+use super::cell::{Beside, Cell, Direction, RATE_OCTETS, Sending, Size};
 use super::cores::Cores;
 use super::first_packet;
 use super::lanes::{self, Shape};
 use super::latency;
+use super::rate;
 use super::results::{Better, Metric, Reading};
 use super::run::Plan;
 use super::server::{Kind, Server};
@@ -24,6 +25,7 @@ const BESIDE: (Sending, Size) = (Sending::Plain, Size::Octets(512));
 
 pub(super) const RATE: Metric = higher("packets/s");
 const BITS: Metric = higher("bit/s");
+const OFF_RATE: Metric = lower("", "% above the rate");
 pub(super) const CALLS: Metric = higher("sessions/s");
 const OCTETS: Metric = lower("", "octets/session");
 
@@ -74,6 +76,8 @@ pub(super) struct Stand<'a> {
     pub overhead: usize,
     /// Octets that a session takes, and those of the process with all sessions, once measured.
     pub memory: Option<(f64, f64)>,
+    /// Mbit/s that each session may have.
+    pub rate: Option<u32>,
 }
 
 impl Stand<'_> {
@@ -129,6 +133,7 @@ impl Stand<'_> {
             Cell::Memory => Ok(self.memory.map_or_else(Vec::new, |(session, all)| {
                 vec![reading(OCTETS, session), reading(lower("all", "octets"), all)]
             })),
+            Cell::Rate { direction } => self.rate(direction),
             // Measured on servers of their own.
             Cell::Setup { .. } => Ok(Vec::new()),
         }
@@ -166,6 +171,29 @@ impl Stand<'_> {
             reading(lower("user", "ns/packet"), result.user_ns),
             reading(lower("system", "ns/packet"), result.system_ns),
             reading(lower("machine", "ns/packet"), result.machine_ns),
+        ])
+    }
+
+    /// By how much what comes through differs from what all sessions may have together.
+    fn rate(&self, direction: Direction) -> Result<Vec<Reading>> {
+        let Some(rate) = self.rate else {
+            return Ok(Vec::new());
+        };
+        // Trains would be cut by the burst that a low rate has.
+        let (sending, size, train) = (Sending::Plain, Size::Octets(RATE_OCTETS), 1);
+        let shape = Shape {
+            direction,
+            sending,
+            size,
+            train,
+        };
+        let sessions = self.sessions.subscribers.len();
+        let path = self.path(shape, sessions, &self.cores.others)?;
+        let allowed = f64::from(rate) * 1e6 * sessions as f64;
+        let found = rate::measure(&path, RATE_OCTETS.into(), allowed, self.server.pid())?;
+        Ok(vec![
+            reading(OFF_RATE, (found.bits_per_second / allowed - 1.0) * 100.0),
+            reading(lower("server", "% of a core"), found.server_busy),
         ])
     }
 

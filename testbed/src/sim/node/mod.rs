@@ -5,6 +5,7 @@ mod addresses;
 mod births;
 mod control;
 mod counters;
+mod judges;
 mod machine;
 mod orders;
 mod ownership;
@@ -15,4 +16,5 @@ mod wire;
 
 pub use machine::{Arrival, Death, Machine};
 pub use process::{Out, Process};
+pub use shells::is_of_radius;
 pub use wire::Wire;

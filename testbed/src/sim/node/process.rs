@@ -32,6 +32,7 @@ use holdfast_protocol::{SessionId, Settings, TunnelId};
 use super::accounting::Books;
 use super::addresses::Addresses;
 use super::counters::{Counters, Files};
+use super::judges::Judges;
 use super::orders::voting;
 use super::shells::Work;
 use super::table::{Input, Reply, Results};
@@ -135,6 +136,9 @@ pub struct Process {
     pub(super) crowded: bool,
     pub(super) counters: Counters,
     pub(super) books: Books,
+    pub(super) judges: Judges,
+    /// See [`Setup::radius`].
+    pub(super) radius: bool,
     pub(super) timers: TimerTable<Timer>,
     pub(super) work: VecDeque<Work>,
     pub(super) liveness: Liveness,
@@ -220,6 +224,12 @@ impl Process {
             addresses,
             crowded: setup.crowded,
             counters: Counters::read(files, setup.bug),
+            judges: Judges::new(
+                now,
+                Dice::new(setup.seed, 1 << 60 | id << 32 | boot),
+                setup.troubled,
+            ),
+            radius: setup.radius,
             books: Books::new(Dice::new(setup.seed, id << 32 | boot), setup.troubled),
             timers: TimerTable::default(),
             work: VecDeque::new(),
@@ -307,6 +317,7 @@ impl Process {
             self.work.push_back(work);
         }
         self.hold.expire(now);
+        self.wait_for_judges();
         self.bear_some();
         while let Some(timer) = self.timers.pop_due(now) {
             self.work.push_back(match timer {

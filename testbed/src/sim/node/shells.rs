@@ -12,6 +12,7 @@ use holdfast::lns::tunnel::{self, SessionRequest, Tunnel};
 use holdfast_cluster::Refusal;
 use holdfast_cluster::commands::{ChangeTunnel, RemoveTunnel, SessionKey};
 use holdfast_cluster::records::SessionRow;
+use holdfast_ppp::AuthRequest;
 use holdfast_protocol::avp::ResultCode;
 use holdfast_protocol::header::{self, DataHeader, Packet};
 use holdfast_protocol::message::{Cdn, Proxy};
@@ -25,6 +26,11 @@ use crate::sim::facts::{About, Fact};
 
 /// How long a new owner leaves unfinished PPP alone, lest what its predecessor said is still on its way.
 const PPP_RESTART: Duration = Duration::from_secs(1);
+
+/// Whether RADIUS servers judge the subscriber, in a run that has any.
+pub fn is_of_radius(user: &[u8]) -> bool {
+    user.last().is_some_and(|last| last % 2 == 1)
+}
 
 /// A message in somebody's mailbox.
 #[derive(Debug)]
@@ -278,6 +284,7 @@ impl Process {
 
     pub(super) fn drop_session(&mut self, tunnel: TunnelId, session: SessionId) {
         self.sessions.remove(&(tunnel, session));
+        self.judges.forget((tunnel, session));
         self.timers.set(Timer::Session(tunnel, session), None);
     }
 
@@ -306,13 +313,11 @@ impl Process {
             match command {
                 session::Command::SendFrame(frame) => self.send_frame(tunnel, session, &frame),
                 session::Command::Authenticate { serial, request } => {
-                    self.grant(tunnel, session, serial, &request.name);
+                    self.judge((tunnel, session), serial, request);
                 }
                 session::Command::Request(request) => self.ask(tunnel, session, request),
                 session::Command::Online
                 | session::Command::Renegotiated
-                | session::Command::Changed(_)
-                | session::Command::NotChanged(_)
                 | session::Command::Ended(_)
                 | session::Command::Count(_)
                 | session::Command::CountIpv6(_) => {}
@@ -337,9 +342,24 @@ impl Process {
         self.work.push_back(Work::Asked(tunnel, session, request));
     }
 
+    /// Half of the subscribers are known here, the others to RADIUS servers.
+    fn judge(&mut self, key: (TunnelId, SessionId), serial: u32, request: Box<AuthRequest>) {
+        if self.radius && is_of_radius(&request.name) {
+            self.ask_judges(key, serial, request);
+        } else {
+            self.grant(key, serial, &request.name, Profile::default());
+        }
+    }
+
     /// Everybody is let in for whom there is an address. The first subscriber of each LAC always has the same, for which a stale
     /// session of his has to go.
-    fn grant(&mut self, tunnel: TunnelId, session: SessionId, serial: u32, name: &[u8]) {
+    pub(super) fn grant(
+        &mut self,
+        (tunnel, session): (TunnelId, SessionId),
+        serial: u32,
+        name: &[u8],
+        profile: Profile,
+    ) {
         let user = String::from_utf8_lossy(name);
         let number: u32 = user.parse().unwrap_or_default();
         let fixed = (number & 0xff == 0).then(|| Ipv4Addr::from(0x0a00_0000 + number));
@@ -360,7 +380,7 @@ impl Process {
         let holder = fixed.and_then(|fixed| self.replica.table().holder(fixed.into()));
         let replaces = holder.filter(|holder| *holder != (tunnel, session));
         let grant = Grant {
-            profile: Profile::default(),
+            profile,
             address: Some(address),
             link_prefix: None,
             delegated_prefix: None,

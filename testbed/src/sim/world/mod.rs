@@ -207,6 +207,11 @@ impl World {
         longest.max(calm_until.saturating_sub(begin))
     }
 
+    /// Whether RADIUS servers judge some of the subscribers.
+    pub fn has_radius(&self) -> bool {
+        self.setup.radius
+    }
+
     /// Whether the network between LACs and nodes loses datagrams of itself.
     pub fn is_lossy(&self) -> bool {
         self.setup.outside.loss > 0

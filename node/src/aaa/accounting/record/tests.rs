@@ -236,15 +236,20 @@ fn an_interim_says_how_far_it_is() {
 }
 
 #[test]
-fn an_accounting_on_says_no_more_than_who() {
-    let said = said(&Request::On {
-        unix_s: 1_800_000_000,
-    });
-    assert_eq!(said.keys().copied().collect::<Vec<_>>(), [4, 32, 40, 44, 55]);
-    assert_eq!(
-        (number(&said, 40), number(&said, 55)),
-        (Some(7), Some(1_800_000_000))
-    );
+fn an_accounting_on_or_off_says_no_more_than_who() {
+    let unix_s = 1_800_000_000;
+    for (request, status, name) in [
+        (Request::On { unix_s }, 7, "on-6b49d200"),
+        (Request::Off { unix_s }, 8, "off-6b49d200"),
+    ] {
+        let said = said(&request);
+        assert_eq!(said.keys().copied().collect::<Vec<_>>(), [4, 32, 40, 44, 55]);
+        assert_eq!(
+            (number(&said, 40), number(&said, 55)),
+            (Some(status), Some(unix_s as u32))
+        );
+        assert_eq!(said[&44], [name.as_bytes()]);
+    }
 }
 
 #[test]

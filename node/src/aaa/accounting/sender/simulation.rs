@@ -198,7 +198,7 @@ impl World {
                     (&owed.session, ('-', owed.sequence, traffic.input_octets))
                 }
                 Request::Interim(interim) => (&interim.session, ('=', 0, interim.traffic.input_octets)),
-                Request::On { .. } => unreachable!("nobody announces here"),
+                Request::On { .. } | Request::Off { .. } => unreachable!("nobody announces here"),
             };
             self.heard
                 .entry(name.acct_session_id.clone())

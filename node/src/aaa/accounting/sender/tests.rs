@@ -343,3 +343,95 @@ fn many_records_are_acknowledged_in_parts() {
         .collect();
     assert_eq!(parts, [1_024, 1_024, 452]);
 }
+
+/// The record 1 is left unanswered at `now`, while `other` is answered.
+fn leave_out(sender: &mut Sender, now: Duration, other: u64) {
+    sender.owe(now, &start(other, "other"), GROUP);
+    assert_eq!(sent(sender, now), [Key::Owed(1), Key::Owed(other)]);
+    sender.answered(now + ms(1), Key::Owed(other));
+    sender.unanswered(now + ms(30_000), Key::Owed(1));
+    while sender.owed(1).is_some()
+        && let Some(command) = sender.poll_output(now + ms(30_000))
+    {
+        match command {
+            Command::Acknowledge(sequences) => sender.acknowledged(now + ms(30_000), &sequences, true),
+            Command::Send { key, .. } => panic!("{key:?} is not due"),
+        }
+    }
+}
+
+#[test]
+fn a_record_that_a_living_server_drops_holds_up_its_own_session_alone() {
+    let mut sender = Sender::default();
+    sender.owe(ms(0), &start(1, "a"), GROUP);
+    sender.owe(ms(0), &stop(2, "a"), GROUP);
+    sender.finalize(2, traffic(1));
+    leave_out(&mut sender, ms(0), 10);
+    assert_eq!(sender.silent().count(), 0);
+    sender.owe(ms(30_001), &start(11, "b"), GROUP);
+    assert_eq!(sent(&mut sender, ms(30_001)), [Key::Owed(11)]);
+    sender.answered(ms(30_002), Key::Owed(11));
+    assert_eq!(sender.poll_timeout(), Some(ms(30_202)), "to acknowledge");
+    sender.poll_output(ms(30_202));
+    assert_eq!(sender.poll_timeout(), Some(ms(31_000)));
+    // The next waits are longer, and it may be answered after all.
+    leave_out(&mut sender, ms(31_000), 12);
+    assert_eq!(sender.poll_timeout(), Some(ms(63_000)));
+    assert_eq!(sent(&mut sender, ms(63_000)), [Key::Owed(1)]);
+    sender.answered(ms(63_001), Key::Owed(1));
+    assert_eq!(sent(&mut sender, ms(63_001)), [Key::Owed(2)]);
+    assert!(sender.take_notices().is_empty());
+}
+
+#[test]
+fn a_record_that_a_living_server_drops_is_given_up_after_a_day() {
+    let mut sender = Sender::default();
+    sender.owe(ms(0), &start(1, "a"), GROUP);
+    sender.owe(ms(0), &stop(2, "a"), GROUP);
+    sender.finalize(2, traffic(1));
+    let (mut now, mut attempts) = (ms(0), 0);
+    loop {
+        attempts += 1;
+        leave_out(&mut sender, now, 10 + attempts);
+        if sender.owed(1).is_none() {
+            break;
+        }
+        now = sender.poll_timeout().expect("it is tried again");
+    }
+    now += ms(30_000);
+    assert!(
+        now >= LEFT_OUT_MAX && now < LEFT_OUT_MAX + ms(1_300_000),
+        "{now:?}"
+    );
+    let notices = sender.take_notices();
+    let said: Vec<_> = notices.iter().map(|n| (n.owed.sequence, n.given_up)).collect();
+    assert_eq!(said, [(1, false), (1, true)]);
+    assert_eq!(sender.take_tally().given_up, 1);
+    let commands: Vec<_> = std::iter::from_fn(|| sender.poll_output(now)).collect();
+    let [
+        Command::Acknowledge(sequences),
+        Command::Send {
+            key: Key::Owed(2), ..
+        },
+    ] = &commands[..]
+    else {
+        panic!("its Stop has its turn: {commands:?}");
+    };
+    assert!(sequences.contains(&1));
+}
+
+/// A server that answers nothing is no reason to give anything up.
+#[test]
+fn a_dead_server_loses_nothing() {
+    let mut sender = Sender::default();
+    sender.owe(ms(0), &start(1, "a"), GROUP);
+    leave_out(&mut sender, ms(0), 10);
+    let mut now = sender.poll_timeout().expect("it is tried again");
+    while now < LEFT_OUT_MAX * 7 {
+        assert_eq!(sent(&mut sender, now), [Key::Owed(1)]);
+        sender.unanswered(now + ms(30_000), Key::Owed(1));
+        now = sender.poll_timeout().expect("it is tried again");
+    }
+    assert!(sender.owed(1).is_some() && sender.take_notices().is_empty());
+    assert_eq!(sender.silent().count(), 1);
+}

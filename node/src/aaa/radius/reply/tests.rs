@@ -257,7 +257,7 @@ fn nonsense_is_refused_by_name() {
         "Framed-IP-Address (8): must be an IPv4 address",
     );
     begins(
-        wrong(&|b| b.ipv4(8, [0, 0, 0, 0].into())),
+        wrong(&|b| b.ipv4(8, [127, 0, 0, 1].into())),
         "Framed-IP-Address (8): must be an address",
     );
     begins(
@@ -432,5 +432,77 @@ proptest! {
                 builder.vendor(*vendor, *kind, value);
             }
         });
+    }
+}
+
+#[test]
+fn ipv6_alone_and_ipv4_alone() {
+    let none = Ipv4Addr::UNSPECIFIED;
+    let profile = accept(|b| _ = b.ipv4(8, none).text(100, "links")).expect("accepted");
+    assert_eq!(profile.ipv4, None);
+    let links = Some(PrefixAssignment::Pool(Some("links".to_owned())));
+    assert_eq!(profile.link_prefix, links);
+    let delegated = accept(|b| _ = b.ipv4(8, none).text(171, "sites")).expect("accepted");
+    assert_eq!((delegated.ipv4, delegated.link_prefix), (None, None));
+    let nothing = accept(|b| _ = b.ipv4(8, none)).expect_err("nothing is left");
+    assert!(
+        nothing.contains("Framed-IP-Address") && nothing.contains("no IPv6 either"),
+        "{nothing}"
+    );
+    // Without a word of IPv6 there is none.
+    let ipv4 = accept(|_| {}).expect("accepted");
+    assert_eq!((ipv4.link_prefix, ipv4.delegated_prefix), (None, None));
+}
+
+#[test]
+fn an_ipv6_address_is_a_prefix_and_an_interface_id() {
+    let address = "2001:db8:7:9::a:b".parse().expect("an address");
+    let prefix = || PrefixAssignment::Fixed("2001:db8:7:9::/64".parse().expect("a prefix"));
+    let other = "2001:db8:7:a::/64".parse().expect("a prefix");
+    let own = "2001:db8:7:9::/64".parse().expect("a prefix");
+    let alike: [&dyn Fn(&mut Builder); 3] = [
+        &|b| _ = b.ipv6(168, address),
+        &|b| _ = b.vendor(6527, 99, &address.octets()),
+        &|b| {
+            _ = b
+                .ipv6(168, address)
+                .prefix(97, own)
+                .octets(96, &[0, 0, 0, 0, 0, 10, 0, 11])
+        },
+    ];
+    for write in alike {
+        let profile = accept(write).expect("accepted");
+        assert_eq!(profile.link_prefix, Some(prefix()));
+        assert_eq!(profile.interface_id, Some([0, 0, 0, 0, 0, 10, 0, 11]));
+    }
+    assert!(accept(|b| _ = b.ipv6(168, address).prefix(97, other)).is_err());
+    assert!(accept(|b| _ = b.ipv6(168, address).octets(96, &[1; 8])).is_err());
+    assert!(accept(|b| _ = b.ipv6(168, "2001:db8:7:9::".parse().expect("an address"))).is_err());
+    // A pool of addresses is one of links, unless those have their own.
+    let pool = |write: fn(&mut Builder)| accept(write).expect("accepted").link_prefix;
+    let named = |name: &str| Some(PrefixAssignment::Pool(Some(name.to_owned())));
+    assert_eq!(pool(|b| _ = b.text(172, "addresses")), named("addresses"));
+    assert_eq!(
+        pool(|b| _ = b.text(172, "addresses").text(100, "links")),
+        named("links")
+    );
+}
+
+#[test]
+fn filters_and_policies_in_the_words_of_vendors() {
+    let service = |write: &dyn Fn(&mut Builder)| accept(write).map(|profile| profile.service);
+    for (vendor, up, down) in [(4874, 10, 11), (4874, 106, 107), (9, 57, 58)] {
+        let service = service(&|b| _ = b.vendor(vendor, up, b"garden").vendor(vendor, down, b"garden"));
+        assert_eq!(service.expect("accepted").filters, ["garden"]);
+        let service = self::accept(|b| _ = b.vendor(vendor, up, b"in").vendor(vendor, down, b"out"));
+        assert_eq!(service.expect("accepted").service.filters, ["in", "out"]);
+    }
+    for (up, down) in [(37, 38), (55, 56)] {
+        let both = service(&|b| _ = b.vendor(9, up, b"fast").vendor(9, down, b"fast"));
+        assert_eq!(both.expect("accepted").policy, "fast");
+        let one = service(&|b| _ = b.vendor(9, down, b"fast"));
+        assert_eq!(one.expect("accepted").policy, "fast");
+        let wrong = service(&|b| _ = b.vendor(9, up, b"fast").vendor(9, down, b"slow"));
+        assert!(wrong.is_err());
     }
 }
