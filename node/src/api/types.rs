@@ -414,6 +414,16 @@ pub struct SessionInfo {
     pub auth_method: String,
     /// Largest inner packet towards the subscriber, octets.
     pub mru: u16,
+    /// Policy to which the session is held; empty: none.
+    pub policy: String,
+    /// The rate from the subscriber; 0: unlimited.
+    pub rate_up_bits_per_second: u64,
+    /// The rate to the subscriber; 0: unlimited.
+    pub rate_down_bits_per_second: u64,
+    /// Names of the session's filters, in the order in which they are asked.
+    pub filters: Vec<String>,
+    /// Rules of its own, which RADIUS has brought along.
+    pub filter_rules: Vec<String>,
     /// (Tx) Connect Speed AVP.
     pub tx_bits_per_second: u64,
     /// Rx Connect Speed AVP; 0 when as the other way.

@@ -27,6 +27,17 @@ pub fn octets(octets: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
+/// bit/s as the configuration has them: `512k`, `100M`, `2500k`, `1G`; `-` for no limit.
+pub fn rate(bits_per_second: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")];
+    let exact = |(factor, _): &&(u64, &str)| bits_per_second.is_multiple_of(*factor);
+    match UNITS.iter().find(exact) {
+        _ if bits_per_second == 0 => "-".to_owned(),
+        Some((factor, unit)) => format!("{}{unit}", bits_per_second / factor),
+        None => bits_per_second.to_string(),
+    }
+}
+
 /// `1 session`, `3 sessions`.
 pub fn count(number: u64, noun: &str) -> String {
     if number == 1 {
@@ -39,6 +50,12 @@ pub fn count(number: u64, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates() {
+        let shown = [0, 512_000, 100_000_000, 2_500_000, 1_000_000_000, 1_500].map(rate);
+        assert_eq!(shown, ["-", "512k", "100M", "2500k", "1G", "1500"]);
+    }
 
     #[test]
     fn durations() {

@@ -66,6 +66,8 @@ pub fn sessions(node: &NodeArgs, user: Option<String>, json: bool) -> Result<(),
         ("DROPS", Right),
         ("AUTH", Left),
         ("MRU", Right),
+        ("DOWN/UP", Right),
+        ("FILTERS", Left),
         ("CALLING", Left),
     ]);
     let pick = |reply| match reply {
@@ -83,7 +85,7 @@ pub fn sessions(node: &NodeArgs, user: Option<String>, json: bool) -> Result<(),
     )
 }
 
-fn session_row(info: &SessionInfo) -> [String; 11] {
+fn session_row(info: &SessionInfo) -> [String; 13] {
     let or_dash = |text: &str| {
         if text.is_empty() {
             "-".to_owned()
@@ -91,6 +93,14 @@ fn session_row(info: &SessionInfo) -> [String; 11] {
             text.to_owned()
         }
     };
+    let rates = [info.rate_down_bits_per_second, info.rate_up_bits_per_second];
+    let of_its_own = (!info.filter_rules.is_empty()).then_some("(rules)");
+    let filters: Vec<&str> = info
+        .filters
+        .iter()
+        .map(String::as_str)
+        .chain(of_its_own)
+        .collect();
     [
         format!("{}/{}", info.tunnel_id, info.session_id),
         or_dash(&info.user),
@@ -109,6 +119,11 @@ fn session_row(info: &SessionInfo) -> [String; 11] {
         info.drops.to_string(),
         or_dash(&info.auth_method),
         info.mru.to_string(),
+        or_dash(&match rates {
+            [0, 0] => String::new(),
+            rates => rates.map(human::rate).join("/"),
+        }),
+        or_dash(&filters.join(",")),
         or_dash(&info.calling_number),
     ]
 }

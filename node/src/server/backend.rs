@@ -24,7 +24,7 @@ use crate::api::{
 use crate::config;
 use crate::dataplane::DropReason;
 use crate::io::clock;
-use crate::lns::rows;
+use crate::lns::{granted, rows};
 use crate::logging::{Escaped, LogControl};
 use crate::metrics::{Counter, CounterRow, Limit};
 use crate::peers::Frame;
@@ -546,7 +546,13 @@ fn session_info(
     let method = ppp
         .and_then(|ppp| rows::auth_method(ppp.auth_method))
         .map(config_method);
+    let service = granted::service(ppp.and_then(|ppp| ppp.service.as_ref()));
     SessionInfo {
+        policy: service.policy,
+        rate_up_bits_per_second: service.rate_up,
+        rate_down_bits_per_second: service.rate_down,
+        filters: service.filters,
+        filter_rules: service.rules,
         tunnel_id: tunnel.get(),
         session_id: session.get(),
         peer_session_id: row.peer_session_id as u16,

@@ -28,6 +28,7 @@ pub mod sheet;
 mod space;
 mod start;
 mod stop;
+mod too_early;
 mod waiting;
 mod way;
 
@@ -108,11 +109,13 @@ pub fn run(
         let orders = coa::start(&node.shared, std::mem::take(&mut node.coa));
         let looking = tokio::spawn(way::keep(node.shared.clone()));
         let measuring = tokio::spawn(space::keep(node.shared.clone()));
+        let early = tokio::spawn(too_early::look(node.shared.clone()));
         let why = wait(&backend, &mut signals, stops).await;
         checkpoints.abort();
         looking.abort();
         orders.iter().for_each(tokio::task::JoinHandle::abort);
         measuring.abort();
+        early.abort();
         cluster.iter().for_each(tokio::task::JoinHandle::abort);
         if let Some(announcing) = announcing {
             announcing.abort();

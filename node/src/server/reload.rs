@@ -84,6 +84,7 @@ pub fn apply(shared: &Shared, log: &LogControl, file: &Config) -> Result<ReloadR
             Some(Ok(false)) | None => {}
         }
     }
+    super::too_early::warn(shared, &config);
     shared.config.store(Arc::new(config));
     shared.link_configs.clear();
     shared.publish_limits();
