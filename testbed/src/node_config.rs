@@ -40,6 +40,8 @@ pub struct Settings {
     pub sccrq_rate: u32,
     /// Prefix of the pool.
     pub pool: &'static str,
+    /// Further lines of the pool.
+    pub pool_lines: String,
     /// The one LAC profile, without its name.
     pub lac: &'static str,
     /// Its number in the cluster.
@@ -62,6 +64,7 @@ impl Default for Settings {
             half_open: (65_535, 65_535),
             sccrq_rate: 1_000_000,
             pool: "100.64.0.0/10",
+            pool_lines: String::new(),
             lac: r#"host_name = "*""#,
             id: 1,
             tun_lines: String::new(),
@@ -151,6 +154,7 @@ pub fn config(folder: &Path, data_dir: &Path, address: SocketAddr, settings: &Se
         tun,
         sccrq_rate,
         pool,
+        pool_lines,
         lac,
         id,
         tun_lines,
@@ -185,7 +189,7 @@ max_sessions = 1000000
 [[pool]]
 name = "default"
 prefixes = ["{pool}"]
-
+{pool_lines}
 [[lac]]
 name = "any"
 {lac}

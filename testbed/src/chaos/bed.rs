@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -39,6 +39,10 @@ pub const ANYCAST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 pub const POOL: &str = "100.64.0.0/16";
 /// The host in the core that answers the subscribers' pings.
 pub const CORE: Ipv4Addr = Ipv4Addr::new(10, 20, 0, 2);
+/// The same where there is IPv6.
+pub const CORE6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x20, 0, 0, 0, 0, 0, 2);
+/// The links between router 2 and the nodes.
+const NODES6: &str = "fd00:2::/32";
 /// The first LAC; the others follow.
 pub const FIRST_LAC: Ipv4Addr = Ipv4Addr::new(10, 10, 1, 1);
 pub const LACS: u16 = 10;
@@ -61,7 +65,7 @@ pub struct Settings {
     /// The last of them is a witness.
     pub witness: bool,
     pub bfd_ms: u32,
-    /// FreeRADIUS in the core judges the subscribers.
+    /// FreeRADIUS in the core judges the subscribers, who have IPv6 if they want it.
     pub radius: bool,
     pub seed: u64,
 }
@@ -127,8 +131,15 @@ impl Bed {
         // Flows of a LAC by their ports, flows to a subscriber by his address.
         sysctl(&r1, "fib_multipath_hash_policy", "1")?;
         sysctl(&r2, "fib_multipath_hash_policy", "0")?;
+        let ipv6 = settings.radius;
+        if ipv6 {
+            prepare_ipv6(&r2, &core)?;
+        }
         let start = |namespace: &Namespace, number: u8| {
-            let configuration = speaker::router(number, settings.bfd_ms);
+            let mut configuration = speaker::router(number, settings.bfd_ms);
+            if ipv6 && number == 2 {
+                configuration += &speaker::router6(number, NODES6);
+            }
             Speaker::start(namespace, &folder, &format!("r{number}"), &configuration)
         };
         let radius = match settings.radius {
@@ -155,6 +166,7 @@ impl Bed {
                 folder: folder.clone(),
                 bfd_ms: settings.bfd_ms,
                 slow_disk: slow_disk::compile(&folder)?,
+                ipv6,
                 sections: settings.radius.then(radius::sections).unwrap_or_default(),
             },
             next_program: settings.next_program.clone(),
@@ -216,6 +228,12 @@ impl Bed {
                 &format!("r{number}"),
                 &near,
             )?;
+        }
+        if self.common.ipv6 {
+            sysctl(&namespace, "../ipv6/conf/all/forwarding", "1")?;
+            let (far, near) = (router6(id), format!("fd00:2:{id}::2"));
+            self.r2.ip(&format!("-6 addr add {far}/64 dev n{id} nodad"))?;
+            namespace.ip(&format!("-6 addr add {near}/64 dev r2 nodad"))?;
         }
         self.mesh.connect(id, &namespace)?;
         let node = Node::new(id, namespace, &self.common, sections, witness)?;
@@ -437,6 +455,20 @@ impl Bed {
         namespace.ip(&format!("link set n{node} {state}"))?;
         Ok(())
     }
+}
+
+/// Router 2's address towards a node.
+pub fn router6(node: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 2, node.into(), 0, 0, 0, 0, 1)
+}
+
+/// IPv6 between the core and its router; the nodes' links follow with the nodes.
+fn prepare_ipv6(router: &Namespace, core: &Namespace) -> Result<()> {
+    sysctl(router, "../ipv6/conf/all/forwarding", "1")?;
+    router.ip("-6 addr add fd00:20::1/64 dev core nodad")?;
+    core.ip(&format!("-6 addr add {CORE6}/64 dev r2 nodad"))?;
+    core.ip("-6 route add default via fd00:20::1")?;
+    Ok(())
 }
 
 /// A namespace that forwards.

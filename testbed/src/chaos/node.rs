@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Deserialize;
 
-use super::bed::{ANYCAST, POOL};
+use super::bed::{ANYCAST, POOL, router6};
 use super::error::{Error, Result};
 use super::scenarios::site;
 use super::slow_disk;
@@ -19,6 +19,7 @@ use super::speaker::{NODES_AS, ROUTERS_AS, Speaker};
 use crate::daemon::Daemon;
 use crate::lab::namespace::Namespace;
 use crate::lab::process::run;
+use crate::lab::server::{DELEGATED_POOL, LINK_POOL};
 use crate::node_config::{self, Settings};
 
 /// How long a node may take until it answers on its operator's socket.
@@ -41,6 +42,8 @@ pub struct Common {
     pub bfd_ms: u32,
     /// To be preloaded; see [`slow_disk`].
     pub slow_disk: PathBuf,
+    /// The pool has prefixes, and the router towards the core is told of them.
+    pub ipv6: bool,
     /// Further sections of every node's configuration.
     pub sections: String,
 }
@@ -49,12 +52,16 @@ impl Common {
     /// `[anycast]` of a node.
     fn anycast_section(&self, id: u8) -> String {
         let (bfd_ms, socket) = (self.bfd_ms, self.folder.join(format!("n{id}.ctl")));
+        let neighbour6 = match self.ipv6 {
+            true => format!(", \"{}\"", router6(id)),
+            false => String::new(),
+        };
         format!(
             r#"[anycast]
 addresses = ["{ANYCAST}"]
 local_as = {NODES_AS}
 neighbour_as = {ROUTERS_AS}
-neighbours = ["10.1.{id}.1", "10.2.{id}.1"]
+neighbours = ["10.1.{id}.1", "10.2.{id}.1"{neighbour6}]
 bfd_interval = "{bfd_ms}ms"
 router_id = "10.0.0.{id}"
 bird_socket = "{socket}"
@@ -195,6 +202,12 @@ impl Node {
             shards: 1,
             tun: "always",
             pool: POOL,
+            pool_lines: match self.common.ipv6 {
+                true => {
+                    format!("link_prefixes = [{LINK_POOL:?}]\ndelegated_prefixes = [{DELEGATED_POOL:?}]\n")
+                }
+                false => String::new(),
+            },
             sections: anycast + site::USERS + &self.common.sections + sections,
             ..Settings::default()
         };

@@ -28,10 +28,18 @@ pub struct RealClient {
 }
 
 impl RealClient {
-    /// Boots the guest in the LACs' namespace, below `folder`, and dials as `user`, whose password is the name.
-    pub fn connect(image: &Image, lac: &Namespace, folder: &Path, user: &str) -> Result<Self> {
+    /// Boots the guest in the LACs' namespace, below `folder`, and dials as `user`, whose password is the name, with further options
+    /// of pppd's.
+    pub fn connect(
+        image: &Image,
+        lac: &Namespace,
+        folder: &Path,
+        user: &str,
+        options: &[&str],
+    ) -> Result<Self> {
         // A disturbed client before this one had it.
         let _ = lac.ip(&format!("link del {TAP}"));
+        let _ = Self::set_heard(lac, true);
         let _ = fs::remove_dir_all(folder.join("guest"));
         lac.ip(&format!("tuntap add {TAP} mode tap"))?;
         lac.ip(&format!("addr add {GATEWAY}/24 dev {TAP}"))?;
@@ -40,7 +48,11 @@ impl RealClient {
         guest.check(&format!(
             "ip addr add {ADDRESS}/24 dev eth0; ip route add {ANYCAST} via {GATEWAY}"
         ))?;
-        let (_, interface) = Client::connect(&guest, &Dialup::new(ANYCAST, user, user))?;
+        let mut dialup = Dialup::new(ANYCAST, user, user);
+        dialup
+            .ppp_options
+            .extend(options.iter().map(|option| (*option).to_owned()));
+        let (_, interface) = Client::connect(&guest, &dialup)?;
         let mut client = Self {
             guest,
             interface,
@@ -71,6 +83,23 @@ impl RealClient {
     /// The address that it was given.
     pub fn address(&self) -> Ipv4Addr {
         self.interface.local
+    }
+
+    /// The machine that it runs on.
+    pub fn guest(&self) -> &Guest {
+        &self.guest
+    }
+
+    /// Its PPP interface.
+    pub fn interface(&self) -> &str {
+        &self.interface.name
+    }
+
+    /// What the client sends is lost behind its network from here on, or arrives again.
+    pub fn set_heard(lac: &Namespace, heard: bool) -> Result<()> {
+        let order = if heard { "del" } else { "add" };
+        lac.ip(&format!("rule {order} from {ADDRESS} blackhole"))?;
+        Ok(())
     }
 
     /// Lets a host of this address stand behind the client.

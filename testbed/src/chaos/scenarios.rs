@@ -1,5 +1,6 @@
 //! What is done to the cluster, by the numbers of what it must show.
 
+mod ipv6;
 mod kill;
 mod members;
 mod moments;
@@ -33,7 +34,7 @@ pub enum Needs {
     Upgrade,
     /// Two nodes that serve and a witness.
     Witness,
-    /// Several nodes that serve, and FreeRADIUS.
+    /// Several nodes that serve, FreeRADIUS, and IPv6.
     Radius,
 }
 
@@ -194,5 +195,11 @@ pub const ALL: &[Scenario] = &[
         about: "CoA and Disconnect by radclient at every node for others' sessions, and kill -9 of the owner and of the node that was told",
         needs: Needs::Radius,
         play: radius::orders,
+    },
+    Scenario {
+        name: "ipv6",
+        about: "kill -9 of the owner of a real client's IPv6, which then renews its delegated prefix, and the next time rebinds it",
+        needs: Needs::Radius,
+        play: ipv6::renewed,
     },
 ];

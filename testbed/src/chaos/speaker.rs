@@ -75,6 +75,20 @@ impl Speaker {
     }
 }
 
+/// What router 2 has besides where there is IPv6: the nodes' prefixes for the core, and everything else for the nodes.
+pub fn router6(number: u8, neighbours: &str) -> String {
+    format!(
+        r#"protocol static {{ ipv6; route ::/0 unreachable; }}
+protocol kernel {{ merge paths on limit 16; ipv6 {{ import none; export where source = RTS_BGP; }}; }}
+protocol bgp lns6 {{
+  local as {ROUTERS_AS}; neighbor range {neighbours} as {NODES_AS}; dynamic name "six{number}n"; passive on;
+  hold time {HOLD_TIME}; keepalive time 3; graceful restart off; error wait time 1, 2; bfd on;
+  ipv6 {{ import all; export where source = RTS_STATIC; next hop self; }};
+}}
+"#
+    )
+}
+
 /// The configuration of router 1 (towards the LACs) or 2 (towards the core). Each offers the other's side with a longer path, as
 /// long as it has the link to the other router.
 pub fn router(number: u8, bfd_ms: u32) -> String {

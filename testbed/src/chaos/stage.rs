@@ -165,17 +165,18 @@ impl Stage {
                 &self.bed.lac,
                 self.bed.folder(),
                 USER,
+                &[],
             )?);
         }
         Ok(())
     }
 
-    /// The real client hangs up and dials again as another user.
-    pub fn redial_as(&mut self, user: &str) -> Result<&RealClient> {
+    /// The real client hangs up and dials again as another user, with further options of pppd's.
+    pub fn redial_as(&mut self, user: &str, options: &[&str]) -> Result<&RealClient> {
         self.real = None;
         let image = self.image.as_ref();
         let image = image.ok_or_else(|| Error::Unmet("this needs the real client".into()))?;
-        let client = RealClient::connect(image, &self.bed.lac, self.bed.folder(), user)?;
+        let client = RealClient::connect(image, &self.bed.lac, self.bed.folder(), user, options)?;
         Ok(self.real.insert(client))
     }
 

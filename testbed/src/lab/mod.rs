@@ -16,6 +16,7 @@
 pub mod apt;
 pub mod behind;
 pub mod cleanup;
+pub mod dhcp6;
 pub mod dialup;
 pub mod error;
 pub mod freeradius;

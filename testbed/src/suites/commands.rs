@@ -55,7 +55,7 @@ pub fn restart(_: &Context) -> Outcome {
     })
 }
 
-/// One case each of a killed owner, a kill within a burst of calls, a power cut and a partition, in one standing lab; RADIUS in another.
+/// One case each of a killed owner, a kill within a burst of calls, a power cut and a partition, in one standing lab; RADIUS and IPv6 in another.
 pub fn chaos(_: &Context) -> Outcome {
     let arguments = [
         "chaos",
@@ -65,6 +65,7 @@ pub fn chaos(_: &Context) -> Outcome {
         "partition-owner",
         "radius-kill",
         "radius-orders",
+        "ipv6",
         "--sessions",
         "200",
     ];

@@ -23,7 +23,7 @@ const ROUTES_LIMIT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
 
 pub fn behind(stage: &mut Stage) -> Result<()> {
-    let client = stage.redial_as(SITE)?;
+    let client = stage.redial_as(SITE, &[])?;
     let address = client.address();
     client.put_behind(HOST)?;
     expect(address == ADDRESS, || format!("the site was given {address}"))?;

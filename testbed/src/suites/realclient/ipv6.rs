@@ -9,6 +9,7 @@ use ipnet::Ipv6Net;
 
 use super::traffic::ping_from_behind;
 use super::{connect, explain, ping_host_behind};
+use crate::lab::dhcp6::{global_address, start_dhcp6c};
 use crate::lab::dialup::{Client, Dialup};
 use crate::lab::error::{LabError, Result, expect_that};
 use crate::lab::guest::Guest;
@@ -20,10 +21,6 @@ use crate::lab::{BEHIND_ADDRESS6, LNS_ADDRESS, Lab};
 const ASK: &str = "+ipv6";
 /// How long the daemon stays dead.
 const DEAD: Duration = Duration::from_secs(4);
-
-/// A delegated prefix is put on eth0, in a /64 of it.
-const DHCP6C: &str = "interface ppp0 { send ia-pd 0; request domain-name-servers; script \"/share/dhcp6c.sh\"; };\n\
-                      id-assoc pd 0 { prefix-interface eth0 { sla-id 1; sla-len 8; }; };\n";
 
 fn settings() -> Settings {
     Settings {
@@ -174,30 +171,6 @@ fn learned(guest: &Guest, interface: &str) -> Result<Ipv6Addr> {
 /// The address that dhcp6c has made of the delegated prefix.
 fn on_lan(guest: &Guest) -> Result<Ipv6Addr> {
     global_address(guest, "eth0")
-}
-
-fn global_address(guest: &Guest, interface: &str) -> Result<Ipv6Addr> {
-    let text = guest.check(&format!(
-        "for i in $(seq 150); do\n\
-         found=$(ip -6 addr show dev {interface} scope global | grep -v tentative | sed -n 's/.*inet6 \\([^/]*\\).*/\\1/p')\n\
-         [ \"$found\" ] && {{ echo $found; exit 0; }}; sleep 0.1; done\n\
-         ip -6 addr >&2; ip -6 route >&2; cat /share/dhcp6c.log >&2; exit 1"
-    ))?;
-    let first = text.split_whitespace().next().unwrap_or_default();
-    first
-        .parse()
-        .map_err(|_| LabError::unmet(format!("{text:?} is no IPv6 address")))
-}
-
-fn start_dhcp6c(guest: &Guest) -> Result<()> {
-    guest.write("dhcp6c.conf", DHCP6C)?;
-    guest.write("dhcp6c.sh", "#!/bin/sh\nenv >>/share/dhcp6c.env\n")?;
-    guest
-        .check(
-            "chmod 755 /share/dhcp6c.sh; mkdir -p /var/lib/dhcpv6\n\
-             dhcp6c -f -D -c /share/dhcp6c.conf -p /run/dhcp6c.pid ppp0 >>/share/dhcp6c.log 2>&1 &",
-        )
-        .map(drop)
 }
 
 /// From the guest to the host behind the LNS, and from there to the guest's address.
