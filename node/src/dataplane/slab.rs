@@ -20,6 +20,14 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
+    /// With room for so many before it grows.
+    pub fn with_capacity(values: usize) -> Self {
+        Self {
+            places: Vec::with_capacity(values),
+            free: Vec::with_capacity(values),
+        }
+    }
+
     /// Stores `value` and returns its index.
     pub fn insert(&mut self, value: T) -> u32 {
         if let Some(index) = self.free.pop() {

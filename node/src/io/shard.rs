@@ -32,7 +32,7 @@ use super::{MAX_DATAGRAM, clock};
 use crate::dataplane::offload::Coalescer;
 use crate::dataplane::rate::Shaper;
 use crate::dataplane::uplink::Policy;
-use crate::dataplane::{ShardCounters, Table};
+use crate::dataplane::{ShardCounters, Table, TableUpdate};
 
 use allowance::Allowance;
 
@@ -223,6 +223,11 @@ impl Worker {
             let Ok(update) = self.shard.mailbox.updates.try_recv() else {
                 return;
             };
+            if let TableUpdate::Session(entry) = &update
+                && entry.limits.down.is_some()
+            {
+                self.shaper.prepare();
+            }
             self.table.apply(update);
         }
     }

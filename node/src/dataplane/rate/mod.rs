@@ -13,6 +13,8 @@
 mod arena;
 mod codel;
 mod limit;
+#[cfg(test)]
+mod properties;
 mod queue;
 mod shaper;
 

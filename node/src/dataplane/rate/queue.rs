@@ -1,6 +1,5 @@
 //! What waits for one session: its flows in turns, new ones first (RFC 8290 §4).
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::arena::{Arena, List};
@@ -24,12 +23,47 @@ struct Flow {
     listed: bool,
 }
 
+/// Numbers of flows in the order of their turns, each once.
+#[derive(Debug, Default)]
+struct Turns {
+    numbers: [u8; FLOWS],
+    first: u8,
+    len: u8,
+}
+
+impl Turns {
+    fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn push_back(&mut self, number: u8) {
+        self.numbers[(self.first + self.len) as usize % FLOWS] = number;
+        self.len += 1;
+    }
+
+    fn push_front(&mut self, number: u8) {
+        self.first = (self.first + FLOWS as u8 - 1) % FLOWS as u8;
+        self.numbers[usize::from(self.first)] = number;
+        self.len += 1;
+    }
+
+    fn pop_front(&mut self) -> Option<u8> {
+        let number = *self
+            .numbers
+            .get(usize::from(self.first))
+            .filter(|_| self.len > 0)?;
+        self.first = (self.first + 1) % FLOWS as u8;
+        self.len -= 1;
+        Some(number)
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     flows: [Flow; FLOWS],
-    new: VecDeque<u8>,
-    old: VecDeque<u8>,
+    new: Turns,
+    old: Turns,
     packets: u32,
 }
 

@@ -33,7 +33,7 @@ pub enum Offered {
     Full,
 }
 
-/// See the module. Memory is taken when a packet has to wait for the first time.
+/// See the module. All memory is taken by [`Self::prepare`]; the kernel gives pages for as much of it as is ever used.
 #[derive(Debug, Default)]
 pub struct Shaper {
     arena: Option<Box<Arena>>,
@@ -41,8 +41,6 @@ pub struct Shaper {
     index: AssignedMap<u32, u32>,
     /// Each session that waits stands here once, but for the one that is being drained.
     due: BinaryHeap<Reverse<(Duration, u32)>>,
-    /// Queues of sessions that wait no more, to be used again.
-    spare: Vec<Queue>,
 }
 
 #[derive(Debug)]
@@ -52,6 +50,17 @@ struct Waiting {
 }
 
 impl Shaper {
+    /// Makes room for all packets that may wait, before one has to: a session with a rate is on its way.
+    pub fn prepare(&mut self) {
+        if self.arena.is_none() {
+            let sessions = PACKETS_MAX as usize;
+            self.arena = Some(Box::new(Arena::new(PACKETS_MAX)));
+            self.waiting = Slab::with_capacity(sessions);
+            self.index.reserve(sessions);
+            self.due.reserve(sessions);
+        }
+    }
+
     /// A packet for a session: `packet` may pass if the bucket lets it and none waits before it.
     pub fn offer(
         &mut self,
@@ -69,14 +78,13 @@ impl Shaper {
         if packet.len() > PLACE {
             return Offered::Full;
         }
-        let arena = self
-            .arena
-            .get_or_insert_with(|| Box::new(Arena::new(PACKETS_MAX)));
+        self.prepare();
+        let arena = self.arena.as_mut().expect("just prepared");
         let at = match known {
             Some(at) => at,
             None if arena.is_full() => return Offered::Full,
             None => {
-                let queue = self.spare.pop().unwrap_or_default();
+                let queue = Queue::default();
                 let at = self.waiting.insert(Waiting { ids, queue });
                 self.index.insert(key(ids), at);
                 self.due.push(Reverse((now + bucket.wait(limit, now), at)));
@@ -162,11 +170,8 @@ impl Shaper {
     }
 
     fn retire(&mut self, number: u32) {
-        if let Some(Waiting { ids, queue }) = self.waiting.remove(number) {
+        if let Some(Waiting { ids, .. }) = self.waiting.remove(number) {
             self.index.remove(&key(ids));
-            if queue.packets() == 0 {
-                self.spare.push(queue);
-            }
         }
     }
 }
