@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 pub mod acceptor;
+mod access_line;
 pub mod admission;
 pub mod change;
 pub mod early_frames;

@@ -16,7 +16,7 @@ use holdfast_protocol::{
 };
 
 use super::session::{Grant, SEQUENCE_BLOCK};
-use super::{Now, granted, terminate_cause};
+use super::{Now, access_line, granted, terminate_cause};
 
 /// What a tunnel's connection is born from.
 ///
@@ -165,6 +165,7 @@ pub fn session_from_icrq(
         sub_address: icrq.sub_address.clone().unwrap_or_default(),
         bearer_type: icrq.bearer_type.unwrap_or_default(),
         physical_channel: icrq.physical_channel,
+        line: access_line::of_icrq(icrq),
         acct_session_id,
         nas_port: u32::from(tunnel.get()) << 16 | u32::from(session.get()),
         ..SessionRow::default()

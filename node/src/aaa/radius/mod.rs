@@ -4,6 +4,7 @@
 //! `packet` and `attributes` read and write octets, `authenticator` signs and checks them, `dictionary` names the numbers; `request` says
 //! who asks to come in, `reply` reads what he gets, `client` finds a server that answers.
 
+pub mod access_line;
 pub mod attributes;
 pub mod authenticator;
 pub mod client;

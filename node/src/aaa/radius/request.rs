@@ -7,6 +7,7 @@ use holdfast_cluster::records::SessionRow;
 use holdfast_ppp::{AuthRequest, Credential, Secret};
 use holdfast_protocol::TunnelId;
 
+use super::access_line;
 use super::attributes::Builder;
 use super::authenticator;
 use super::dictionary::vendor::{self, microsoft};
@@ -80,6 +81,7 @@ pub fn session_attributes(packet: &mut Builder, nas: &NasIdentity, facts: &Sessi
             &format!("{}/{}", row.tx_speed, row.rx_speed),
         );
     }
+    access_line::attributes(packet, &row.line);
     tunnel_attributes(packet, facts);
 }
 
