@@ -116,17 +116,19 @@ impl<'a> Client<'a> {
             .map_err(|error| LabError::unmet(format!("{error}\n{}", self.logs())))
     }
 
+    /// Waits for the end of the interface of the last dialling.
+    pub fn wait_down(&self, limit: Duration) -> Result<()> {
+        self.guest
+            .wait_for("the client's interface going down", limit, self.since, |line| {
+                interface_of(line, "down").map(drop)
+            })
+            .map_err(|error| LabError::unmet(format!("{error}\n{}", self.logs())))
+    }
+
     /// Tells xl2tpd to hang up and waits for pppd to take the interface down.
     pub fn hang_up(&self) -> Result<()> {
         self.guest.check("echo 'd holdfast' >/run/xl2tpd/control")?;
-        self.guest
-            .wait_for(
-                "the client's interface going down",
-                HANG_UP_LIMIT,
-                self.since,
-                |line| interface_of(line, "down").map(drop),
-            )
-            .map_err(|error| LabError::unmet(format!("{error}\n{}", self.logs())))?;
+        self.wait_down(HANG_UP_LIMIT)?;
         // pppd reports the interface before it has ended; the next dialling needs it gone.
         self.guest
             .check("while pidof pppd >/dev/null; do sleep 0.05; done")

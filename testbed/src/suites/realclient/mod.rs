@@ -54,6 +54,11 @@ const TESTS: &[LabTest] = &[
         run: radius::ms_chap_v2,
     },
     LabTest {
+        name: "FreeRADIUS: route, rates, Session-Timeout",
+        guests: 1,
+        run: radius::product,
+    },
+    LabTest {
         name: "FreeRADIUS: walled garden, switched by CoA",
         guests: 1,
         run: garden::switched,
